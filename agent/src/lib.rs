@@ -1,0 +1,1 @@
+//! RipTrace on one host: discovery, symbols, capture plans, the probe engine, publishing.

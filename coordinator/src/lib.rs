@@ -1,0 +1,1 @@
+//! RipTrace's fleet: who is there, what is wanted, clocks, order.

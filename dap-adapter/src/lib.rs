@@ -1,0 +1,1 @@
+//! RipTrace's editor side: DAP server, language server, timeline, rendering, line mapping.

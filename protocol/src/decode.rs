@@ -1,0 +1,1 @@
+//! Raw hits to values.

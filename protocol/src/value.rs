@@ -1,0 +1,116 @@
+//! Values as a person sees them, each with a status of honesty.
+
+use serde::{Deserialize, Serialize};
+
+/// A value with its status and, for what has parts, its children.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// Name of the variable, field or element (`"[3]"`).
+    pub name: String,
+    /// Type as the language writes it.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The value as the language writes it; empty when the status says that there is none.
+    pub value: String,
+    /// How far it can be believed.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Fields, elements, pointee.
+    #[serde(default)]
+    pub children: Vec<Value>,
+    /// What an expression computes with; not sent.
+    #[serde(skip)]
+    pub scalar: Option<Scalar>,
+}
+
+/// How far a value can be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Status {
+    /// It is what the program had.
+    Exact,
+    /// Only a part of it is known.
+    Partial {
+        /// Which part.
+        detail: String,
+    },
+    /// There is a reason not to believe it.
+    Suspect {
+        /// Which reason.
+        detail: String,
+    },
+    /// The compiler keeps it nowhere here.
+    OptimisedOut,
+    /// What is shown is exact, and there is more.
+    Truncated {
+        /// Which limit cut it.
+        detail: String,
+    },
+    /// Its memory could not be read.
+    Unreadable {
+        /// The address, in hexadecimal.
+        detail: String,
+    },
+    /// Withheld because of its name.
+    Redacted,
+    /// It was not captured.
+    NotCaptured {
+        /// Why.
+        detail: String,
+    },
+}
+
+/// What an expression computes with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scalar {
+    /// Any integer, rune, enum.
+    Int(i128),
+    /// Any float.
+    Float(f64),
+    /// A truth value.
+    Bool(bool),
+    /// Bytes of a string that is whole.
+    Text(Vec<u8>),
+    /// An address; 0 is nil.
+    Address(u64),
+}
+
+impl Value {
+    /// An exact value without parts.
+    pub fn exact(name: impl Into<String>, type_name: impl Into<String>, value: impl Into<String>) -> Value {
+        Value {
+            name: name.into(),
+            type_name: type_name.into(),
+            value: value.into(),
+            status: Status::Exact,
+            children: Vec::new(),
+            scalar: None,
+        }
+    }
+
+    /// No value, and why.
+    pub fn missing(name: impl Into<String>, type_name: impl Into<String>, status: Status) -> Value {
+        Value { status, ..Value::exact(name, type_name, "") }
+    }
+}
+
+impl Status {
+    /// Whether the text of the value is what the program had (though there may be more).
+    pub fn is_shown(&self) -> bool {
+        matches!(self, Status::Exact | Status::Truncated { .. })
+    }
+
+    /// The status for a person, in angle brackets; empty when exact.
+    pub fn note(&self) -> String {
+        match self {
+            Status::Exact => String::new(),
+            Status::Partial { detail } => format!("<partial: {detail}>"),
+            Status::Suspect { detail } => format!("<suspect: {detail}>"),
+            Status::OptimisedOut => "<optimised out>".to_owned(),
+            Status::Truncated { detail } => format!("<truncated: {detail}>"),
+            Status::Unreadable { detail } => format!("<unreadable: {detail}>"),
+            Status::Redacted => "<redacted>".to_owned(),
+            Status::NotCaptured { detail } => format!("<not captured: {detail}>"),
+        }
+    }
+}

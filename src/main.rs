@@ -1,0 +1,2 @@
+//! The `riptrace` binary.
+fn main() {}
