@@ -1,1 +1,6 @@
 //! RipTrace's editor side: DAP server, language server, timeline, rendering, line mapping.
+//!
+//! Only this crate knows the Debug Adapter Protocol and the Language Server Protocol.
+
+pub mod environment;
+pub mod fleet;

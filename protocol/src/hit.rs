@@ -89,6 +89,8 @@ pub enum DropReason {
     Session,
     /// The thread was gone, or its registers unreadable, when it was to be captured.
     Capture,
+    /// The condition could not be evaluated (it read memory that is not there).
+    Condition,
 }
 
 impl DropReason {
@@ -101,6 +103,7 @@ impl DropReason {
             DropReason::Lost => "lost",
             DropReason::Session => "session",
             DropReason::Capture => "capture",
+            DropReason::Condition => "condition",
         }
     }
 }

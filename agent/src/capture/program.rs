@@ -1,0 +1,294 @@
+//! The capture program: what a passage through one site does, as plain data.
+//!
+//! It is compiled from a tracepoint and a build's symbols ([`crate::plan`]) and is small and bounded: no loop without a
+//! bound, no read that can fault, no allocation that limits do not cap. Executors: the interpreter
+//! ([`super::interpreter`]) for ptrace sites and stored images; a code generator for sites inside the process.
+
+use riptrace_protocol::tracepoint::HitCondition;
+
+/// A general-purpose register or a vector register, by its DWARF number.
+///
+/// System V ABI, AMD64 supplement, figure 3.36: 0 rax, 1 rdx, 2 rcx, 3 rbx, 4 rsi, 5 rdi, 6 rbp, 7 rsp, 8-15 r8-r15,
+/// 16 return address (rip), 17-32 xmm0-xmm15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Register(pub u16);
+
+/// What a passage through one site does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// Must hold for the passage to become a hit.
+    pub condition: Option<Test>,
+    /// Which of the passages whose condition held become hits.
+    pub hit_condition: Option<HitCondition>,
+    /// Whether a passage leaves a hit behind, or only counts.
+    pub count_only: bool,
+    /// One per variable of the layout, in its order.
+    pub roots: Vec<RootRead>,
+    /// Bytes of all roots together.
+    pub root_bytes: u32,
+    /// What the roots' types point to; [`FollowIndex`] names an entry.
+    pub follow: Vec<Follow>,
+    /// Where the goroutine id is; `None` outside Go.
+    pub goroutine: Option<Goroutine>,
+    /// Frames of call stack to walk by frame pointers (rbp chain); 0 for none.
+    pub stack_frames_max: u16,
+    /// Clamps.
+    pub clamp: Clamp,
+}
+
+/// Clamps of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clamp {
+    /// Bytes of a string.
+    pub string_bytes: u32,
+    /// Elements of a slice or array that are followed or copied.
+    pub elements: u32,
+    /// Pointers followed below a root.
+    pub depth: u32,
+    /// Bytes of roots and chunks together.
+    pub bytes_per_hit: u32,
+}
+
+/// How the root of one variable is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RootRead {
+    /// There is nothing to read; the layout says why.
+    Absent,
+    /// Read these pieces, in order, to `offset` of the roots.
+    Read {
+        /// Offset in the roots.
+        offset: u32,
+        /// Pieces; their sizes sum up to the variable's.
+        pieces: Vec<Piece>,
+        /// What to follow in it.
+        follow: FollowIndex,
+    },
+}
+
+/// Some bytes of a variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// How many.
+    pub bytes: u32,
+    /// From where.
+    pub place: Place,
+}
+
+/// Where bytes are at the moment of the hit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// In a register, from its lowest byte.
+    Register(Register),
+    /// In memory.
+    Memory(Address),
+    /// Known to the compiler.
+    Constant(Vec<u8>),
+}
+
+/// An address computed at the moment of the hit: `base + offset`, then for each entry of `derefs`: the word at that
+/// address, plus the entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Address {
+    /// A register, or `None` for an absolute address in the process (already relocated).
+    pub base: Option<Register>,
+    /// Added to the base, wrapping.
+    pub offset: i64,
+    /// Dereferences, in order.
+    pub derefs: Vec<i64>,
+}
+
+/// Index of a [`Follow`] in [`Program::follow`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowIndex(pub u32);
+
+/// What a type points to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Follow {
+    /// Nothing.
+    Plain,
+    /// The first word is an address of `bytes` bytes with this inside. Uses up one of `depth`.
+    Pointer {
+        /// Size of the pointee.
+        bytes: u64,
+        /// What is in it.
+        to: FollowIndex,
+    },
+    /// Address, length in bytes: clamp by `string_bytes`. Does not use up depth: a string's bytes are its value.
+    GoString,
+    /// Address, length, capacity: clamp by `elements`. Does not use up depth: a slice's elements are its value.
+    GoSlice {
+        /// Size of an element.
+        element_bytes: u64,
+        /// What is in it.
+        element: FollowIndex,
+    },
+    /// `count` of the same back to back (the bytes are there already): only the first `elements` are followed.
+    Array {
+        /// How many.
+        count: u64,
+        /// Size of an element.
+        element_bytes: u64,
+        /// What is in it.
+        element: FollowIndex,
+    },
+    /// Parts at offsets; parts that are plain are left out.
+    Struct {
+        /// Offset and content.
+        fields: Vec<(u64, FollowIndex)>,
+    },
+}
+
+/// Where the goroutine id is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goroutine {
+    /// Where the address of the current `g` is.
+    pub g: GoroutinePointer,
+    /// Offset of `goid` in `runtime.g`, in bytes.
+    pub goid_offset: u32,
+}
+
+/// Where the address of the current `g` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoroutinePointer {
+    /// In memory at the thread's FS base plus this offset (`-8` for a plain Go executable).
+    ThreadLocal {
+        /// Offset from the FS base.
+        offset: i64,
+    },
+}
+
+/// A condition. Three-valued: a read that cannot be done makes it unknown, and an unknown condition is counted as such,
+/// never taken for false or true.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// Both hold.
+    And(Box<Test>, Box<Test>),
+    /// At least one holds.
+    Or(Box<Test>, Box<Test>),
+    /// It does not hold.
+    Not(Box<Test>),
+    /// A truth value: not zero.
+    Bool(Operand),
+    /// Two integers compare.
+    Integer {
+        /// How.
+        comparison: Comparison,
+        /// Left.
+        left: Operand,
+        /// Right.
+        right: Operand,
+    },
+    /// Two floats compare.
+    Float {
+        /// How.
+        comparison: Comparison,
+        /// Left.
+        left: FloatOperand,
+        /// Right.
+        right: FloatOperand,
+    },
+    /// Two strings compare, by bytes. Strings longer than 4096 bytes are unknown unless their lengths decide.
+    Text {
+        /// How.
+        comparison: Comparison,
+        /// Left.
+        left: TextOperand,
+        /// Right.
+        right: TextOperand,
+    },
+}
+
+/// How two operands compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// An integer of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operand {
+    /// A literal.
+    Constant(i128),
+    /// Bytes read as an integer of 1, 2, 4 or 8 bytes.
+    Read {
+        /// The pieces, in order, lowest byte first.
+        pieces: Vec<Piece>,
+        /// Whether it is signed.
+        signed: bool,
+    },
+    /// Computed. Wraps around at `bits`, as the language does; division by zero is unknown.
+    Arithmetic {
+        /// How.
+        operation: Arithmetic,
+        /// Left.
+        left: Box<Operand>,
+        /// Right.
+        right: Box<Operand>,
+        /// Width that the result wraps at: 8, 16, 32, 64; 0 for untyped constants (no wrapping).
+        bits: u8,
+        /// Whether the result is signed.
+        signed: bool,
+    },
+}
+
+/// A float of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FloatOperand {
+    /// A literal.
+    Constant(f64),
+    /// Four or eight bytes, IEEE 754.
+    Read {
+        /// The pieces, in order.
+        pieces: Vec<Piece>,
+    },
+    /// An integer, converted.
+    Integer(Operand),
+}
+
+/// A string of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextOperand {
+    /// A literal.
+    Constant(Vec<u8>),
+    /// A Go string: the pieces make its address and its length.
+    GoString {
+        /// The pieces, in order, 16 bytes together.
+        pieces: Vec<Piece>,
+    },
+}
+
+/// An operation on integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`, toward zero
+    Divide,
+    /// `%`, with the sign of the left side
+    Remainder,
+    /// `&`
+    And,
+    /// `|`
+    Or,
+    /// `^`
+    Xor,
+    /// `<<`
+    ShiftLeft,
+    /// `>>`
+    ShiftRight,
+}

@@ -1,0 +1,1 @@
+//! Symbols: what the debug information of a build says.
