@@ -2,5 +2,8 @@
 //!
 //! Only this crate knows the Debug Adapter Protocol and the Language Server Protocol.
 
+pub mod dap;
 pub mod environment;
 pub mod fleet;
+pub mod render;
+pub mod timeline;

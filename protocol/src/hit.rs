@@ -30,7 +30,8 @@ pub struct RawHit {
     pub root_states: Vec<RootState>,
     /// Memory that the variables point to.
     pub chunks: Vec<Chunk>,
-    /// Program counters, innermost first; the first is the site itself, the others are return addresses.
+    /// Program counters, innermost first; the first is the site itself, each other one lies inside a call (its return
+    /// address less one: the instruction after a call may belong to another line).
     pub stack: Vec<Avma>,
     /// Whether the stack goes on beyond what was captured.
     pub stack_truncated: bool,

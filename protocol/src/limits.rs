@@ -16,6 +16,15 @@ pub const HIT_CHUNKS_MAX: usize = 1024;
 pub const VALUE_DEPTH_MAX: usize = 24;
 /// Children that a decoded value lists, at most; the rest is said to be truncated.
 pub const VALUE_CHILDREN_MAX: usize = 1000;
+/// Values in one decoded hit, at most, children included: many pointers may share one chunk of memory, and each shows
+/// it below itself.
+pub const VALUE_NODES_MAX: usize = 16 * 1024;
+/// Bytes of strings in one decoded hit, at most: many strings may share one chunk of memory.
+pub const VALUE_TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the one-line text of a struct, array or slice, about: a row of a variables pane.
+pub const SUMMARY_BYTES_MAX: usize = 256;
+/// Bytes of one part in such a text, about: no single part hides all others.
+pub const SUMMARY_PART_BYTES_MAX: usize = 80;
 /// Types in one layout, at most.
 pub const LAYOUT_TYPES_MAX: usize = 4096;
 /// Variables in one layout, at most.

@@ -21,6 +21,38 @@ pub struct Value {
     /// What an expression computes with; not sent.
     #[serde(skip)]
     pub scalar: Option<Scalar>,
+    /// What else an expression has to know of it; not sent.
+    #[serde(skip)]
+    pub facts: Facts,
+}
+
+/// What an expression has to know of a value besides its [`Scalar`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// How arithmetic on it wraps and rounds; `None` for what is no number of the program.
+    pub number: Option<Number>,
+    /// It is a field whose own fields are promoted (Go embedding).
+    pub embedded: bool,
+}
+
+/// Kind and size of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    /// Integer in two's complement.
+    Signed {
+        /// Its size, 8 to 128.
+        bits: u16,
+    },
+    /// Integer without sign.
+    Unsigned {
+        /// Its size, 8 to 128.
+        bits: u16,
+    },
+    /// IEEE 754.
+    Float {
+        /// Its size, 32 or 64.
+        bits: u16,
+    },
 }
 
 /// How far a value can be believed.
@@ -71,6 +103,22 @@ pub enum Scalar {
     Bool(bool),
     /// Bytes of a string that is whole.
     Text(Vec<u8>),
+    /// First bytes of a string that a limit or a fault cut.
+    TextPart {
+        /// What is known of it.
+        shown: Vec<u8>,
+        /// Its whole length, in bytes.
+        len: u64,
+    },
+    /// A slice or an array; its elements are the value's children, as far as they were captured.
+    Sequence {
+        /// Elements it has.
+        len: u64,
+        /// Elements it has room for; `None` for an array.
+        cap: Option<u64>,
+        /// A slice that is nil.
+        nil: bool,
+    },
     /// An address; 0 is nil.
     Address(u64),
 }
@@ -85,6 +133,7 @@ impl Value {
             status: Status::Exact,
             children: Vec::new(),
             scalar: None,
+            facts: Facts::default(),
         }
     }
 

@@ -32,8 +32,50 @@ pub struct Program {
     pub goroutine: Option<Goroutine>,
     /// Frames of call stack to walk by frame pointers (rbp chain); 0 for none.
     pub stack_frames_max: u16,
+    /// Where the return address of the site's own frame is (CFA - 8 by the call frame information at the site). A
+    /// function without a frame of its own (many leaves) leaves rbp to its caller: without this, the walk would skip
+    /// the caller. `None` where it is not known: then rbp is taken to be the function's own.
+    pub return_address: Option<Address>,
     /// Clamps.
     pub clamp: Clamp,
+}
+
+impl Program {
+    /// Whether any part of it reads a vector register: they cost a system call of their own per passage.
+    pub fn reads_vectors(&self) -> bool {
+        fn pieces(pieces: &[Piece]) -> bool {
+            pieces.iter().any(|piece| matches!(piece.place, Place::Register(register) if register.0 > 16))
+        }
+        fn operand(it: &Operand) -> bool {
+            match it {
+                Operand::Constant(_) => false,
+                Operand::Read { pieces: read, .. } => pieces(read),
+                Operand::Arithmetic { left, right, .. } => operand(left) || operand(right),
+            }
+        }
+        fn float(it: &FloatOperand) -> bool {
+            match it {
+                FloatOperand::Constant(_) => false,
+                FloatOperand::Read { pieces: read } => pieces(read),
+                FloatOperand::Integer(integer) => operand(integer),
+            }
+        }
+        fn text(it: &TextOperand) -> bool {
+            matches!(it, TextOperand::GoString { pieces: read } if pieces(read))
+        }
+        fn test(it: &Test) -> bool {
+            match it {
+                Test::And(left, right) | Test::Or(left, right) => test(left) || test(right),
+                Test::Not(inner) => test(inner),
+                Test::Bool(value) => operand(value),
+                Test::Integer { left, right, .. } => operand(left) || operand(right),
+                Test::Float { left, right, .. } => float(left) || float(right),
+                Test::Text { left, right, .. } => text(left) || text(right),
+            }
+        }
+        self.condition.as_ref().is_some_and(test)
+            || self.roots.iter().any(|root| matches!(root, RootRead::Read { pieces: read, .. } if pieces(read)))
+    }
 }
 
 /// Clamps of a capture.

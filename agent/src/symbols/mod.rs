@@ -1,1 +1,145 @@
-//! Symbols: what the debug information of a build says.
+//! Symbols: what the debug information of a build says. Where lines and functions are, which functions a program
+//! counter is in, which variables are in scope there and where they live, and what their types are.
+//!
+//! It reads files only, never a process, and knows no tracepoint: [`crate::plan`] combines the two. DWARF 4 and 5, in
+//! one file if need be, for x86-64; Go first, other native languages as far as their debug information is plain.
+//!
+//! Invariants
+//! - An executable is outside data: a malformed one gives an error, never a panic, and no allocation beyond what the
+//!   file can hold ([`image`] has the limits).
+//! - The debug information is read lazily: headers and line program headers of all units once, lines and functions of
+//!   a unit when a question needs them. Answers are kept for the life of the [`Build`].
+//! - A location that the debug information contradicts itself about is reported as such ([`scope`]), never evaluated.
+
+mod debug_info;
+mod error;
+mod facts;
+mod frames;
+mod functions;
+mod image;
+mod index;
+mod lines;
+mod prologue;
+mod resolve;
+
+pub use error::{ResolveError, SymbolsError};
+
+use debug_info::{Die, Sections, View};
+use image::Image;
+use index::Index;
+use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::hit::Frame;
+use riptrace_protocol::ids::Avma;
+use riptrace_protocol::location::Location;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// An address as the executable file states it, before the loader moved it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Svma(pub u64);
+
+impl Svma {
+    /// Where this address is in a process whose executable was moved by `bias`.
+    pub fn in_process(self, bias: u64) -> Avma {
+        Avma(self.0.wrapping_add(bias))
+    }
+
+    /// The address of the file that is at `address` in a process whose executable was moved by `bias`.
+    pub fn of_process(address: Avma, bias: u64) -> Svma {
+        Svma(address.0.wrapping_sub(bias))
+    }
+}
+
+/// One address of a location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Where to patch.
+    pub address: Svma,
+    /// Function that holds the address (the outermost, where the line is inlined).
+    pub function: String,
+    /// File as the build knows it.
+    pub file: String,
+    /// Line.
+    pub line: u32,
+    /// The function that holds the address.
+    body: Die,
+    /// The function or the inlined copy that the line belongs to.
+    scope: Die,
+    is_go: bool,
+}
+
+/// What an executable is, from its headers, notes and build information alone: cheap, no DWARF is read.
+pub fn facts(path: &Path) -> Result<BuildFacts, SymbolsError> {
+    facts::read(&Image::open(path)?)
+}
+
+/// One executable file and what its debug information says. Shared by all processes that run it (`Send + Sync`).
+pub struct Build {
+    image: Image,
+    facts: BuildFacts,
+    loaded: OnceLock<Result<Loaded, ResolveError>>,
+}
+
+/// Debug information that is in memory.
+struct Loaded {
+    sections: Sections,
+    index: Index,
+}
+
+impl std::fmt::Debug for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Build").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Build {
+    /// Opens an executable (for example `/proc/PID/exe`). The debug information is read when it is first needed.
+    pub fn open(path: &Path) -> Result<Build, SymbolsError> {
+        let image = Image::open(path)?;
+        let facts = facts::read(&image)?;
+        Ok(Build { image, facts, loaded: OnceLock::new() })
+    }
+
+    /// What it is.
+    pub fn facts(&self) -> &BuildFacts {
+        &self.facts
+    }
+
+    /// By how much a process moved the executable, told by any one mapping of the executable file in that process:
+    /// its first address and its offset in the file. `None` when no segment of the file fits the mapping. Zero for an
+    /// executable that is not position-independent.
+    pub fn bias(&self, mapped_at: Avma, file_offset: u64) -> Option<u64> {
+        self.image.bias(mapped_at, file_offset)
+    }
+
+    /// Every address of a location, as a debugger would pick them.
+    pub fn resolve(&self, location: &Location) -> Result<Vec<Site>, ResolveError> {
+        resolve::resolve(&self.view()?, &self.image, location)
+    }
+
+    /// The frames at a program counter, inlined ones included, innermost first. Empty when nothing is known there.
+    /// `is_return_address`: the pc is where a call returns to, so the call is the instruction before it.
+    pub fn frames(&self, pc: Svma, is_return_address: bool) -> Vec<Frame> {
+        let address = pc.0.wrapping_sub(u64::from(is_return_address));
+        let frames = self.view().and_then(|view| frames::at(&view, &self.image, address));
+        frames.unwrap_or_else(|error| {
+            tracing::debug!(%error, pc = format_args!("{:#x}", pc.0), "no frames");
+            Vec::new()
+        })
+    }
+
+    fn view(&self) -> Result<View<'_>, ResolveError> {
+        let loaded = self.loaded.get_or_init(|| {
+            if !self.facts.dwarf {
+                return Err(ResolveError::NoDwarf);
+            }
+            let sections = Sections::load(&self.image).map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
+            let index = Index::build(&sections)?;
+            Ok(Loaded { sections, index })
+        });
+        match loaded {
+            Ok(loaded) => Ok(View::new(&loaded.sections, &loaded.index)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}

@@ -1,2 +1,13 @@
 //! Target: the processes of this host, as /proc tells.
-#![allow(unsafe_code, reason = "process control is the job of this module; each block says why it is sound")]
+//!
+//! Not here: what is inside their executables ([`crate::symbols`]), and touching them ([`crate::engine`]): everything
+//! here only reads. All of it is a snapshot; a process may be gone by the time it is looked at.
+
+mod discover;
+mod environment;
+mod mappings;
+mod status;
+
+pub use discover::{DiscoverConfig, ProcessSeen, discover};
+pub use mappings::{MAPPINGS_MAX, Mapping, mappings};
+pub use status::{Privileges, Seccomp, Status, TargetError, check, privileges, start_time, status, tasks};

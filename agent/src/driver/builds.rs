@@ -1,0 +1,137 @@
+//! The executables of this host: facts cached by file, debug information opened once per build, and what each traced
+//! process runs.
+//!
+//! Everything here reads files and may block; it is called from blocking threads only.
+
+use crate::publish::frames::FrameResolver;
+use crate::symbols::{self, Build, Svma};
+use crate::target::{self, Mapping};
+use riptrace_protocol::batch::FrameEntry;
+use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::ids::{Avma, BuildId, ProcessKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// What a process runs is remembered for this many polls after it ended: its last hits are still to be published.
+const ENDED_POLLS: u32 = 30;
+
+/// A file as it was when it was looked at: a changed one is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileKey {
+    dev: u64,
+    inode: u64,
+    bytes: u64,
+    modified_ns: i128,
+}
+
+impl FileKey {
+    fn of(metadata: &Metadata) -> FileKey {
+        FileKey {
+            dev: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// What a process runs, and where in its memory.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub(super) build: Arc<Build>,
+    pub(super) id: BuildId,
+    /// Address in the process less address in the file.
+    pub(super) bias: u64,
+}
+
+/// Opened once; whoever comes second waits for the first.
+type Opening = Arc<OnceLock<Result<Arc<Build>, String>>>;
+
+/// The executables of this host.
+#[derive(Default)]
+pub(super) struct Builds {
+    facts: Mutex<BTreeMap<FileKey, Result<BuildFacts, String>>>,
+    opened: Mutex<BTreeMap<BuildId, Opening>>,
+    /// With the number of polls since the process was last seen.
+    loaded: Mutex<BTreeMap<ProcessKey, (Loaded, u32)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Builds {
+    /// What an executable is; read once per file.
+    pub(super) fn facts(&self, exe: &Path) -> (Option<FileKey>, Result<BuildFacts, String>) {
+        let key = match std::fs::metadata(exe) {
+            Ok(metadata) => FileKey::of(&metadata),
+            Err(error) => return (None, Err(format!("cannot read {}: {error}", exe.display()))),
+        };
+        if let Some(known) = lock(&self.facts).get(&key) {
+            return (Some(key), known.clone());
+        }
+        let facts = symbols::facts(exe).map_err(|error| error.to_string());
+        lock(&self.facts).insert(key, facts.clone());
+        (Some(key), facts)
+    }
+
+    /// Opens the debug information of what a process runs now.
+    pub(super) fn load(&self, process: ProcessKey) -> Result<Loaded, String> {
+        let exe = PathBuf::from(format!("/proc/{}/exe", process.pid));
+        let facts = self.facts(&exe).1?;
+        let build = self.open(&facts.id, &exe)?;
+        let mappings = target::mappings(process.pid).map_err(|error| error.to_string())?;
+        let bias = bias(&build, &exe, &mappings)
+            .ok_or_else(|| format!("process {} does not have its executable in memory: is it ending?", process.pid))?;
+        // The pid may belong to another process by now.
+        target::check(process).map_err(|error| error.to_string())?;
+        let loaded = Loaded { build, id: facts.id, bias };
+        lock(&self.loaded).insert(process, (loaded.clone(), 0));
+        Ok(loaded)
+    }
+
+    fn open(&self, id: &BuildId, exe: &Path) -> Result<Arc<Build>, String> {
+        let opening = Arc::clone(lock(&self.opened).entry(id.clone()).or_default());
+        let result = opening.get_or_init(|| Build::open(exe).map(Arc::new).map_err(|error| error.to_string()));
+        if result.is_err() {
+            // The next one tries again.
+            lock(&self.opened).remove(id);
+        }
+        result.clone()
+    }
+
+    /// Forgets what no process needs any more. `alive` are the processes seen by this poll, with their files and builds.
+    pub(super) fn forget_unused(&self, alive: &BTreeSet<ProcessKey>, files: &BTreeSet<FileKey>) {
+        lock(&self.facts).retain(|file, _| files.contains(file));
+        let mut loaded = lock(&self.loaded);
+        loaded.retain(|process, (_, missed)| {
+            *missed = if alive.contains(process) { 0 } else { *missed + 1 };
+            *missed <= ENDED_POLLS
+        });
+        let used: BTreeSet<BuildId> = loaded.values().map(|(loaded, _)| loaded.id.clone()).collect();
+        // An opening that is under way is shared with whoever opens.
+        lock(&self.opened).retain(|id, opening| used.contains(id) || Arc::strong_count(opening) > 1);
+    }
+}
+
+/// By how much the executable was moved: its mappings are those of the same file, or, where a file system numbers the
+/// files of its layers differently, of the same path.
+fn bias(build: &Build, exe: &Path, mappings: &[Mapping]) -> Option<u64> {
+    let inode = std::fs::metadata(exe).ok().map(|metadata| metadata.ino());
+    let path = std::fs::read_link(exe).ok().map(|path| path.to_string_lossy().into_owned());
+    let of_exe = |mapping: &&Mapping| {
+        (mapping.inode != 0 && Some(mapping.inode) == inode) || Some(&mapping.path) == path.as_ref()
+    };
+    mappings.iter().filter(of_exe).find_map(|mapping| build.bias(Avma(mapping.lo), mapping.file_offset))
+}
+
+impl FrameResolver for Builds {
+    fn resolve(&self, process: ProcessKey, pcs: &[Avma]) -> Vec<FrameEntry> {
+        let Some((loaded, _)) = lock(&self.loaded).get(&process).cloned() else { return Vec::new() };
+        let frames = |pc: Avma| loaded.build.frames(Svma(pc.0.wrapping_sub(loaded.bias)), false);
+        pcs.iter().map(|&pc| FrameEntry { build: loaded.id.clone(), process, pc, frames: frames(pc) }).collect()
+    }
+}

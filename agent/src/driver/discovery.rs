@@ -1,0 +1,43 @@
+//! Discovery: one look at the processes of this host.
+
+use super::builds::Builds;
+use crate::config::AgentConfig;
+use crate::target::{self, DiscoverConfig, ProcessSeen, TargetError};
+use riptrace_protocol::fleet::{Language, ProcessFacts};
+use std::collections::BTreeSet;
+
+/// The processes that can be traced, or that say why they cannot: Go programs, and others with debug information. What
+/// is neither (shells, tools) is left out.
+pub(super) fn look(builds: &Builds, config: &AgentConfig) -> Result<Vec<ProcessFacts>, TargetError> {
+    let seen = target::discover(&DiscoverConfig { only_env: config.only_env.clone() })?;
+    let alive = seen.iter().map(|process| process.key).collect();
+    let mut files = BTreeSet::new();
+    let mut processes = Vec::new();
+    for process in seen {
+        let (file, build) = builds.facts(&process.exe_path);
+        files.extend(file);
+        match build {
+            Ok(build) if build.dwarf || build.language == Language::Go => {
+                processes.push(facts(process, build, config));
+            }
+            // A file that cannot be read is mostly a process that ended just now.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    builds.forget_unused(&alive, &files);
+    Ok(processes)
+}
+
+fn facts(process: ProcessSeen, build: riptrace_protocol::fleet::BuildFacts, config: &AgentConfig) -> ProcessFacts {
+    let mut labels = config.labels.clone();
+    labels.extend(process.labels);
+    ProcessFacts {
+        key: process.key,
+        service: process.service,
+        exe: process.exe,
+        build,
+        container: process.container,
+        labels,
+        refused: process.refused,
+    }
+}

@@ -1,0 +1,189 @@
+//! The work in processes: each process has a queue whose work is done in order, on blocking threads.
+//!
+//! A tracepoint's way into a process: debug information (opened once per build), sites, one plan per site, engine
+//! (attached with the first probe), sites patched. What goes wrong on it is the reason that a person reads.
+
+use super::builds::Builds;
+use super::engines::{Counted, Engines, Epoch};
+use crate::engine::{EngineEvent, Probe, ProbeSite};
+use crate::event::{Armed, JobId, Outcome, ProbeCounts, Work};
+use crate::plan;
+use crate::publish::publisher::PublisherHandle;
+use crate::publish::sink::HitSink;
+use riptrace_protocol::fleet::{Mechanism, SiteFacts};
+use riptrace_protocol::ids::{LayoutId, ProcessKey};
+use riptrace_protocol::layout::Layout;
+use riptrace_protocol::limits::{MESSAGE_BYTES_MAX, PROBE_SITES_MAX};
+use riptrace_protocol::tracepoint::Tracepoint;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Debug information that is read at the same time, at most: it costs processor time and memory of the host.
+const LOADS_MAX: usize = 2;
+/// Layouts of one probe, at most, in bytes of JSON: the reply that carries them is one message.
+const LAYOUT_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
+/// Sites that a status names, at most; a person reads a few.
+const SITES_SHOWN_MAX: usize = 16;
+
+/// What all workers share.
+pub(super) struct Host {
+    pub(super) builds: Arc<Builds>,
+    pub(super) engines: Engines,
+    pub(super) publisher: PublisherHandle,
+    pub(super) sink: HitSink,
+    pub(super) news: mpsc::UnboundedSender<News>,
+}
+
+/// What workers and engines tell. The channel has no bound of its own: a piece of work and an attachment tell one thing
+/// each, and the state machine bounds those.
+pub(super) enum News {
+    Done { process: ProcessKey, job: JobId, outcome: Outcome },
+    Engine { process: ProcessKey, epoch: Epoch, event: EngineEvent },
+}
+
+/// The queues.
+pub(super) struct Workers {
+    host: Arc<Host>,
+    loads: Arc<Semaphore>,
+    /// With the work that is not done yet.
+    queues: HashMap<ProcessKey, (mpsc::UnboundedSender<(JobId, Work)>, usize)>,
+}
+
+impl Workers {
+    pub(super) fn new(host: Arc<Host>) -> Workers {
+        Workers { host, loads: Arc::new(Semaphore::new(LOADS_MAX)), queues: HashMap::new() }
+    }
+
+    /// Puts work at the end of a process's queue.
+    pub(super) fn run(&mut self, process: ProcessKey, job: JobId, work: Work) {
+        let (queue, outstanding) = self.queues.entry(process).or_insert_with(|| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            tokio::spawn(serve(Arc::clone(&self.host), Arc::clone(&self.loads), process, receiver));
+            (sender, 0)
+        });
+        *outstanding += 1;
+        // The receiver lives as long as the sender is in the map.
+        let _ = queue.send((job, work));
+    }
+
+    /// A piece of work of the process ended; a queue that is empty goes.
+    pub(super) fn done(&mut self, process: ProcessKey) {
+        if let Some((_, outstanding)) = self.queues.get_mut(&process) {
+            *outstanding -= 1;
+            if *outstanding == 0 {
+                self.queues.remove(&process);
+            }
+        }
+    }
+}
+
+async fn serve(
+    host: Arc<Host>,
+    loads: Arc<Semaphore>,
+    process: ProcessKey,
+    mut queue: mpsc::UnboundedReceiver<(JobId, Work)>,
+) {
+    while let Some((job, work)) = queue.recv().await {
+        let permit = match work {
+            Work::Load | Work::Arm(_) => loads.acquire().await.ok(),
+            Work::Disarm(_) | Work::Detach => None,
+        };
+        let failed = match work {
+            Work::Load => Outcome::Loaded(Err(PANICKED.to_owned())),
+            Work::Arm(_) => Outcome::Armed(Err(PANICKED.to_owned())),
+            Work::Disarm(_) => Outcome::Disarmed(None),
+            Work::Detach => Outcome::Detached,
+        };
+        let worker = Arc::clone(&host);
+        let outcome = tokio::task::spawn_blocking(move || worker.work(process, job, work)).await.unwrap_or(failed);
+        drop(permit);
+        let _ = host.news.send(News::Done { process, job, outcome });
+    }
+}
+
+const PANICKED: &str = "the agent has a defect: its log says where (please report it)";
+
+impl Host {
+    fn work(self: &Arc<Self>, process: ProcessKey, job: JobId, work: Work) -> Outcome {
+        match work {
+            Work::Load => Outcome::Loaded(self.builds.load(process).map(|_| ())),
+            Work::Arm(tracepoint) => Outcome::Armed(self.arm(process, job, &tracepoint)),
+            Work::Disarm(tracepoint) => {
+                let counts = self.engines.get(process).and_then(|engine| engine.disarm(&tracepoint));
+                self.engines.disarmed(process, &tracepoint);
+                Outcome::Disarmed(counts.map(|counts| self.counts(&Counted { job, tracepoint, process, counts })))
+            }
+            Work::Detach => {
+                self.engines.detach(process);
+                Outcome::Detached
+            }
+        }
+    }
+
+    fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, String> {
+        let loaded = self.builds.load(process)?;
+        let found = loaded.build.resolve(&tracepoint.location).map_err(|error| error.to_string())?;
+        if found.len() > PROBE_SITES_MAX {
+            return Err(format!(
+                "{} addresses belong to {}, at most {PROBE_SITES_MAX} can be traced",
+                found.len(),
+                tracepoint.location
+            ));
+        }
+        let mut sites = Vec::new();
+        let mut layouts: BTreeMap<LayoutId, Layout> = BTreeMap::new();
+        let mut shown = Vec::new();
+        for site in &found {
+            let plan =
+                plan::compile(&loaded.build, site, tracepoint, loaded.bias).map_err(|error| error.to_string())?;
+            let layout = plan.layout.id();
+            sites.push(ProbeSite {
+                address: site.address.in_process(loaded.bias),
+                program: Arc::new(plan.program),
+                layout,
+            });
+            layouts.insert(layout, plan.layout);
+            if shown.len() < SITES_SHOWN_MAX {
+                shown.push(SiteFacts { function: site.function.clone(), file: site.file.clone(), line: site.line });
+            }
+        }
+        let bytes: usize = layouts.values().map(json_bytes).sum();
+        if bytes > LAYOUT_BYTES_MAX {
+            return Err(format!(
+                "{} addresses belong to {}, and their variables take {bytes} bytes to describe (at most {LAYOUT_BYTES_MAX}): choose a line that is inlined less",
+                found.len(),
+                tracepoint.location
+            ));
+        }
+        let news = self.news.clone();
+        let tell = move |epoch, event| {
+            let _ = news.send(News::Engine { process, epoch, event });
+        };
+        let engine = self.engines.attach(process, self.sink.clone(), tell)?;
+        self.publisher.forget_lost(&tracepoint.id, process);
+        let probe = Probe { tracepoint: tracepoint.id.clone(), sites, rate_per_s: tracepoint.limits.rate_per_s };
+        engine.arm(probe).map_err(|error| error.to_string())?;
+        self.engines.armed(process, tracepoint.id.clone(), job);
+        Ok(Armed { mechanism: Mechanism::Ptrace, sites: shown, layouts: layouts.into_values().map(Arc::new).collect() })
+    }
+
+    /// Counts as the fleet sees them: what the engine handed over and the bus did not take is no hit.
+    pub(super) fn counts(&self, counted: &Counted) -> ProbeCounts {
+        let lost = self.publisher.lost_to_bus(&counted.tracepoint, counted.process);
+        ProbeCounts {
+            passages: counted.counts.passages,
+            hits: counted.counts.hits.saturating_sub(lost),
+            dropped: counted.counts.dropped.values().sum::<u64>() + lost,
+        }
+    }
+
+    /// Counts of all probes, or of those in one process. Blocks.
+    pub(super) fn count(&self, only: Option<ProcessKey>) -> Vec<(JobId, ProbeCounts)> {
+        self.engines.counts(only).iter().map(|counted| (counted.job, self.counts(counted))).collect()
+    }
+}
+
+fn json_bytes(layout: &Layout) -> usize {
+    serde_json::to_vec(layout).map_or(0, |json| json.len())
+}

@@ -1,0 +1,293 @@
+//! The publisher's task: takes hits from the queue, has them packed, and keeps one batch under way to the bus.
+//!
+//! It reads the clocks and moves data between [`HitQueue`], [`Packer`] and [`Outbox`], which hold all rules. It waits
+//! for the bus and for debug information, never the other way round: a tracer only ever meets the queue.
+
+use super::bus::{Bus, BusError};
+use super::frames::{FrameResolver, Frames};
+use super::outbox::Outbox;
+use super::packer::{Packer, Source};
+use super::sink::HitQueue;
+use crate::clock;
+use futures::future::BoxFuture;
+use riptrace_protocol::batch::FrameEntry;
+use riptrace_protocol::ids::{Incarnation, ProcessKey, TracepointId};
+use riptrace_protocol::limits::{MERGE_WAIT_MS, PUBLISH_INTERVAL_MS};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// How often the watermark is said while there are probes and no hits: the merge waits for it, a person does not.
+const BEAT: Duration = Duration::from_millis(200);
+/// How long the watermark is still said after the last probe is gone: beyond what the merge waits for its last hits.
+const BEAT_TAIL: Duration = Duration::from_millis(MERGE_WAIT_MS + 1_000);
+/// How long the agent waits, when it goes, for the bus to take what is left.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What publisher and service share: never locked across a wait.
+#[derive(Debug)]
+struct Core {
+    packer: Packer,
+    frames: Frames,
+}
+
+/// What the publisher is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// There are no probes.
+    Quiet,
+    /// There are probes.
+    Active,
+    /// Nothing more will come: publish what is left, and end.
+    Finish,
+}
+
+/// The service's end.
+#[derive(Debug, Clone)]
+pub(crate) struct PublisherHandle {
+    core: Arc<Mutex<Core>>,
+    mode: watch::Sender<Mode>,
+}
+
+impl PublisherHandle {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether there are probes.
+    pub(crate) fn set_active(&self, active: bool) {
+        let mode = if active { Mode::Active } else { Mode::Quiet };
+        self.mode.send_if_modified(|current| {
+            let changes = *current != mode && *current != Mode::Finish;
+            if changes {
+                *current = mode;
+            }
+            changes
+        });
+    }
+
+    /// Publish what is left, and end.
+    pub(crate) fn finish(&self) {
+        self.mode.send_replace(Mode::Finish);
+    }
+
+    /// Hits of a probe that its engine counted as hits and that the bus did not take.
+    pub(crate) fn lost_to_bus(&self, tracepoint: &TracepointId, process: ProcessKey) -> u64 {
+        self.core().packer.lost_to_bus(tracepoint, process)
+    }
+
+    /// A probe is armed anew: its counts begin at 0.
+    pub(crate) fn forget_lost(&self, tracepoint: &TracepointId, process: ProcessKey) {
+        self.core().packer.forget_lost(tracepoint, process);
+    }
+
+    /// Frames used last, as many as fit in `bytes_max` of JSON.
+    pub(crate) fn frames(&self, bytes_max: usize) -> Vec<FrameEntry> {
+        self.core().frames.list(bytes_max)
+    }
+
+    /// A process runs another program now: its addresses mean something else.
+    pub(crate) fn forget_frames(&self, process: ProcessKey) {
+        self.core().frames.forget_process(process);
+    }
+
+    /// A new coordinator has heard no frames: they are sent again as they are needed.
+    pub(crate) fn forget_sent_frames(&self) {
+        self.core().frames.forget_sent();
+    }
+}
+
+/// The task's end.
+pub(crate) struct Publisher<B> {
+    incarnation: Incarnation,
+    queue: HitQueue,
+    handle: PublisherHandle,
+    mode: watch::Receiver<Mode>,
+    resolver: Arc<dyn FrameResolver>,
+    bus: B,
+    outbox: Outbox,
+    started: Instant,
+    active_until: Instant,
+    beat_at: Instant,
+}
+
+type UnderWay = BoxFuture<'static, Result<(), BusError>>;
+
+impl<B: Bus> Publisher<B> {
+    /// A publisher of `queue`; it does nothing until it runs.
+    pub(crate) fn new(
+        source: Source,
+        message_bytes_max: usize,
+        backlog_bytes_max: usize,
+        queue: HitQueue,
+        resolver: Arc<dyn FrameResolver>,
+        bus: B,
+    ) -> Publisher<B> {
+        let incarnation = source.incarnation;
+        let core = Core { packer: Packer::new(source, message_bytes_max), frames: Frames::default() };
+        let (mode, receiver) = watch::channel(Mode::Quiet);
+        let now = Instant::now();
+        Publisher {
+            incarnation,
+            queue,
+            handle: PublisherHandle { core: Arc::new(Mutex::new(core)), mode },
+            mode: receiver,
+            resolver,
+            bus,
+            outbox: Outbox::new(backlog_bytes_max),
+            started: now,
+            active_until: now,
+            beat_at: now,
+        }
+    }
+
+    /// The service's end.
+    pub(crate) fn handle(&self) -> PublisherHandle {
+        self.handle.clone()
+    }
+
+    /// Publishes until [`PublisherHandle::finish`].
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(Duration::from_millis(PUBLISH_INTERVAL_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way: Option<UnderWay> = None;
+        loop {
+            let mode = *self.mode.borrow_and_update();
+            if mode == Mode::Finish {
+                break;
+            }
+            self.start(&mut under_way);
+            let now = Instant::now();
+            if mode == Mode::Active {
+                self.active_until = now + BEAT_TAIL;
+            }
+            let quiet = now >= self.active_until && self.outbox.is_empty();
+            let retry_at = self.retry_at();
+            tokio::select! {
+                result = ended(&mut under_way) => self.finish_try(&mut under_way, result),
+                _ = tick.tick(), if !quiet => self.collect().await,
+                () = reached(retry_at) => {}
+                changed = self.mode.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.flush(under_way).await;
+    }
+
+    /// Publishes what is left, within a time.
+    async fn flush(&mut self, mut under_way: Option<UnderWay>) {
+        self.beat_at = Instant::now();
+        self.collect().await;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        loop {
+            // Drop counts of a full outbox travel once there is room.
+            self.pack();
+            if self.outbox.is_empty() {
+                return;
+            }
+            self.start(&mut under_way);
+            let retry_at = self.retry_at();
+            tokio::select! {
+                result = ended(&mut under_way) => self.finish_try(&mut under_way, result),
+                () = reached(retry_at) => {}
+                () = sleep_until(deadline) => {
+                    let (batches, bytes) = self.outbox.waiting();
+                    tracing::warn!(batches, bytes, "the agent ends before NATS took its last hits");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// From the queue into the outbox.
+    async fn collect(&mut self) {
+        let taken = self.queue.take(clock::domain_now_ns);
+        let unknown = {
+            let mut core = self.handle.core();
+            core.packer.accept(taken);
+            if self.outbox.is_full() { Default::default() } else { core.frames.unknown(core.packer.stacks()) }
+        };
+        if !unknown.is_empty() {
+            let resolver = Arc::clone(&self.resolver);
+            let resolved = tokio::task::spawn_blocking(move || {
+                unknown.into_iter().flat_map(|(process, pcs)| resolver.resolve(process, &pcs)).collect()
+            });
+            match resolved.await {
+                Ok(entries) => self.handle.core().frames.learn(entries),
+                Err(error) => tracing::error!(%error, "frames could not be resolved: stacks arrive without names"),
+            }
+        }
+        self.pack();
+    }
+
+    /// From the packer into the outbox, as far as there is room; what there is no room for is dropped and counted.
+    fn pack(&mut self) {
+        let now = Instant::now();
+        let mut guard = self.handle.core();
+        let core = &mut *guard;
+        let speaks = now < self.active_until || core.packer.is_waiting();
+        let mut beat = speaks && now >= self.beat_at && self.outbox.is_empty();
+        while !self.outbox.is_full() {
+            let Some(packed) = core.packer.pack(&mut core.frames, beat) else { break };
+            self.outbox.push(packed);
+            self.beat_at = now + BEAT;
+            beat = false;
+        }
+        if self.outbox.is_full() {
+            core.packer.drop_ready();
+        }
+        let released = core.packer.take_released();
+        drop(guard);
+        self.queue.release(released.hits, released.bytes);
+    }
+
+    fn start(&mut self, under_way: &mut Option<UnderWay>) {
+        if under_way.is_none()
+            && let Some((number, bytes)) = self.outbox.start(self.started.elapsed())
+        {
+            let message_id = format!("{}-{number}", self.incarnation.0);
+            *under_way = Some(self.bus.publish(message_id, bytes));
+        }
+    }
+
+    fn finish_try(&mut self, under_way: &mut Option<UnderWay>, result: Result<(), BusError>) {
+        *under_way = None;
+        match result {
+            Ok(()) => {
+                if !self.outbox.is_flowing() {
+                    tracing::info!("NATS takes hits again");
+                }
+                self.outbox.acknowledged();
+            }
+            Err(error) => {
+                if self.outbox.failed(self.started.elapsed()) {
+                    tracing::warn!("{error}");
+                }
+            }
+        }
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.outbox.due_at().map(|due| self.started + due)
+    }
+}
+
+/// Ends at `instant`; never, when there is none.
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the try that is under way does; never, when there is none.
+async fn ended(under_way: &mut Option<UnderWay>) -> Result<(), BusError> {
+    match under_way {
+        Some(publish) => publish.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,176 @@
+//! The debug sections of a build, loaded once, and a view of them for the length of one question.
+//!
+//! The sections own their bytes; a [`View`] borrows them as `gimli` readers, so that no index holds a reference.
+//! Places in the debug information are kept as [`Die`]: which unit, and where in it.
+
+use super::image::Image;
+use super::index::Index;
+use super::{ResolveError, SymbolsError};
+use gimli::{AttributeValue, DebugInfoOffset, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitOffset};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Bytes of a section.
+pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
+/// A unit with its header read.
+pub(super) type Unit<'a> = gimli::Unit<Bytes<'a>>;
+/// An entry of the debug information with its attributes.
+pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Bytes<'a>>;
+/// An attribute's value.
+pub(super) type Value<'a> = AttributeValue<Bytes<'a>>;
+
+/// How far `DW_AT_abstract_origin` and `DW_AT_specification` are followed: compilers chain two, damaged files loop.
+const ORIGIN_HOPS_MAX: usize = 8;
+
+/// A debugging information entry: which unit (by its number in the [`Index`]), and where in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Die {
+    pub(super) unit: u32,
+    pub(super) offset: UnitOffset<usize>,
+}
+
+/// The loaded sections.
+pub(super) struct Sections {
+    dwarf: DwarfSections<Vec<u8>>,
+    debug_frame: Vec<u8>,
+    eh_frame: Vec<u8>,
+    /// Address of `.eh_frame`, which its entries are relative to.
+    eh_frame_at: u64,
+    text_at: u64,
+}
+
+impl Sections {
+    /// Loads what locating code and variables needs.
+    pub(super) fn load(image: &Image) -> Result<Sections, SymbolsError> {
+        let dwarf = DwarfSections::load(|id| match id {
+            SectionId::DebugInfo
+            | SectionId::DebugAbbrev
+            | SectionId::DebugLine
+            | SectionId::DebugLineStr
+            | SectionId::DebugStr
+            | SectionId::DebugStrOffsets
+            | SectionId::DebugAddr
+            | SectionId::DebugRanges
+            | SectionId::DebugRngLists
+            | SectionId::DebugLoc
+            | SectionId::DebugLocLists => image.section(id.name()),
+            _ => Ok(Vec::new()),
+        })?;
+        Ok(Sections {
+            dwarf,
+            debug_frame: image.section(".debug_frame")?,
+            eh_frame: image.section(".eh_frame")?,
+            eh_frame_at: image.section_range(".eh_frame").map_or(0, |range| range.start),
+            text_at: image.section_range(".text").map_or(0, |range| range.start),
+        })
+    }
+
+    /// The sections as readers.
+    pub(super) fn dwarf(&self) -> gimli::Dwarf<Bytes<'_>> {
+        self.dwarf.borrow(|bytes| EndianSlice::new(bytes, LittleEndian))
+    }
+
+    /// Call frame information of the debugger's section; Go writes only this one.
+    pub(super) fn debug_frame(&self) -> gimli::DebugFrame<Bytes<'_>> {
+        let mut section = gimli::DebugFrame::new(&self.debug_frame, LittleEndian);
+        section.set_address_size(8);
+        section
+    }
+
+    /// Call frame information of the unwinder's section; C compilers write this one.
+    pub(super) fn eh_frame(&self) -> gimli::EhFrame<Bytes<'_>> {
+        let mut section = gimli::EhFrame::new(&self.eh_frame, LittleEndian);
+        section.set_address_size(8);
+        section
+    }
+
+    /// What the entries of `.eh_frame` are relative to.
+    pub(super) fn bases(&self) -> gimli::BaseAddresses {
+        gimli::BaseAddresses::default().set_eh_frame(self.eh_frame_at).set_text(self.text_at)
+    }
+}
+
+/// The debug information for the length of one question; units are parsed when first met.
+pub(super) struct View<'a> {
+    pub(super) dwarf: gimli::Dwarf<Bytes<'a>>,
+    pub(super) sections: &'a Sections,
+    pub(super) index: &'a Index,
+    units: RefCell<HashMap<u32, Rc<Unit<'a>>>>,
+}
+
+impl<'a> View<'a> {
+    /// A view of loaded sections and their index.
+    pub(super) fn new(sections: &'a Sections, index: &'a Index) -> View<'a> {
+        View { dwarf: sections.dwarf(), sections, index, units: RefCell::new(HashMap::new()) }
+    }
+
+    /// A unit by its number.
+    pub(super) fn unit(&self, number: u32) -> Result<Rc<Unit<'a>>, ResolveError> {
+        if let Some(unit) = self.units.borrow().get(&number) {
+            return Ok(Rc::clone(unit));
+        }
+        let Some(entry) = self.index.units.get(number as usize) else {
+            return Err(ResolveError::BadDwarf(format!("unit {number} does not exist")));
+        };
+        let header = self.dwarf.unit_header(entry.offset)?;
+        let unit = Rc::new(Unit::new_with_abbreviations(&self.dwarf, header, entry.abbreviations.clone())?);
+        self.units.borrow_mut().insert(number, Rc::clone(&unit));
+        Ok(unit)
+    }
+
+    /// An entry with its unit.
+    pub(super) fn entry(&self, die: Die) -> Result<(Rc<Unit<'a>>, Entry<'a>), ResolveError> {
+        let unit = self.unit(die.unit)?;
+        if !die.offset.is_in_bounds(&unit.header) {
+            return Err(ResolveError::BadDwarf(format!("offset {:#x} is not in its unit", die.offset.0)));
+        }
+        let entry = unit.entry(die.offset)?;
+        Ok((unit, entry))
+    }
+
+    /// What a reference attribute of an entry of unit `unit` refers to.
+    pub(super) fn target(&self, unit: u32, value: Option<Value<'a>>) -> Option<Die> {
+        match value? {
+            AttributeValue::UnitRef(offset) => Some(Die { unit, offset }),
+            AttributeValue::DebugInfoRef(offset) => self.index.die_at(offset),
+            _ => None,
+        }
+    }
+
+    /// The entry itself, then what it was instantiated from or specifies; innermost first.
+    pub(super) fn origins(&self, die: Die) -> Result<Vec<(Die, Entry<'a>)>, ResolveError> {
+        let mut found = Vec::new();
+        let mut next = Some(die);
+        while let Some(die) = next.filter(|_| found.len() < ORIGIN_HOPS_MAX) {
+            let (_, entry) = self.entry(die)?;
+            let origin =
+                entry.attr_value(gimli::DW_AT_abstract_origin).or_else(|| entry.attr_value(gimli::DW_AT_specification));
+            next = self.target(die.unit, origin);
+            found.push((die, entry));
+        }
+        Ok(found)
+    }
+
+    /// The name of an entry, taken from its origin where it has none of its own.
+    pub(super) fn name(&self, die: Die) -> Result<Option<String>, ResolveError> {
+        for (at, entry) in self.origins(die)? {
+            if let Some(value) = entry.attr_value(gimli::DW_AT_name) {
+                let unit = self.unit(at.unit)?;
+                return Ok(Some(self.dwarf.attr_string(&unit, value)?.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name of an entry that is at hand.
+    pub(super) fn name_of(&self, unit: &Unit<'a>, entry: &Entry<'a>) -> Option<String> {
+        let value = entry.attr_value(gimli::DW_AT_name)?;
+        Some(self.dwarf.attr_string(unit, value).ok()?.to_string_lossy().into_owned())
+    }
+}
+
+/// Offset in `.debug_info` of the unit-relative reference.
+pub(super) fn in_section(unit_at: DebugInfoOffset<usize>, offset: UnitOffset<usize>) -> DebugInfoOffset<usize> {
+    DebugInfoOffset(unit_at.0.saturating_add(offset.0))
+}

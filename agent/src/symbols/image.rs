@@ -1,0 +1,403 @@
+//! The executable file: ELF headers, sections, notes, and the bytes behind an address.
+//!
+//! Deliberately not a memory map: an executable that is overwritten in place after its process ended would raise
+//! SIGBUS in the agent, and an agent that dies leaves its traps in the processes it traces. Bytes are read with
+//! `pread` into memory of our own, section by section, when first needed.
+//!
+//! Invariants: nothing is allocated for more than the file holds, except for decompression, which is bounded by
+//! [`SECTION_BYTES_MAX`] and by the ratio that the format can reach. A malformed file is an error, never a panic.
+//!
+//! Source: System V ABI, chapter 4 (object files), and its AMD64 supplement; ELF64 little endian only.
+
+use super::{Svma, SymbolsError};
+use object::{CompressedData, CompressionFormat};
+use riptrace_protocol::ids::Avma;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Largest section that is loaded, in bytes after decompression: four times the debug information of the largest
+/// executables met (Chromium, about 500 MB), and far below what a small host has.
+const SECTION_BYTES_MAX: u64 = 2 << 30;
+/// Deflate reaches 1032:1 at most; a header that claims more is wrong.
+const DEFLATE_RATIO_MAX: u64 = 1032;
+/// Zstandard has no bound of its own; debug information compresses 10:1 at most.
+const ZSTD_RATIO_MAX: u64 = 4096;
+/// Most section and program headers that are read: object files have thousands, executables dozens.
+const HEADERS_MAX: u64 = 65_536;
+/// Notes are tens of bytes; a longer note section is not read further.
+const NOTES_BYTES_MAX: u64 = 64 * 1024;
+
+const EM_X86_64: u16 = 62;
+const ET_EXEC: u16 = 2;
+const ET_DYN: u16 = 3;
+const SHT_SYMTAB: u32 = 2;
+const SHT_NOBITS: u32 = 8;
+const SHF_COMPRESSED: u64 = 0x800;
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const PT_TLS: u32 = 7;
+const PF_X: u32 = 1;
+const PF_W: u32 = 2;
+
+/// A part of the file that is mapped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    pub(super) address: u64,
+    file_bytes: u64,
+    memory_bytes: u64,
+    align: u64,
+}
+
+/// A named part of the file.
+#[derive(Debug, Clone)]
+struct Section {
+    name: String,
+    kind: u32,
+    flags: u64,
+    address: u64,
+    offset: u64,
+    bytes: u64,
+    link: u32,
+}
+
+/// The thread-local storage of the executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ThreadLocal {
+    /// Address of the initial image.
+    pub(super) address: u64,
+    /// Size in memory.
+    pub(super) memory_bytes: u64,
+    /// Alignment; a power of two.
+    pub(super) align: u64,
+}
+
+/// An open executable.
+#[derive(Debug)]
+pub(super) struct Image {
+    path: PathBuf,
+    file: File,
+    file_bytes: u64,
+    position_independent: bool,
+    segments: Vec<Segment>,
+    sections: Vec<Section>,
+}
+
+/// One note of the file.
+pub(super) struct Note {
+    /// Who defined it.
+    pub(super) owner: Vec<u8>,
+    /// Its type, within the owner's.
+    pub(super) kind: u32,
+    /// Its content.
+    pub(super) content: Vec<u8>,
+}
+
+impl Image {
+    /// Opens a file and reads its headers.
+    pub(super) fn open(path: &Path) -> Result<Image, SymbolsError> {
+        let read = |source| SymbolsError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        let mut image = Image {
+            path: path.to_owned(),
+            file,
+            file_bytes: metadata.len(),
+            position_independent: false,
+            segments: Vec::new(),
+            sections: Vec::new(),
+        };
+        image.read_headers()?;
+        Ok(image)
+    }
+
+    fn read_headers(&mut self) -> Result<(), SymbolsError> {
+        let header = self.file_range(0, 64)?;
+        if header[..4] != *b"\x7fELF" {
+            return Err(self.bad("no ELF magic number"));
+        }
+        if header[4] != 2 || header[5] != 1 {
+            return Err(self.bad("not 64-bit little endian"));
+        }
+        let machine = u16_at(&header, 18);
+        if machine != EM_X86_64 {
+            return Err(SymbolsError::Machine { path: self.path.clone(), machine });
+        }
+        self.position_independent = match u16_at(&header, 16) {
+            ET_EXEC => false,
+            ET_DYN => true,
+            other => return Err(self.bad(format!("type {other} is neither an executable nor a shared object"))),
+        };
+        let (segments_at, sections_at) = (u64_at(&header, 32), u64_at(&header, 40));
+        let (segment_bytes, segments) = (u64::from(u16_at(&header, 54)), u64::from(u16_at(&header, 56)));
+        let (section_bytes, mut sections) = (u64::from(u16_at(&header, 58)), u64::from(u16_at(&header, 60)));
+        let mut names = u32::from(u16_at(&header, 62));
+        if segments > 0 {
+            if segment_bytes != 56 {
+                return Err(self.bad("program headers of an unknown size"));
+            }
+            let table = self.file_range(segments_at, segments * segment_bytes)?;
+            self.segments = table.chunks_exact(56).map(segment).collect();
+        }
+        if sections_at == 0 {
+            return Ok(());
+        }
+        if section_bytes != 64 {
+            return Err(self.bad("section headers of an unknown size"));
+        }
+        // With 65,280 sections or more, the real numbers are in the first section header.
+        let first = self.file_range(sections_at, 64)?;
+        if sections == 0 {
+            sections = u64_at(&first, 32);
+        }
+        if names == 0xffff {
+            names = u32_at(&first, 40);
+        }
+        if sections > HEADERS_MAX {
+            return Err(self.bad(format!("{sections} sections")));
+        }
+        let table = self.file_range(sections_at, sections * 64)?;
+        let headers: Vec<&[u8]> = table.chunks_exact(64).collect();
+        let Some(header) = headers.get(names as usize) else {
+            return Err(self.bad("the section with the names of the sections is missing"));
+        };
+        let strings = self.file_range(u64_at(header, 24), u64_at(header, 32))?;
+        self.sections = headers
+            .iter()
+            .map(|header| Section {
+                name: string_at(&strings, u32_at(header, 0)),
+                kind: u32_at(header, 4),
+                flags: u64_at(header, 8),
+                address: u64_at(header, 16),
+                offset: u64_at(header, 24),
+                bytes: u64_at(header, 32),
+                link: u32_at(header, 40),
+            })
+            .collect();
+        Ok(())
+    }
+
+    fn bad(&self, why: impl Into<String>) -> SymbolsError {
+        SymbolsError::BadElf { path: self.path.clone(), why: why.into() }
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads bytes of the file; an error when they are not all there.
+    fn file_range(&self, offset: u64, bytes: u64) -> Result<Vec<u8>, SymbolsError> {
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.file_bytes);
+        if !inside || bytes > SECTION_BYTES_MAX {
+            return Err(self.bad(format!("{bytes} bytes at offset {offset:#x} are beyond its end: is it cut short?")));
+        }
+        let mut content = vec![0; bytes as usize];
+        self.file
+            .read_exact_at(&mut content, offset)
+            .map_err(|source| SymbolsError::Read { path: self.path.clone(), source })?;
+        Ok(content)
+    }
+
+    /// Whether there is a section of this name (or its old compressed form, for `.debug_*`).
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.find_section(name).is_some_and(|section| section.kind != SHT_NOBITS && section.bytes > 0)
+    }
+
+    fn find_section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name).or_else(|| {
+            let rest = name.strip_prefix(".debug_")?;
+            self.sections.iter().find(|section| section.name.strip_prefix(".zdebug_") == Some(rest))
+        })
+    }
+
+    /// Address and size of a section in memory.
+    pub(super) fn section_range(&self, name: &str) -> Option<Range<u64>> {
+        let section = self.find_section(name)?;
+        Some(section.address..section.address.checked_add(section.bytes)?)
+    }
+
+    /// Content of a section, decompressed; empty when there is none.
+    pub(super) fn section(&self, name: &str) -> Result<Vec<u8>, SymbolsError> {
+        let Some(section) = self.find_section(name).filter(|section| section.kind != SHT_NOBITS) else {
+            return Ok(Vec::new());
+        };
+        let stored = self.file_range(section.offset, section.bytes)?;
+        let (format, header_bytes, unpacked_bytes) = if section.flags & SHF_COMPRESSED != 0 {
+            // Elf64_Chdr: ch_type, ch_reserved, ch_size, ch_addralign.
+            if stored.len() < 24 {
+                return Err(self.bad(format!("section {name} has no room for its compression header")));
+            }
+            let format = match u32_at(&stored, 0) {
+                1 => CompressionFormat::Zlib,
+                2 => CompressionFormat::Zstandard,
+                other => return Err(self.bad(format!("section {name} is compressed by unknown method {other}"))),
+            };
+            (format, 24, u64_at(&stored, 8))
+        } else if section.name.starts_with(".zdebug_") {
+            // GNU form: "ZLIB", then the size in big endian.
+            if stored.len() < 12 || stored[..4] != *b"ZLIB" {
+                return Err(self.bad(format!("section {} has no compression header", section.name)));
+            }
+            let mut size = [0; 8];
+            size.copy_from_slice(&stored[4..12]);
+            (CompressionFormat::Zlib, 12, u64::from_be_bytes(size))
+        } else {
+            return Ok(stored);
+        };
+        let ratio = if format == CompressionFormat::Zlib { DEFLATE_RATIO_MAX } else { ZSTD_RATIO_MAX };
+        let data = &stored[header_bytes..];
+        if unpacked_bytes > SECTION_BYTES_MAX.min((data.len() as u64).saturating_mul(ratio).saturating_add(64)) {
+            return Err(self.bad(format!("section {name} claims to unpack to {unpacked_bytes} bytes")));
+        }
+        let unpacked = CompressedData { format, data, uncompressed_size: unpacked_bytes }
+            .decompress()
+            .map_err(|error| self.bad(format!("section {name} cannot be unpacked: {error}")))?;
+        Ok(unpacked.into_owned())
+    }
+
+    /// The notes of the file, from sections and segments.
+    pub(super) fn notes(&self) -> Vec<Note> {
+        let segments = self.segments.iter().filter(|segment| segment.kind == PT_NOTE);
+        let ranges = self
+            .sections
+            .iter()
+            .filter(|section| section.name.starts_with(".note."))
+            .map(|section| (section.offset, section.bytes))
+            .chain(segments.map(|segment| (segment.offset, segment.file_bytes)));
+        let mut notes = Vec::new();
+        for (offset, bytes) in ranges {
+            if let Ok(content) = self.file_range(offset, bytes.min(NOTES_BYTES_MAX)) {
+                read_notes(&content, &mut notes);
+            }
+        }
+        notes
+    }
+
+    /// Reads initialised memory at an address, up to `bytes`; shorter where the file holds no more, empty where nothing
+    /// is mapped from the file.
+    pub(super) fn read(&self, address: Svma, bytes: u64) -> Vec<u8> {
+        let Some((segment, into)) = self.loaded().find_map(|segment| {
+            let into = address.0.checked_sub(segment.address)?;
+            (into < segment.file_bytes).then_some((segment, into))
+        }) else {
+            return Vec::new();
+        };
+        let Some(offset) = segment.offset.checked_add(into) else { return Vec::new() };
+        let bytes = bytes.min(segment.file_bytes - into).min(self.file_bytes.saturating_sub(offset));
+        self.file_range(offset, bytes).unwrap_or_default()
+    }
+
+    fn loaded(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|segment| segment.kind == PT_LOAD)
+    }
+
+    /// Whether an address holds code.
+    pub(super) fn is_code(&self, address: Svma) -> bool {
+        self.loaded()
+            .filter(|segment| segment.flags & PF_X != 0)
+            .any(|segment| address.0.checked_sub(segment.address).is_some_and(|into| into < segment.memory_bytes))
+    }
+
+    /// Writable initialised memory, by address.
+    pub(super) fn writable(&self) -> impl Iterator<Item = Range<u64>> {
+        self.loaded()
+            .filter(|segment| segment.flags & PF_W != 0)
+            .filter_map(|segment| Some(segment.address..segment.address.checked_add(segment.file_bytes)?))
+    }
+
+    /// By how much the executable was moved, told by one mapping of it.
+    pub(super) fn bias(&self, mapped_at: Avma, file_offset: u64) -> Option<u64> {
+        // A mapping starts at the page that holds the segment's first byte; some loaders split a segment.
+        let segment = self.loaded().find(|segment| {
+            let Some(end) = segment.offset.checked_add(segment.file_bytes) else { return false };
+            (segment.offset & !0xfff..end).contains(&file_offset)
+        })?;
+        let bias = mapped_at.0.wrapping_sub(segment.address.wrapping_sub(segment.offset).wrapping_add(file_offset));
+        (self.position_independent || bias == 0).then_some(bias)
+    }
+
+    /// The thread-local storage, if the executable has some.
+    pub(super) fn thread_local(&self) -> Option<ThreadLocal> {
+        let segment = self.segments.iter().find(|segment| segment.kind == PT_TLS)?;
+        Some(ThreadLocal {
+            address: segment.address,
+            memory_bytes: segment.memory_bytes,
+            align: if segment.align.is_power_of_two() { segment.align } else { 1 },
+        })
+    }
+
+    /// Value of a symbol of `.symtab`.
+    pub(super) fn symbol(&self, name: &str) -> Option<u64> {
+        let table = self.sections.iter().find(|section| section.kind == SHT_SYMTAB)?;
+        let strings = self.sections.get(table.link as usize)?;
+        let symbols = self.file_range(table.offset, table.bytes).ok()?;
+        let strings = self.file_range(strings.offset, strings.bytes).ok()?;
+        // Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size.
+        symbols
+            .chunks_exact(24)
+            .find(|symbol| {
+                let at = u32_at(symbol, 0) as usize;
+                strings
+                    .get(at..)
+                    .is_some_and(|rest| rest.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)))
+            })
+            .map(|symbol| u64_at(symbol, 8))
+    }
+}
+
+fn segment(header: &[u8]) -> Segment {
+    Segment {
+        kind: u32_at(header, 0),
+        flags: u32_at(header, 4),
+        offset: u64_at(header, 8),
+        address: u64_at(header, 16),
+        file_bytes: u64_at(header, 32),
+        memory_bytes: u64_at(header, 40),
+        align: u64_at(header, 48),
+    }
+}
+
+/// Notes are: name size, content size, type, name, content; name and content are padded to four bytes.
+fn read_notes(mut rest: &[u8], notes: &mut Vec<Note>) {
+    while rest.len() >= 12 {
+        let (name_bytes, content_bytes) = (u32_at(rest, 0) as usize, u32_at(rest, 4) as usize);
+        let kind = u32_at(rest, 8);
+        let content_at = 12 + name_bytes.next_multiple_of(4);
+        let end = content_at.saturating_add(content_bytes);
+        let (Some(name), Some(content)) = (rest.get(12..12 + name_bytes), rest.get(content_at..end)) else { return };
+        let owner = name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        notes.push(Note { owner, kind, content: content.to_vec() });
+        rest = rest.get(end.next_multiple_of(4)..).unwrap_or_default();
+    }
+}
+
+fn string_at(strings: &[u8], at: u32) -> String {
+    let bytes = strings.get(at as usize..).unwrap_or_default();
+    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Panics when out of bounds: callers pass a buffer of the header's fixed size.
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// See [`u16_at`].
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// See [`u16_at`].
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}

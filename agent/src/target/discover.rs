@@ -1,0 +1,138 @@
+//! Which processes this host has.
+
+use super::TargetError;
+use super::environment;
+use super::status::{self, Privileges};
+use riptrace_protocol::ids::ProcessKey;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// Bytes of an environment that are read: longer ones are cut. Linux allows some megabytes, people some kilobytes.
+const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a cgroup file that are read.
+const CGROUP_BYTES_MAX: u64 = 1 << 16;
+
+/// Which processes are looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiscoverConfig {
+    /// Only processes whose environment has this variable with this value: several hosts on one machine.
+    pub only_env: Option<(String, String)>,
+}
+
+/// A process that runs an ELF file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSeen {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Where its executable can be read: /proc/PID/exe, which works across mount namespaces and for deleted files.
+    pub exe_path: PathBuf,
+    /// Path of the executable as the process sees it.
+    pub exe: String,
+    /// `RIPTRACE_SERVICE` or `OTEL_SERVICE_NAME` of its environment, else the executable's name.
+    pub service: String,
+    /// `RIPTRACE_LABELS` of its environment.
+    pub labels: BTreeMap<String, String>,
+    /// Container id, where its control group tells one.
+    pub container: Option<String>,
+    /// Why it cannot be traced, as far as the agent's privileges go.
+    pub refused: Option<String>,
+}
+
+/// The processes of this host, by pid. Kernel threads, zombies, the agent itself, processes that run no ELF file and
+/// those whose executable the agent may not read are left out.
+///
+/// Costs four small reads of /proc per process.
+pub fn discover(config: &DiscoverConfig) -> Result<Vec<ProcessSeen>, TargetError> {
+    let privileges = status::privileges()?;
+    let own = std::process::id();
+    let path = "/proc".to_owned();
+    let entries = fs::read_dir(&path).map_err(|source| TargetError::Read { path, source })?;
+    let mut seen: Vec<ProcessSeen> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid: &u32| pid != own)
+        .filter_map(|pid| look_at(pid, config, privileges))
+        .collect();
+    seen.sort_by_key(|process| process.key);
+    Ok(seen)
+}
+
+/// `None` for what is left out; a process that ends while it is looked at is left out, too.
+fn look_at(pid: u32, config: &DiscoverConfig, privileges: Privileges) -> Option<ProcessSeen> {
+    let exe_path = PathBuf::from(format!("/proc/{pid}/exe"));
+    // A kernel thread and a zombie have no executable.
+    let exe = fs::read_link(&exe_path).ok()?.to_string_lossy().into_owned();
+    let key = ProcessKey { pid, start_time: status::start_time(pid).ok()? };
+    let environment = read_some(&format!("/proc/{pid}/environ"), ENVIRONMENT_BYTES_MAX).unwrap_or_default();
+    if let Some((name, value)) = &config.only_env
+        && environment::variable(&environment, name).as_ref() != Some(value)
+    {
+        return None;
+    }
+    let mut magic = [0; 4];
+    File::open(&exe_path).ok()?.read_exact(&mut magic).ok()?;
+    if &magic != b"\x7fELF" {
+        return None;
+    }
+    let user = status::status(pid).ok()?.user;
+    let cgroup = read_some(&format!("/proc/{pid}/cgroup"), CGROUP_BYTES_MAX).unwrap_or_default();
+    // The pid may have been reused since its start time was read.
+    if status::start_time(pid).ok()? != key.start_time {
+        return None;
+    }
+    Some(ProcessSeen {
+        key,
+        service: environment::service(&environment, &exe),
+        labels: environment::labels(&environment),
+        container: environment::container(&String::from_utf8_lossy(&cgroup)),
+        refused: privileges.refusal(user),
+        exe_path,
+        exe,
+    })
+}
+
+fn read_some(path: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    struct Killed(Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_is_seen_with_what_its_environment_says_and_only_on_its_host() {
+        let host = format!("host-{}", std::process::id());
+        // `spawn` returns after the exec, so the environment is the new one.
+        let child = Killed(
+            Command::new("/bin/sleep")
+                .arg("60")
+                .env("RIPTRACE_HOST", &host)
+                .env("RIPTRACE_SERVICE", "sleeper")
+                .env("RIPTRACE_LABELS", "env=test")
+                .spawn()
+                .unwrap(),
+        );
+        let only = |value: &str| DiscoverConfig { only_env: Some(("RIPTRACE_HOST".to_owned(), value.to_owned())) };
+        let seen = discover(&only(&host)).unwrap();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!((seen[0].key.pid, seen[0].service.as_str()), (child.0.id(), "sleeper"));
+        assert_eq!(seen[0].labels["env"], "test");
+        assert!(fs::read(&seen[0].exe_path).unwrap().starts_with(b"\x7fELF"));
+        assert!(discover(&only("another")).unwrap().is_empty());
+        let all = discover(&DiscoverConfig::default()).unwrap();
+        assert!(all.iter().any(|process| process.key == seen[0].key));
+        assert!(all.iter().all(|process| process.key.pid != std::process::id()), "itself is left out");
+    }
+}

@@ -1,0 +1,40 @@
+//! Limits of the debug adapter, in one place, each with its reason.
+
+use std::time::Duration;
+
+/// Largest message that is read, in bytes: a `setBreakpoints` of thousands of breakpoints fits, a mistaken length
+/// does not make the adapter wait for gigabytes.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest header line, in bytes: `Content-Length: 4194304` is 23.
+pub(crate) const HEADER_LINE_BYTES_MAX: usize = 4096;
+/// Messages that wait for the editor to read them, at most; then the adapter reads no further hits until it does.
+pub(crate) const OUTGOING_MAX: usize = 1024;
+/// Answers and notices of background work that wait for the state machine, at most.
+pub(crate) const COMPLETIONS_MAX: usize = 256;
+/// Breakpoints of one source or of all functions, at most: a request of more is refused as a whole.
+pub(crate) const BREAKPOINTS_MAX: usize = 1000;
+/// How long `setBreakpoints` waits for the first processes to be armed before it answers with what is known: long
+/// enough for a fleet whose symbols are loaded, short enough that an editor's start is not felt.
+pub(crate) const SET_BREAKPOINTS_WAIT: Duration = Duration::from_millis(1500);
+/// A breakpoint's status is sent again no sooner than this: five times a second.
+pub(crate) const BREAKPOINT_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+/// `riptrace/statistics` and `thread` events are sent no more often than this: a status bar need not be faster.
+pub(crate) const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the fleet is asked for its processes, for counts, modules and threads: a new pod shows up in seconds.
+pub(crate) const FLEET_INTERVAL: Duration = Duration::from_secs(5);
+/// Output rows of hits per second: beyond it an editor's console is no longer read by anybody. Hits above it are in
+/// the timeline, and a row says how many.
+pub(crate) const ROWS_PER_S_MAX: u32 = 1000;
+/// Threads that are listed, at most, those with the newest hits first: more do not fit an editor's view.
+pub(crate) const THREADS_LISTED_MAX: usize = 200;
+/// Variables in one answer when the editor asks for no page.
+pub(crate) const VARIABLES_MAX: usize = 5000;
+/// Hits in one page of `riptrace/timeline`, at most.
+pub(crate) const TIMELINE_PAGE_MAX: usize = 500;
+/// How long a disconnect waits for the fleet to take the tracepoints out before it answers all the same: the
+/// session's lease ends them then.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(3);
+/// Processes with a reason that a breakpoint's message names, at most; the rest is counted.
+pub(crate) const REASONS_NAMED_MAX: usize = 3;
+/// Tracepoints that were removed and may still have hits under way, at most.
+pub(crate) const RETIRED_MAX: usize = 1024;

@@ -1,0 +1,174 @@
+//! Hits, drops and states as lines of text.
+
+use super::time;
+use crate::timeline::Dictionaries;
+use crate::timeline::values::HitValues;
+use riptrace_protocol::fleet::{Mechanism, ProbeState, ProbeStatus};
+use riptrace_protocol::stream::{OrderedHit, StreamDrop};
+use riptrace_protocol::value::Value;
+
+/// Characters of all values in a line without a log message.
+const SUMMARY_CHARS_MAX: usize = 120;
+/// Characters of one value in such a line.
+const SUMMARY_VALUE_CHARS_MAX: usize = 40;
+
+/// Whether a line may have colours (ANSI escape sequences).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Text only.
+    Plain,
+    /// With colours.
+    Ansi,
+}
+
+impl Style {
+    /// `text` in grey.
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    /// `text` in yellow.
+    pub fn warning(self, text: &str) -> String {
+        self.wrap("33", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        match self {
+            Style::Plain => text.to_owned(),
+            Style::Ansi => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// The line of a hit, without an end: its log message, or its place and values; then host, service, time and
+/// uncertainty, and what is to be said of its order.
+pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries, style: Style) -> String {
+    let values = HitValues::decode(hit, dictionaries);
+    let told = match dictionaries.message(&hit.raw.tracepoint) {
+        Some(_) => message(hit, dictionaries, &values),
+        None => {
+            let place = place(hit, dictionaries);
+            format!("hit {} {place} {}", hit.seq, message(hit, dictionaries, &values))
+        }
+    };
+    format!("{}  {}", told.trim_end(), style.dim(&origin(hit)))
+}
+
+/// What a hit says: its log message with values, else a summary of its values.
+pub fn message(hit: &OrderedHit, dictionaries: &Dictionaries, values: &HitValues) -> String {
+    match dictionaries.message(&hit.raw.tracepoint) {
+        Some(template) => one_line(&values.format(template)),
+        None => summary(values),
+    }
+}
+
+/// `cart.go:42`: the innermost file's name and line; the site's address where nothing else is known.
+pub fn place(hit: &OrderedHit, dictionaries: &Dictionaries) -> String {
+    match dictionaries.place(hit) {
+        Some(frame) if !frame.file.is_empty() => {
+            format!("{}:{}", frame.file.rsplit('/').next().unwrap_or_default(), frame.line)
+        }
+        Some(frame) => frame.function,
+        None => hit.raw.stack.first().map_or_else(|| "at an unknown place".to_owned(), |pc| format!("{:#x}", pc.0)),
+    }
+}
+
+/// `web-1 cart 10:00:00.000123 ±41µs`, and what is to be said of the order.
+pub fn origin(hit: &OrderedHit) -> String {
+    let clock = time::clock(hit.time_ns);
+    let uncertainty = time::uncertainty(hit.uncertainty_ns, "");
+    let mut text = format!("{} {} {clock} {uncertainty}", hit.host, hit.service);
+    if !hit.undetermined_with.is_empty() {
+        text.push_str(&format!(" (order not certain with {})", list(&hit.undetermined_with)));
+    }
+    if hit.late {
+        text.push_str(" (late: later hits were shown before it)");
+    }
+    text
+}
+
+/// `1, 2, 3`.
+pub fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `qty=3 sku="tea"`: as many variables as fit a line.
+fn summary(values: &HitValues) -> String {
+    if let Some(problem) = &values.problem {
+        return format!("<{problem}>");
+    }
+    let mut text = String::new();
+    let mut chars = 0;
+    let count = values.variables.len();
+    for (index, value) in values.all().enumerate() {
+        let part = format!("{}={}", value.name, cut(&value_text(value), SUMMARY_VALUE_CHARS_MAX));
+        chars += part.chars().count() + 1;
+        if chars > SUMMARY_CHARS_MAX {
+            text.push_str(&format!(" (and {} more)", count - index));
+            break;
+        }
+        if index > 0 {
+            text.push(' ');
+        }
+        text.push_str(&part);
+    }
+    text
+}
+
+/// A value as the language writes it, with the note of its status behind it.
+pub fn value_text(value: &Value) -> String {
+    let note = value.status.note();
+    match (value.value.is_empty(), note.is_empty()) {
+        (_, true) => value.value.clone(),
+        (true, false) => note,
+        (false, false) => format!("{} {note}", value.value),
+    }
+}
+
+/// The first `max` characters.
+fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Line ends would tear a row apart.
+fn one_line(text: &str) -> String {
+    text.replace("\r\n", "⏎").replace(['\n', '\r'], "⏎")
+}
+
+/// The line of missing hits, without an end.
+pub fn drop(drop: &StreamDrop, style: Style) -> String {
+    let hits = if drop.count == 1 { "1 hit".to_owned() } else { format!("{} hits", drop.count) };
+    let process = drop.process.map_or_else(String::new, |key| format!(" pid {}", key.pid));
+    style.warning(&format!("{hits} dropped ({}) at {}{process}", drop.reason.as_str(), drop.host))
+}
+
+/// The line of a probe's state, without an end.
+pub fn status(status: &ProbeStatus, style: Style) -> String {
+    let who = format!("{} {}[{}]", status.process.host, status.service, status.process.key.pid);
+    match status.state {
+        ProbeState::Pending => format!("{who}: arming"),
+        ProbeState::Armed => {
+            let sites =
+                if status.sites.len() == 1 { "1 site".to_owned() } else { format!("{} sites", status.sites.len()) };
+            let mechanism = status.mechanism.map_or_else(String::new, |m| format!(", {}", mechanism(m)));
+            format!("{who}: armed ({sites}{mechanism})")
+        }
+        ProbeState::Refused | ProbeState::Off => {
+            let word = if status.state == ProbeState::Refused { "refused" } else { "off" };
+            let reason = status.reason.as_deref().unwrap_or("no reason given");
+            style.warning(&format!("{who}: {word}: {reason}"))
+        }
+    }
+}
+
+/// The word of a mechanism, with its cost where a person should know it.
+pub fn mechanism(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::Jump => "jump",
+        Mechanism::Trap => "trap, microseconds per hit",
+        Mechanism::Ptrace => "ptrace, stops the hitting thread for tens of microseconds",
+    }
+}

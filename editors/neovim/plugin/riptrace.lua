@@ -1,0 +1,16 @@
+-- Defines the commands. Everything else is loaded by the first use of one of them, or by setup().
+if vim.g.loaded_riptrace then
+  return
+end
+vim.g.loaded_riptrace = true
+
+for name, command in pairs({
+  RipTraceHits = { fn = 'quickfix', desc = 'Put the hits of this session into the quickfix list' },
+  RipTraceHit = { fn = 'show_hit', desc = 'Show the variables of a hit', nargs = '?' },
+  RipTraceFleet = { fn = 'show_fleet', desc = 'Show hosts, processes, builds and tracepoints' },
+  RipTraceRestart = { fn = 'restart_language_server', desc = 'Restart the language server' },
+}) do
+  vim.api.nvim_create_user_command(name, function(call)
+    require('riptrace')[command.fn](call.args ~= '' and call.args or nil)
+  end, { desc = command.desc, nargs = command.nargs or 0 })
+end

@@ -1,0 +1,88 @@
+/**
+ * Starts, restarts and stops `riptrace lsp`. One server for the window; a restart waits for the old one to end.
+ */
+import * as vscode from "vscode";
+import {
+  LanguageClient,
+  TransportKind,
+  type LanguageClientOptions,
+  type ServerOptions,
+} from "vscode-languageclient/node";
+import { childEnvironment } from "./environment";
+import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
+
+export const LANGUAGES = ["go", "rust", "c", "cpp"] as const;
+
+export class LanguageServer implements vscode.Disposable {
+  private client: LanguageClient | undefined;
+  /** Starts and stops run one after the other, in the order asked. */
+  private queue: Promise<void> = Promise.resolve();
+  /** A missing binary is told once: the editor is also used without a fleet. */
+  private toldMissing = false;
+
+  constructor(private readonly log: vscode.LogOutputChannel) {}
+
+  /** Also the first start. Does not fail: what went wrong is shown and logged. */
+  restart(): Promise<void> {
+    return this.enqueue(async () => {
+      await this.stopNow();
+      await this.startNow();
+    });
+  }
+
+  stop(): Promise<void> {
+    return this.enqueue(() => this.stopNow());
+  }
+
+  dispose(): void {
+    void this.stop();
+  }
+
+  private enqueue(step: () => Promise<void>): Promise<void> {
+    this.queue = this.queue.then(step).catch((error: unknown) => {
+      this.log.error(`language server: ${error instanceof Error ? error.message : String(error)}`);
+    });
+    return this.queue;
+  }
+
+  private async startNow(): Promise<void> {
+    const settings = readSettings();
+    if (!settings.languageServerEnabled) {
+      this.log.info("the language server is off (riptrace.languageServer.enable)");
+      return;
+    }
+    const search = searchBinary();
+    if (search.kind === "missing") {
+      this.log.warn(search.message);
+      if (!this.toldMissing) {
+        this.toldMissing = true;
+        void reportMissingBinary(search.message);
+      }
+      return;
+    }
+    const cwd = workspaceFolders()[0];
+    const server: ServerOptions = {
+      command: search.path,
+      args: ["lsp"],
+      transport: TransportKind.stdio,
+      options: { env: childEnvironment(process.env, settings.nats), ...(cwd === undefined ? {} : { cwd }) },
+    };
+    const client: LanguageClientOptions = {
+      documentSelector: LANGUAGES.map((language) => ({ scheme: "file", language })),
+      outputChannel: this.log,
+      traceOutputChannel: this.log,
+    };
+    this.log.info(`starting ${search.path} lsp in ${cwd ?? "no folder"}`);
+    this.client = new LanguageClient("riptrace", "RipTrace", server, client);
+    await this.client.start();
+  }
+
+  private async stopNow(): Promise<void> {
+    const client = this.client;
+    this.client = undefined;
+    if (client?.isRunning()) {
+      await client.stop();
+    }
+    await client?.dispose();
+  }
+}

@@ -1,1 +1,0 @@
-//! Raw hits to values.

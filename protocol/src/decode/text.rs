@@ -1,0 +1,76 @@
+//! One-line texts of values that have parts.
+
+use crate::limits::{SUMMARY_BYTES_MAX, SUMMARY_PART_BYTES_MAX};
+use crate::value::{Status, Value};
+
+/// A struct: `main.Item {SKU: "a", Qty: 3}`.
+pub(super) fn of_struct(type_name: &str, fields: &[Value], listed_all: bool) -> String {
+    let mut out = format!("{} {{", short_type(type_name));
+    for (index, field) in fields.iter().enumerate() {
+        if out.len() >= SUMMARY_BYTES_MAX {
+            out.push_str(", ...");
+            break;
+        }
+        if index > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&field.name);
+        out.push_str(": ");
+        out.push_str(&part(field));
+    }
+    if !listed_all {
+        out.push_str(if fields.is_empty() { "..." } else { ", ..." });
+    }
+    out.push('}');
+    out
+}
+
+/// The elements of an array or slice of `len` elements: `[1,2,...+3 more]`.
+pub(super) fn of_elements(elements: &[Value], len: u64) -> String {
+    let mut out = String::from("[");
+    let mut listed = 0;
+    for element in elements {
+        if out.len() >= SUMMARY_BYTES_MAX {
+            break;
+        }
+        if listed > 0 {
+            out.push(',');
+        }
+        out.push_str(&part(element));
+        listed += 1;
+    }
+    if listed < len {
+        if listed > 0 {
+            out.push(',');
+        }
+        out.push_str(&format!("...+{} more", len - listed));
+    }
+    out.push(']');
+    out
+}
+
+/// A value inside the text of another: bounded, and never without its status.
+pub(super) fn part(value: &Value) -> String {
+    let word = match &value.status {
+        Status::Exact | Status::Truncated { .. } => return cut(&value.value, SUMMARY_PART_BYTES_MAX),
+        Status::Partial { .. } => "<partial>",
+        Status::Suspect { .. } => "<suspect>",
+        Status::OptimisedOut => "<optimised out>",
+        Status::Unreadable { .. } => "<unreadable>",
+        Status::Redacted => "<redacted>",
+        Status::NotCaptured { .. } => "<not captured>",
+    };
+    word.to_owned()
+}
+
+/// A struct type without a name is as long as its fields: it is not repeated in front of them.
+pub(super) fn short_type(name: &str) -> &str {
+    if name.starts_with("struct {") && name.len() > "struct {}".len() { "struct {...}" } else { name }
+}
+
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(bytes_max)])
+}

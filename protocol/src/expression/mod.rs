@@ -1,0 +1,24 @@
+//! Expressions over a program's variables, as conditions, log messages, watches and captures write them.
+//!
+//! The syntax is Go's, reduced to what can be computed without running code of the target: names, fields, elements,
+//! dereferences, literals, operators, and `len`, `cap` and `string`. One syntax tree ([`ast::Expr`]) serves two
+//!
+//!
+//! Invariants
+//! - [`parser::parse`] never panics, and its result is at most [`crate::limits::EXPRESSION_DEPTH_MAX`] high: whoever
+//!   walks it may recurse.
+//! - The text of a parsed expression (`Display`) parses to the same expression again.
+//! - [`eval::eval`] returns a value that the program would have computed, or says why it cannot.
+
+pub mod ast;
+mod compute;
+pub mod eval;
+mod lexer;
+pub mod parser;
+pub mod quote;
+pub mod template;
+
+pub use ast::{BinaryOp, Builtin, Expr, Literal, UnaryOp};
+pub use eval::{EvalError, Scope, eval, in_message};
+pub use parser::{ParseError, ParseProblem, parse};
+pub use template::{Part, Template, TemplateError};

@@ -1,0 +1,282 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use riptrace_dap_adapter::environment::BusTarget;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Distributed tracepoints for running services, driven from an ordinary editor.
+#[derive(Debug, Parser)]
+#[command(
+    name = "riptrace",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Start here:
+  riptrace demo                            a small shop of Go services, traced in one command
+  riptrace up                              this machine, nothing to set up; then, in another terminal:
+  riptrace ps                              what can be traced
+  riptrace trace cart/cart.go:42           each passage of that line, with its variables
+
+Exit status: 0 done, 1 a check failed, 2 usage, 3 nothing matched, 4 the fleet could not be reached.
+Log: set RIPTRACE_LOG (such as info, or riptrace_agent=debug); it goes to standard error."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace this machine: a NATS server, a coordinator and an agent in one process, until Ctrl-C
+    Up(Up),
+    /// Run the agent of a host
+    Agent(Agent),
+    /// Run the coordinator of a fleet
+    Coordinator(Coordinator),
+    /// Show the fleet: hosts, processes, builds, tracepoints and their state
+    Ps(Ps),
+    /// Trace lines or functions and print the hits in one order over the fleet
+    Trace(Trace),
+    /// Run the debug adapter (for editors)
+    Dap(Dap),
+    /// Run the language server (for editors)
+    Lsp(Lsp),
+    /// Build and trace a small shop of Go services through the debug adapter
+    Demo(Demo),
+    /// Say what this machine lacks for tracing, and how to mend it
+    Doctor(Doctor),
+}
+
+/// Where the bus is.
+#[derive(Debug, Clone, Args)]
+pub struct Bus {
+    /// NATS server; default: $NATS_URL, then riptrace.toml, then the `riptrace up` that is running
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    /// NATS credentials file
+    #[arg(long, value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+}
+
+impl Bus {
+    /// The bus that the flags mean, seen from the current folder.
+    pub fn target(&self) -> BusTarget {
+        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        BusTarget { nats: self.nats.clone(), creds: self.creds.clone(), cwd }
+    }
+}
+
+/// What an agent says of its host.
+#[derive(Debug, Clone, Args)]
+pub struct HostFlags {
+    /// Name of this host in the fleet; default: its hostname
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Label of all processes of this host; may be given again
+    #[arg(long = "label", value_name = "K=V", value_parser = key_value)]
+    pub labels: Vec<(String, String)>,
+    /// Only processes that have this in their environment belong to this host
+    #[arg(long, value_name = "K=V", value_parser = key_value)]
+    pub only_env: Option<(String, String)>,
+}
+
+/// `riptrace up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Host flags.
+    #[command(flatten)]
+    pub host: HostFlags,
+    /// Listen on this port of the loopback address; default: a free one
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Print {"type":"ready","nats":URL} once everything answers, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `riptrace agent`
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Host flags.
+    #[command(flatten)]
+    pub host: HostFlags,
+}
+
+/// `riptrace coordinator`
+#[derive(Debug, Args)]
+pub struct Coordinator {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+}
+
+/// `riptrace ps`
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Only processes that this selector means (host=web-*,service=cart,...)
+    #[arg(long = "where", value_name = "SELECTOR", default_value = "")]
+    pub selector: String,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `riptrace trace`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  riptrace trace cart/cart.go:42
+  riptrace trace cart/cart.go:42 --when 'qty > 3 && sku == \"tea\"' --log 'qty={qty} of {sku}' --count 10
+  riptrace trace 'main.(*Cart).Add' --where service=cart,host=web-* --for 30s --json")]
+pub struct Trace {
+    /// FILE:LINE (any unambiguous path suffix) or a function name
+    #[arg(required = true, value_name = "LOCATION")]
+    pub locations: Vec<String>,
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Which processes: host=web-*,service=cart,exe=*/cartd,module=example.com/shop,label.env=prod,pid=12
+    #[arg(long = "where", value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Only passages for which this expression holds
+    #[arg(long, value_name = "EXPR")]
+    pub when: Option<String>,
+    /// Text to print for each hit, with {expressions}
+    #[arg(long, value_name = "TEXT")]
+    pub log: Option<String>,
+    /// Capture this expression besides the variables in scope; may be given again
+    #[arg(long, value_name = "EXPR")]
+    pub capture: Vec<String>,
+    /// What a passage leaves behind
+    #[arg(long, value_enum, default_value_t = TraceMode::Hit)]
+    pub mode: TraceMode,
+    /// End after this many hits over the whole fleet
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time, such as 30s, 5m or 1h; default: Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Hits per second and process, or `none`; default: riptrace.toml, then 1000
+    #[arg(long, value_name = "N|none", value_parser = rate)]
+    pub rate: Option<RateFlag>,
+    /// Wait for a process to appear when none matches now
+    #[arg(long)]
+    pub wait: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a passage leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceMode {
+    /// A hit with variables and call stack
+    Hit,
+    /// A counter only
+    Count,
+}
+
+/// A budget on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateFlag(pub Option<u32>);
+
+/// `riptrace dap`
+#[derive(Debug, Args)]
+pub struct Dap {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Serve editors that connect to this address instead of the one on standard input
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `riptrace lsp`
+#[derive(Debug, Args)]
+pub struct Lsp {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+}
+
+/// `riptrace demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep every host on the loopback interface even where network namespaces can be made
+    #[arg(long)]
+    pub loopback: bool,
+}
+
+/// `riptrace doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<RateFlag, String> {
+    match text {
+        "none" => Ok(RateFlag(None)),
+        _ => match text.parse() {
+            Ok(n) if n > 0 => Ok(RateFlag(Some(n))),
+            _ => Err("write a number from 1, or none".to_owned()),
+        },
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number with ms, s, m or h, such as 30s".to_owned();
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" | "" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "s", "3d", "-1s", "0s", "1e400s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `riptrace.toml`: defaults at the root of a checkout.
+//!
+//! It is searched in the current folder and those above it. Unknown keys are refused, so that a misspelt one is seen.
+//!
+//! ```toml
+//! nats = "nats://bus.example.com:4222"
+//! creds = "~/.config/riptrace/me.creds"
+//! selector = "label.env=staging"
+//! rate = 500                      # hits per second and process, or "none"
+//! [[substitute_path]]             # where the build machine had the sources
+//! from = "/build/src"
+//! to = "."
+//! ```
+
+use riptrace_dap_adapter::environment::{CheckoutDefaults, ConnectError};
+use riptrace_protocol::selector::Selector;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Largest `riptrace.toml`, in bytes: a hand-written file is far below.
+const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
+const NAME: &str = "riptrace.toml";
+
+/// Defaults at the root of a checkout.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// URL of the bus.
+    pub nats: Option<String>,
+    /// Credentials file; `~/` is the home folder, a relative path starts at the file's folder.
+    pub creds: Option<PathBuf>,
+    /// Selector of tracepoints that give none.
+    pub selector: Option<Selector>,
+    /// Budget of hits per second and process.
+    pub rate: Option<Rate>,
+    /// Paths of the build to paths here.
+    #[serde(default)]
+    pub substitute_path: Vec<Substitution>,
+    /// Folder of the file; the folder that was asked about when there is none.
+    #[serde(skip)]
+    pub root: PathBuf,
+}
+
+/// A budget of hits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Rate {
+    /// At most this many.
+    PerSecond(u32),
+    /// `"none"`: no budget.
+    Unlimited(NoneWord),
+}
+
+/// The word `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoneWord {
+    /// `"none"`
+    None,
+}
+
+/// Where a path of the build is here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Substitution {
+    /// Prefix in the build.
+    pub from: String,
+    /// Prefix here.
+    pub to: String,
+}
+
+impl Settings {
+    /// Reads the nearest `riptrace.toml` in `folder` or above; the defaults when there is none.
+    pub fn find(folder: &Path) -> Result<Settings, ConnectError> {
+        let candidates = folder.ancestors().map(|dir| dir.join(NAME));
+        match candidates.into_iter().find(|path| path.is_file()) {
+            Some(path) => Settings::read(&path),
+            None => Ok(Settings { root: folder.to_owned(), ..Settings::default() }),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Settings, ConnectError> {
+        let wrong = |why: String| ConnectError::Configuration(format!("{}: {why}", path.display()));
+        let bytes = std::fs::metadata(path).map_err(|e| wrong(e.to_string()))?.len();
+        if bytes > SETTINGS_BYTES_MAX {
+            return Err(wrong(format!("{bytes} bytes; a settings file has at most {SETTINGS_BYTES_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let mut settings: Settings = toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
+        settings.root = path.parent().unwrap_or(Path::new("/")).to_owned();
+        settings.creds = settings.creds.map(|creds| expand(&settings.root, &creds));
+        Ok(settings)
+    }
+
+    /// The part that the editor side uses.
+    pub fn checkout(&self) -> CheckoutDefaults {
+        CheckoutDefaults {
+            root: self.root.clone(),
+            selector: self.selector.as_ref().map(ToString::to_string),
+            rate_per_s: self.rate.map(|rate| match rate {
+                Rate::PerSecond(n) => Some(n),
+                Rate::Unlimited(_) => None,
+            }),
+            substitute_path: self.substitute_path.iter().map(|s| (s.from.clone(), s.to.clone())).collect(),
+        }
+    }
+}
+
+fn expand(root: &Path, path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => root.join(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, ConnectError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(NAME), text).unwrap();
+        let below = dir.path().join("a/b");
+        std::fs::create_dir_all(&below).unwrap();
+        Settings::find(&below)
+    }
+
+    #[test]
+    fn the_nearest_file_above_gives_the_defaults() {
+        let settings = read("nats = \"nats://h:1\"\nrate = \"none\"\nselector = \"service=cart\"\n").unwrap();
+        assert_eq!(settings.nats.as_deref(), Some("nats://h:1"));
+        assert_eq!(settings.checkout().rate_per_s, Some(None));
+        assert_eq!(settings.checkout().selector.as_deref(), Some("service=cart"));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_named_with_its_place() {
+        for (text, part) in [
+            ("nats = 3", "line 1"),
+            ("natz = \"x\"", "unknown field `natz`"),
+            ("selector = \"zone=a\"", "selector key"),
+            ("rate = -1", "rate"),
+            ("\u{0}\u{1}[[", "line 1"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains(NAME), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+/**
+ * The real VS Code workbench with the built extension, against a fleet that serves requests all the time.
+ *
+ * One session from F5 to Stop, told as the user's actions in order; a failed step leaves a screenshot.
+ */
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { ANSWER_MS, artefacts, breakpoint, breakpointVariables, FIRST_HIT_MS, logpoint, shop } from "../support.mjs";
+import { openBrowser } from "./browser.mjs";
+import { startCodeServer } from "./codeServer.mjs";
+import { Workbench } from "./workbench.mjs";
+
+const linkOf = ({ file, line }) => `${path.basename(file)}:${line}`;
+
+let server;
+let browser;
+let workbench;
+
+before(async () => {
+  await mkdir(artefacts, { recursive: true });
+  server = await startCodeServer({ name: "vscode", extensions: [process.env.RIPTRACE_VSIX] });
+  browser = await openBrowser();
+  workbench = new Workbench(browser.page);
+  await workbench.load(`${server.url}/?folder=${encodeURIComponent(shop)}`);
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** One thing the user does. After a failed one the rest is not tried: it would only report what follows from it. */
+const steps = [];
+function step(name, action) {
+  steps.push({ name, action });
+}
+
+test("a session in the workbench", async (t) => {
+  for (const { name, action } of steps) {
+    let problem;
+    await t.test(name, async () => {
+      try {
+        await action();
+      } catch (error) {
+        problem = error;
+        await screenshot(`failed ${name}`);
+        throw error;
+      }
+    });
+    if (problem) throw new Error(`"${name}" failed; screenshots and logs are in ${artefacts}`);
+  }
+});
+
+async function screenshot(name) {
+  const file = `vscode-${name.replaceAll(/[^A-Za-z0-9]+/g, "-")}.png`;
+  await browser.page.screenshot({ path: path.join(artefacts, file) });
+}
+
+step("a click in the gutter sets a breakpoint", async () => {
+  await workbench.openFile(breakpoint.file);
+  await workbench.goToLine(breakpoint.line);
+  await workbench.clickGutter(breakpoint.line);
+  await workbench.glyph("debug-breakpoint").first().waitFor({ timeout: ANSWER_MS });
+});
+
+step("a logpoint is added in the same file", async () => {
+  if (logpoint.file !== breakpoint.file) await workbench.openFile(logpoint.file);
+  await workbench.goToLine(logpoint.line);
+  await workbench.addLogpoint(`${logpoint.expression}={${logpoint.expression}}`);
+  await workbench.glyph("debug-breakpoint-log").first().waitFor({ timeout: ANSWER_MS });
+});
+
+step("F5 without a launch.json attaches, and the first hit opens the timeline", async () => {
+  await browser.page.keyboard.press("F5");
+  await workbench.stopDescription(/Hit \d+ of \d+/i, FIRST_HIT_MS);
+  await workbench.callStackRows.first().waitFor({ timeout: ANSWER_MS });
+});
+
+step("breakpoint and logpoint are shown as armed", async () => {
+  await workbench.breakpointRow("debug-breakpoint", breakpoint.line).waitFor({ timeout: ANSWER_MS });
+  await workbench.breakpointRow("debug-breakpoint-log", logpoint.line).waitFor({ timeout: ANSWER_MS });
+  await workbench.openFile(logpoint.file);
+  await workbench.goToLine(logpoint.line);
+  await workbench.hoverGlyph("debug-breakpoint-log", /armed\sin\s\d+\sof\s\d+\sprocess/);
+  await screenshot("armed");
+});
+
+step("every hit is a row of the Debug Console with its source", async () => {
+  await workbench.showDebugConsole();
+  await workbench.consoleRow(/\S/, linkOf(breakpoint)).first().waitFor({ timeout: FIRST_HIT_MS });
+  await workbench
+    .consoleRow(new RegExp(`${logpoint.expression}=-?\\d+`), linkOf(logpoint))
+    .first()
+    .waitFor({ timeout: FIRST_HIT_MS });
+});
+
+step("a row opens to the variables of its hit", async () => {
+  const variables = await workbench.openHitRow(linkOf(breakpoint));
+  for (const name of breakpointVariables) {
+    assert.ok(variables.get(name), `${name} is not among ${[...variables.keys()].join(", ")}`);
+  }
+  assert.match(variables.get("quantity"), /^\d+$/);
+  await screenshot("hit row");
+});
+
+step("the Variables pane shows the moment of the hit", async () => {
+  for (const name of breakpointVariables) assert.notEqual(await workbench.variable(name), "", `${name} has no value`);
+  assert.match(await workbench.variable("quantity"), /^\d+$/);
+  await screenshot("variables");
+});
+
+step("Continue shows the next hit of the fleet and Reverse the one before", async () => {
+  const before = await hitNumber();
+  await workbench.pressDebugButton("continue");
+  const next = await hitNumberOtherThan(before);
+  assert.ok(next > before, `after hit ${before}, Continue showed hit ${next}`);
+  await workbench.pressDebugButton("reverse-continue");
+  assert.equal(await hitNumberOtherThan(next), before);
+});
+
+step("Step Over shows the next hit of the goroutine and Step Back the one before", async () => {
+  const before = await hitNumber();
+  await workbench.pressDebugButton("step-over");
+  const next = await hitNumberOtherThan(before);
+  assert.ok(next > before, `after hit ${before}, Step Over showed hit ${next}`);
+  await screenshot("step over");
+  await workbench.pressDebugButton("step-back");
+  assert.equal(await hitNumberOtherThan(next), before);
+  await screenshot("step back");
+});
+
+step("the language server shows counts and values in the text", async () => {
+  await workbench.openFile(breakpoint.file);
+  await workbench.goToLine(breakpoint.line);
+  await workbench.codeLenses.filter({ hasText: /hit/ }).first().waitFor({ timeout: FIRST_HIT_MS });
+  const hint = await workbench.inlayHintOn(breakpoint.line, breakpoint.text, FIRST_HIT_MS);
+  assert.match(hint, /=/, `the hint '${hint}' shows no value`);
+  await screenshot("language server");
+});
+
+step("Show fleet lists hosts and processes", async () => {
+  await workbench.runCommand("RipTrace: Show fleet");
+  await browser.page.locator('.tab.active[aria-label^="RipTrace Fleet"]').waitFor({ timeout: ANSWER_MS });
+  await browser.page
+    .locator(".editor-instance .view-line", { hasText: /cart/ })
+    .first()
+    .waitFor({ timeout: ANSWER_MS });
+  await screenshot("fleet");
+});
+
+step("Stop ends the session", async () => {
+  await workbench.pressDebugButton("disconnect");
+  await workbench.debugButton("disconnect").waitFor({ state: "detached", timeout: ANSWER_MS });
+});
+
+/** The number of the hit that the timeline shows. */
+async function hitNumber() {
+  return numberIn(await workbench.stopDescription(/Hit \d+ of/i));
+}
+
+async function hitNumberOtherThan(number) {
+  return numberIn(await workbench.stopDescription(new RegExp(`Hit (?!${number} of)\\d+ of`, "i")));
+}
+
+function numberIn(description) {
+  return Number(/\d+/.exec(description)[0]);
+}
