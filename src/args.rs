@@ -215,6 +215,12 @@ pub struct Demo {
     /// Keep every host on the loopback interface even where network namespaces can be made
     #[arg(long)]
     pub loopback: bool,
+    /// Instead of the story, keep the shop and its fleet running under load until Ctrl-C, to try your own editor on
+    #[arg(long)]
+    pub stay: bool,
+    /// With --stay: print {"type":"ready","nats":URL,"checkout":FOLDER} once everything answers
+    #[arg(long, requires = "stay")]
+    pub json: bool,
 }
 
 /// `riptrace doctor`

@@ -2,6 +2,7 @@
 //! commands, the tools that a first run provisions, and the NATS server that it starts for them.
 
 pub mod args;
+pub mod commands;
 pub mod connect;
 pub mod environment;
 pub mod failure;

@@ -17,6 +17,7 @@ mod clock_exchange;
 mod discovery;
 mod engines;
 mod requests;
+mod rival;
 mod worker;
 
 use crate::clock;
@@ -32,7 +33,7 @@ use crate::state::State;
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State as Connection;
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use builds::Builds;
 use bytes::Bytes;
 use engines::{Engines, Epoch};
@@ -43,6 +44,7 @@ use riptrace_protocol::fleet::{HostProfile, ProcessFacts};
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey};
 use riptrace_protocol::limits::{HEARTBEAT_MS, MESSAGE_BYTES_MAX};
 use riptrace_protocol::subject;
+use rival::Rival;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Read;
@@ -68,6 +70,8 @@ const TAKEN_TIMEOUT: Duration = Duration::from_secs(1);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Room that a message's subject and headers take beside its payload, in bytes.
 const HEADER_BYTES: usize = 4096;
+/// Version of an agent that does not say it.
+const UNKNOWN_VERSION: &str = "of unknown version";
 /// Name of the service, as in `nats micro ls`.
 const SERVICE: &str = "riptrace-agent";
 
@@ -97,6 +101,8 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     let pings = subject::clock_ping(&config.host);
     let pings = client.subscribe(pings.clone()).await.map_err(|error| cannot_serve(&pings, error))?;
     tasks.spawn(clock_exchange::serve(client.clone(), pings, clock_domain.clone(), incarnation, heard));
+    let status = subject::status(&config.host);
+    let own_status = client.subscribe(status.clone()).await.map_err(|error| cannot_serve(&status, error))?;
     let (service, requests) = serve_requests(&client, &config, &mut tasks).await?;
     // Whoever hears of the agent from now on finds its subscriptions.
     client.flush().await.map_err(|error| cannot_serve(SERVICE, error))?;
@@ -106,7 +112,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     tasks.spawn(count(Arc::clone(&host), counted));
     let publisher = tokio::spawn(publisher.run());
     let (sayings, to_say) = mpsc::channel(SAYINGS_MAX);
-    let speaker = tokio::spawn(speak(client.clone(), subject::status(&config.host), to_say));
+    let speaker = tokio::spawn(speak(client.clone(), status.clone(), to_say));
     tracing::info!(host = %config.host, incarnation = incarnation.0, "the agent serves");
 
     let profile = HostProfile {
@@ -127,10 +133,11 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
         pending: HashMap::new(),
         next_request: 0,
         sayings,
+        rival: Rival::default(),
         farewell: None,
         finished: false,
     };
-    let inputs = Inputs { requests, news: heard_news, heard: heard_coordinator, processes, counts };
+    let inputs = Inputs { requests, news: heard_news, heard: heard_coordinator, processes, counts, own_status };
     let (result, farewell) = agent.serve(inputs, shutdown).await;
 
     tasks.shutdown().await;
@@ -142,7 +149,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     host.publisher.finish();
     let _ = publisher.await;
     if let Some(farewell) = farewell {
-        say_heartbeat(&client, &subject::status(&config.host), farewell).await;
+        say_heartbeat(&client, &status, farewell).await;
     }
     // The speaker ends when everything that was to be said is said; the agent's end of it is gone.
     let last_words = async {
@@ -164,7 +171,8 @@ fn cannot_serve(subject: &str, error: impl std::fmt::Display) -> AgentError {
 fn random_incarnation() -> std::io::Result<Incarnation> {
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(Incarnation(u64::from_le_bytes(bytes)))
+    // It travels in JSON, where many readers keep 53 bits of a number.
+    Ok(Incarnation(u64::from_le_bytes(bytes) >> 11))
 }
 
 fn kernel() -> String {
@@ -185,7 +193,7 @@ async fn refuse_if_taken(client: &Client, host: &HostName) -> Result<(), AgentEr
             let reply = serde_json::from_slice::<Reply<HostProfile>>(&message.payload);
             let version = match reply {
                 Ok(Reply::Ok(profile)) => profile.version,
-                Ok(Reply::Error(_)) | Err(_) => "of unknown version".to_owned(),
+                Ok(Reply::Error(_)) | Err(_) => UNKNOWN_VERSION.to_owned(),
             };
             let pid = message.headers.and_then(|headers| headers.get(PID_HEADER).map(ToString::to_string));
             Err(AgentError::HostTaken { host: host.clone(), version, pid })
@@ -248,7 +256,7 @@ async fn discover(host: Arc<Host>, config: AgentConfig, discovered: mpsc::Sender
     loop {
         tick.tick().await;
         let (host, config) = (Arc::clone(&host), Arc::clone(&config));
-        match tokio::task::spawn_blocking(move || discovery::look(&host.builds, &config)).await {
+        match tokio::task::spawn_blocking(move || discovery::look(&host.builds, &host.engines, &config)).await {
             Ok(Ok(processes)) => {
                 failing = false;
                 if discovered.send(processes).await.is_err() {
@@ -330,6 +338,7 @@ struct Inputs {
     heard: watch::Receiver<clock_exchange::Heard>,
     processes: mpsc::Receiver<Vec<ProcessFacts>>,
     counts: mpsc::Receiver<Vec<(JobId, ProbeCounts)>>,
+    own_status: Subscriber,
 }
 
 /// The state with what carries its effects out.
@@ -341,6 +350,7 @@ struct Agent {
     pending: HashMap<RequestId, Box<Request>>,
     next_request: u64,
     sayings: mpsc::Sender<Saying>,
+    rival: Rival,
     /// The last heartbeat: it is said when everything else is done.
     farewell: Option<Heartbeat>,
     finished: bool,
@@ -371,6 +381,13 @@ impl Agent {
                         self.tell(Event::Shutdown);
                     }
                 },
+                Some(message) = inputs.own_status.next() => {
+                    if let Some(taken) = self.gives_way(&message).filter(|_| result.is_ok()) {
+                        result = Err(taken);
+                        stopping = true;
+                        self.tell(Event::Shutdown);
+                    }
+                }
                 Some(news) = inputs.news.recv() => self.news(news).await,
                 Ok(()) = inputs.heard.changed() => {
                     let heard = *inputs.heard.borrow_and_update();
@@ -384,6 +401,14 @@ impl Agent {
             }
         }
         (result, self.farewell)
+    }
+
+    /// Whether another agent of this name stays and this one goes.
+    fn gives_way(&mut self, message: &Message) -> Option<AgentError> {
+        let heartbeat: Heartbeat = serde_json::from_slice(&message.payload).ok()?;
+        let (host, version) = (self.state.host().clone(), UNKNOWN_VERSION.to_owned());
+        let gives_way = self.rival.heard(self.incarnation, &heartbeat);
+        gives_way.then_some(AgentError::HostTaken { host, version, pid: None })
     }
 
     fn asked(&mut self, incoming: Incoming) {

@@ -2,8 +2,15 @@
 
 pub mod capture;
 pub mod clock;
+mod config;
+mod driver;
 pub mod engine;
+mod event;
 pub mod plan;
 pub mod publish;
+mod state;
 pub mod symbols;
 pub mod target;
+
+pub use config::{AgentConfig, AgentError};
+pub use driver::run;

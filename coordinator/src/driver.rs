@@ -206,7 +206,7 @@ fn host_of(subject: &str) -> Option<HostName> {
 /// A control event, or a request with the way to answer it.
 enum Input {
     Event(Event),
-    Request { body: crate::event::Request, reply: async_nats::service::Request },
+    Request { body: crate::event::Request, reply: Box<async_nats::service::Request> },
 }
 
 /// What wakes the driver.
@@ -228,7 +228,7 @@ struct Driver {
     outbox: mpsc::Sender<publish::Outgoing>,
     records: publish::Records,
     publishers: BTreeMap<SessionId, publish::Publisher>,
-    requests: BTreeMap<RequestId, async_nats::service::Request>,
+    requests: BTreeMap<RequestId, Box<async_nats::service::Request>>,
     next_request: u64,
     tasks: JoinSet<()>,
     effects: Vec<Effect>,
@@ -398,9 +398,9 @@ impl Driver {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Ask { ask, host, body } => {
-                let (client, control) = (self.client.clone(), self.control.clone());
+                let (client, store, control) = (self.client.clone(), self.store.clone(), self.control.clone());
                 self.tasks.spawn(async move {
-                    let answer = ask::ask(&client, &host, body).await;
+                    let answer = ask::ask(&client, &store, &host, body).await;
                     let _ = control.send(Input::Event(Event::Answered { ask, answer })).await;
                 });
             }
@@ -414,7 +414,7 @@ impl Driver {
             }
             Effect::Reply { request, reply } => {
                 if let Some(to) = self.requests.remove(&request) {
-                    self.send(publish::Outgoing::Reply(Box::new(to), api::encode_reply(reply)));
+                    self.send(publish::Outgoing::Reply(to, api::encode_reply(reply)));
                 }
             }
             Effect::PublishStatus(status) => {

@@ -55,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) may_be_armed: bool,
     /// It must be removed before it is created: processes are armed that are not meant any more.
     pub(crate) remove_first: bool,
+    /// When a request for it was last sent or answered: a list that was asked for before says nothing about it.
+    pub(crate) touched_ns: u64,
     /// Why the last request failed, and whether the agent itself said so.
     pub(crate) failure: Option<(String, bool)>,
 }
@@ -116,6 +118,10 @@ pub(crate) struct Host {
     pub(crate) profile_call: Call,
     /// Whether the agent has told what it has, since it was last met anew.
     pub(crate) listed: bool,
+    /// It is to be asked for what it has.
+    pub(crate) list_wanted: bool,
+    /// When it was last asked for it.
+    pub(crate) list_asked_ns: u64,
     pub(crate) list_call: Call,
     /// Its list is not asked for because of a hit's facts before this.
     pub(crate) facts_due_ns: u64,
@@ -151,6 +157,8 @@ impl Host {
             profile_revision: 0,
             profile_call: Call::default(),
             listed: false,
+            list_wanted: true,
+            list_asked_ns: now_ns,
             list_call: Call::default(),
             facts_due_ns: 0,
             pings: Pings { due_ns: now_ns, ..Pings::default() },
@@ -172,7 +180,9 @@ impl Host {
             self.past.push_back(self.incarnation);
             let past = std::mem::take(&mut self.past);
             let links = std::mem::take(&mut self.links);
+            let in_flight = self.pings.in_flight;
             *self = Host { past, ..Host::new(self.name.clone(), incarnation, now_ns) };
+            self.pings.in_flight = in_flight;
             // The links stay, empty: whoever waits for them goes on waiting.
             self.links = links.into_keys().map(|id| (id, Link::default())).collect();
             return Heard::NewRun;
@@ -185,12 +195,14 @@ impl Host {
     pub(crate) fn gone(&mut self) {
         self.alive = false;
         self.listed = false;
-        self.pings = Pings::default();
+        self.list_wanted = true;
+        // One that is under way is still answered, if only that it is lost.
+        self.pings = Pings { in_flight: self.pings.in_flight, ..Pings::default() };
     }
 
     /// All that is known of its probes may be wrong: ask for the list.
     pub(crate) fn relist(&mut self) {
-        self.listed = false;
+        self.list_wanted = true;
     }
 
     /// Processes that a tracepoint means here, whether they can be traced or not.

@@ -157,7 +157,8 @@ impl Source {
             stored.batch.hits.retain(|hit| hit.number >= next);
         }
         let end = stored.batch.hits.last().map_or(first, |hit| hit.number.saturating_add(1));
-        self.next_hit = Some(end.max(next));
+        // What was seeded only tells where losses begin: batches that are read again go on from themselves.
+        self.next_hit = Some(end);
         self.next_batch = Some(stored.batch.number.saturating_add(1));
         out.push(InTurn { stored, lost: next..first.max(next) });
     }

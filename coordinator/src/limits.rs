@@ -53,6 +53,9 @@ pub const STATUS_INTERVAL_MS: u64 = 100;
 pub const RETRY_MS_MIN: u64 = 500;
 /// Longest pause before a request to an agent is repeated, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 10_000;
+/// How often an agent is asked for all that it has, in milliseconds: what a lost message has left different is found
+/// then at the latest.
+pub const RELIST_MS: u64 = 30_000;
 /// How long a request that takes probes out waits for the agents before it is answered, in milliseconds; the removal
 /// goes on after it.
 pub const REMOVE_WAIT_MS: u64 = 5_000;

@@ -134,6 +134,12 @@ impl SessionStream {
         self.from_hits.get(source).is_some_and(|&next| number < next)
     }
 
+    /// A source says nothing more, and all of its batches are behind every session.
+    pub fn forget(&mut self, source: &SourceId) {
+        self.said_hits.remove(source);
+        self.from_hits.remove(source);
+    }
+
     /// The trace stream begins anew: its sequence numbers say nothing about the past any more.
     pub fn forget_trace_sequence(&mut self) {
         self.from_trace_sequence = 0;
@@ -254,7 +260,9 @@ impl SessionStream {
     /// Hosts whose facts the first items of the queue wait for.
     pub fn waits_for(&self, knowledge: &Knowledge, now_ns: u64) -> Option<&HostName> {
         match self.queue.front().map(|queued| &queued.entry) {
-            Some(Entry::Hit { hit, hold_until_ns }) if now_ns < *hold_until_ns && !known(knowledge, hit) => {
+            Some(Entry::Hit { hit, hold_until_ns })
+                if now_ns < *hold_until_ns && !known(knowledge, &self.layouts_sent, hit) =>
+            {
                 Some(&hit.host)
             }
             _ => None,
@@ -302,7 +310,7 @@ impl SessionStream {
             }
             let mut needed = Vec::new();
             if let Entry::Hit { hit, hold_until_ns } = &mut front.entry {
-                if now_ns < *hold_until_ns && !known(knowledge, hit) {
+                if now_ns < *hold_until_ns && !known(knowledge, &self.layouts_sent, hit) {
                     break;
                 }
                 let process = ProcessId { host: hit.host.clone(), key: hit.raw.process };
@@ -352,8 +360,11 @@ impl SessionStream {
             return None;
         }
         if self.queue.is_empty() {
-            // Everything that was released is in this message or one before it.
-            self.said_hits = position.next_hit.clone();
+            // Everything that was released is in this message or one before it, perhaps of an earlier coordinator.
+            for (source, &next) in &position.next_hit {
+                let said = self.said_hits.entry(source.clone()).or_insert(next);
+                *said = (*said).max(next);
+            }
             self.said.trace_sequence = self.said.trace_sequence.max(position.trace_sequence);
         }
         self.said.next_hit = (self.said_hits.iter()).map(|(s, &n)| (s.host.clone(), s.incarnation, n)).collect();
@@ -385,9 +396,11 @@ impl SessionStream {
     }
 }
 
-fn known(knowledge: &Knowledge, hit: &OrderedHit) -> bool {
+/// Whether all is there that a viewer needs to read the hit.
+fn known(knowledge: &Knowledge, layouts_sent: &BTreeSet<LayoutId>, hit: &OrderedHit) -> bool {
     let process = ProcessId { host: hit.host.clone(), key: hit.raw.process };
-    knowledge.layout(hit.raw.layout).is_some() && knowledge.service(&process).is_some()
+    let layout = layouts_sent.contains(&hit.raw.layout) || knowledge.layout(hit.raw.layout).is_some();
+    layout && knowledge.service(&process).is_some()
 }
 
 /// About how many bytes a hit takes in a message: never less than it does.

@@ -219,10 +219,23 @@ impl State {
             counters: Counters::default(),
         };
         saved.into_iter().for_each(|saved| state.restore(now_ns, saved));
-        // What the first session has not shown yet is what has to be put in order again.
-        for (source, next_hit) in state.position.next_hit.clone() {
+        // What any session has not shown yet is what has to be put in order again. A source that one of them does not
+        // know yet begins where its batches do.
+        let looking: Vec<&SessionStream> = (state.sessions.iter())
+            .filter(|(id, _)| state.wanted.values().any(|wanted| wanted.session == **id))
+            .map(|(_, session)| &session.stream)
+            .collect();
+        let mut sources: Vec<SourceId> = looking.iter().flat_map(|stream| stream.from_hits().keys().cloned()).collect();
+        sources.sort();
+        sources.dedup();
+        for source in sources {
+            let shown: Option<Vec<u64>> =
+                looking.iter().map(|stream| stream.from_hits().get(&source).copied()).collect();
+            if let Some(next_hit) = shown.and_then(|shown| shown.into_iter().min()) {
+                state.ingest.seed(source.clone(), next_hit);
+                state.position.next_hit.insert(source.clone(), next_hit);
+            }
             state.merge.expect(&source, now_ns);
-            state.ingest.seed(source.clone(), next_hit);
             state.sources.insert(source, (0, now_ns));
         }
         state
@@ -231,10 +244,6 @@ impl State {
     fn restore(&mut self, now_ns: u64, saved: SavedSession) {
         let SavedSession { record, resume } = saved;
         let stream = SessionStream::new(record.session.clone(), resume, record.trace_sequence);
-        for (source, &next_hit) in stream.from_hits() {
-            let position = self.position.next_hit.entry(source.clone()).or_insert(next_hit);
-            *position = (*position).min(next_hit);
-        }
         for kept in record.tracepoints {
             self.generation += 1;
             let wanted = Wanted {

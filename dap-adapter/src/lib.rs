@@ -5,5 +5,7 @@
 pub mod dap;
 pub mod environment;
 pub mod fleet;
+pub mod lines;
+pub mod lsp;
 pub mod render;
 pub mod timeline;

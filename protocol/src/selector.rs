@@ -1,6 +1,6 @@
 //! Selectors: which processes are meant, as a person writes it.
 //!
-//! `host=web-*,service=cart,exe=*/cartd,module=example.com/shop,label.env=prod,pid=12`. All terms must hold; a
+//! `host=web-*,service=cart,exe=*/cartd,module=example.com/shop,build=go:*,label.env=prod,pid=12`. All terms must hold; a
 //! value is a glob in which `*` stands for any run of characters and `?` for one. A key given twice means either.
 
 use crate::fleet::ProcessFacts;
@@ -15,6 +15,7 @@ enum Key {
     Service,
     Exe,
     Module,
+    Build,
     Pid,
     Label(String),
 }
@@ -33,7 +34,7 @@ pub enum BadSelector {
     #[error("selector term {0:?} is not KEY=VALUE")]
     NoValue(String),
     /// An unknown key.
-    #[error("selector key {0:?} is unknown: use host, service, exe, module, pid or label.NAME")]
+    #[error("selector key {0:?} is unknown: use host, service, exe, module, build, pid or label.NAME")]
     UnknownKey(String),
 }
 
@@ -48,6 +49,7 @@ impl Selector {
                 "service" => Key::Service,
                 "exe" => Key::Exe,
                 "module" => Key::Module,
+                "build" => Key::Build,
                 "pid" => Key::Pid,
                 other => match other.strip_prefix("label.") {
                     Some(name) if !name.is_empty() => Key::Label(name.to_owned()),
@@ -73,6 +75,7 @@ impl Selector {
                 Key::Service => glob(value, &process.service),
                 Key::Exe => glob(value, &process.exe),
                 Key::Module => process.build.module.as_deref().is_some_and(|module| glob(value, module)),
+                Key::Build => glob(value, &process.build.id.0),
                 Key::Pid => glob(value, &process.key.pid.to_string()),
                 Key::Label(name) => process.labels.get(name).is_some_and(|label| glob(value, label)),
             },
@@ -107,6 +110,7 @@ impl fmt::Display for Selector {
                 Key::Service => write!(f, "{comma}service={value}")?,
                 Key::Exe => write!(f, "{comma}exe={value}")?,
                 Key::Module => write!(f, "{comma}module={value}")?,
+                Key::Build => write!(f, "{comma}build={value}")?,
                 Key::Pid => write!(f, "{comma}pid={value}")?,
                 Key::Label(name) => write!(f, "{comma}label.{name}={value}")?,
             }
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_selector_reads_back_what_it_writes() {
-        let text = "host=web-*,service=cart,label.env=prod,pid=12";
+        let text = "host=web-*,service=cart,build=go:x/y,label.env=prod,pid=12";
         assert_eq!(Selector::parse(text).unwrap().to_string(), text);
         assert_eq!(Selector::parse("zone=a"), Err(BadSelector::UnknownKey("zone".into())));
         assert_eq!(Selector::parse("host"), Err(BadSelector::NoValue("host".into())));

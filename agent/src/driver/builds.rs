@@ -5,7 +5,7 @@
 
 use crate::publish::frames::FrameResolver;
 use crate::symbols::{self, Build, Svma};
-use crate::target::{self, Mapping};
+use crate::target::{self, Mapping, TargetError};
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::ids::{Avma, BuildId, ProcessKey};
@@ -15,8 +15,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// What a process runs is remembered for this many polls after it ended: its last hits are still to be published.
-const ENDED_POLLS: u32 = 30;
+/// What a process runs is remembered for this many polls after it was last traced: its last hits are still to be
+/// published, and whoever sets a breakpoint again need not wait for its debug information again. Then the memory for it
+/// is given back, though the process lives.
+const UNTRACED_POLLS: u32 = 300;
+
+/// Files whose facts are remembered, at most, besides those that run now: a build machine starts the same tools again
+/// and again.
+const FACTS_MAX: usize = 4096;
 
 /// A file as it was when it was looked at: a changed one is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +61,7 @@ type Opening = Arc<OnceLock<Result<Arc<Build>, String>>>;
 pub(super) struct Builds {
     facts: Mutex<BTreeMap<FileKey, Result<BuildFacts, String>>>,
     opened: Mutex<BTreeMap<BuildId, Opening>>,
-    /// With the number of polls since the process was last seen.
+    /// With the number of polls since the process was last traced.
     loaded: Mutex<BTreeMap<ProcessKey, (Loaded, u32)>>,
 }
 
@@ -87,7 +93,10 @@ impl Builds {
         let bias = bias(&build, &exe, &mappings)
             .ok_or_else(|| format!("process {} does not have its executable in memory: is it ending?", process.pid))?;
         // The pid may belong to another process by now.
-        target::check(process).map_err(|error| error.to_string())?;
+        let start_time = target::start_time(process.pid).map_err(|error| error.to_string())?;
+        if start_time != process.start_time {
+            return Err(TargetError::Gone { pid: process.pid }.to_string());
+        }
         let loaded = Loaded { build, id: facts.id, bias };
         lock(&self.loaded).insert(process, (loaded.clone(), 0));
         Ok(loaded)
@@ -103,13 +112,18 @@ impl Builds {
         result.clone()
     }
 
-    /// Forgets what no process needs any more. `alive` are the processes seen by this poll, with their files and builds.
-    pub(super) fn forget_unused(&self, alive: &BTreeSet<ProcessKey>, files: &BTreeSet<FileKey>) {
-        lock(&self.facts).retain(|file, _| files.contains(file));
+    /// Forgets what nobody needs any more. `traced` are the processes that have an engine, `files` the executables seen
+    /// by this poll.
+    pub(super) fn forget_unused(&self, traced: &BTreeSet<ProcessKey>, files: &BTreeSet<FileKey>) {
+        let mut facts = lock(&self.facts);
+        if facts.len() > FACTS_MAX {
+            facts.retain(|file, _| files.contains(file));
+        }
+        drop(facts);
         let mut loaded = lock(&self.loaded);
         loaded.retain(|process, (_, missed)| {
-            *missed = if alive.contains(process) { 0 } else { *missed + 1 };
-            *missed <= ENDED_POLLS
+            *missed = if traced.contains(process) { 0 } else { *missed + 1 };
+            *missed <= UNTRACED_POLLS
         });
         let used: BTreeSet<BuildId> = loaded.values().map(|(loaded, _)| loaded.id.clone()).collect();
         // An opening that is under way is shared with whoever opens.

@@ -1,16 +1,16 @@
 //! Discovery: one look at the processes of this host.
 
 use super::builds::Builds;
+use super::engines::Engines;
 use crate::config::AgentConfig;
 use crate::target::{self, DiscoverConfig, ProcessSeen, TargetError};
-use riptrace_protocol::fleet::{Language, ProcessFacts};
+use riptrace_protocol::fleet::{BuildFacts, Language, ProcessFacts};
 use std::collections::BTreeSet;
 
 /// The processes that can be traced, or that say why they cannot: Go programs, and others with debug information. What
 /// is neither (shells, tools) is left out.
-pub(super) fn look(builds: &Builds, config: &AgentConfig) -> Result<Vec<ProcessFacts>, TargetError> {
+pub(super) fn look(builds: &Builds, engines: &Engines, config: &AgentConfig) -> Result<Vec<ProcessFacts>, TargetError> {
     let seen = target::discover(&DiscoverConfig { only_env: config.only_env.clone() })?;
-    let alive = seen.iter().map(|process| process.key).collect();
     let mut files = BTreeSet::new();
     let mut processes = Vec::new();
     for process in seen {
@@ -24,11 +24,11 @@ pub(super) fn look(builds: &Builds, config: &AgentConfig) -> Result<Vec<ProcessF
             Ok(_) | Err(_) => {}
         }
     }
-    builds.forget_unused(&alive, &files);
+    builds.forget_unused(&engines.traced(), &files);
     Ok(processes)
 }
 
-fn facts(process: ProcessSeen, build: riptrace_protocol::fleet::BuildFacts, config: &AgentConfig) -> ProcessFacts {
+fn facts(process: ProcessSeen, build: BuildFacts, config: &AgentConfig) -> ProcessFacts {
     let mut labels = config.labels.clone();
     labels.extend(process.labels);
     ProcessFacts {

@@ -7,7 +7,7 @@ use crate::engine::{Counts, Engine, EngineEvent};
 use crate::event::JobId;
 use crate::publish::sink::HitSink;
 use riptrace_protocol::ids::{ProcessKey, TracepointId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One attachment of an engine: events of an earlier one say nothing about a later one.
@@ -87,6 +87,11 @@ impl Engines {
     /// The engine of a process, if one is attached.
     pub(super) fn get(&self, process: ProcessKey) -> Option<Arc<Engine>> {
         self.inner().attached.get(&process).map(|attached| Arc::clone(&attached.engine))
+    }
+
+    /// The processes that have an engine.
+    pub(super) fn traced(&self) -> BTreeSet<ProcessKey> {
+        self.inner().epochs.keys().copied().collect()
     }
 
     /// Whether an event of this attachment is news.

@@ -3,7 +3,7 @@
 
 use crate::event::{Answer, Ask};
 use bytes::Bytes;
-use riptrace_protocol::agent_api::{Attach, Create, CreateReply, List, ListReply, ProfileGet, Remove, Reply};
+use riptrace_protocol::agent_api::{Attach, Create, CreateReply, ListReply, Remove, Reply};
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::fleet::{HostProfile, ProbeStatus};
 use riptrace_protocol::ids::{HostName, Incarnation};
@@ -13,6 +13,7 @@ use riptrace_protocol::subject;
 use riptrace_protocol::tracepoint::Tracepoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Header of an answer that tells which process the agent is.
@@ -55,8 +56,8 @@ impl Kind {
             return Err(format!("{subject}: {} bytes, at most {MESSAGE_BYTES_MAX} are allowed", payload.len()));
         }
         let ask = match self {
-            Kind::Profile => json::<ProfileGet>(payload).map(|ProfileGet {}| Ask::Profile),
-            Kind::List => json::<List>(payload).map(|List {}| Ask::List),
+            Kind::Profile => json::<Object>(payload).map(|_| Ask::Profile),
+            Kind::List => json::<Object>(payload).map(|_| Ask::List),
             Kind::Attach => json::<Attach>(payload).map(|attach| Ask::Attach(attach.process)),
             Kind::Detach => json::<Attach>(payload).map(|attach| Ask::Detach(attach.process)),
             Kind::Remove => json::<Remove>(payload).map(|remove| Ask::Remove(remove.tracepoint)),
@@ -67,6 +68,12 @@ impl Kind {
         ask.map_err(|why| format!("{subject}: {why}"))
     }
 }
+
+/// A request without content ([`ProfileGet`], [`List`]): any object, so that a later version may say more.
+///
+/// [`ProfileGet`]: riptrace_protocol::agent_api::ProfileGet
+/// [`List`]: riptrace_protocol::agent_api::List
+type Object = BTreeMap<String, serde::de::IgnoredAny>;
 
 /// Nothing at all stands for `{}`: a person who asks by hand need not write it.
 fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
@@ -179,6 +186,7 @@ mod tests {
         let error = Kind::List.read(&host(), &vec![b' '; MESSAGE_BYTES_MAX + 1]).unwrap_err();
         assert!(error.contains("bytes, at most"), "{error}");
         assert!(Kind::Profile.read(&host(), "[".repeat(100_000).as_bytes()).is_err());
+        assert!(Kind::Profile.read(&host(), b"[]").is_err());
         assert_eq!(Kind::Profile.read(&host(), b""), Ok(Ask::Profile));
         assert_eq!(Kind::List.read(&host(), b"{}"), Ok(Ask::List));
         let reply: Reply<()> = serde_json::from_slice(&refusal("why".into())).unwrap();

@@ -1,9 +1,35 @@
 //! Plans: a tracepoint at one site of one build, compiled to a capture program and its layout.
+//!
+//! This is where a policy becomes a program: what is named like a secret is left out here, so that it is never read;
+//! what the debug information describes badly is left out with its reason; sizes are clamped to the tracepoint's
+//! limits. The program and the layout list the same variables in the same order.
 
-use crate::capture::program::Program;
-use crate::symbols::{Build, Site};
-use riptrace_protocol::layout::Layout;
-use riptrace_protocol::tracepoint::Tracepoint;
+mod condition;
+mod path;
+mod roots;
+mod secrets;
+mod table;
+
+pub use path::Problem;
+
+use crate::capture::program::{Clamp, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, Register, RootRead};
+use crate::symbols::place::{Moment, Part};
+use crate::symbols::scope::{self, Presence};
+use crate::symbols::{Build, Die, ResolveError, Site, types};
+use path::{Found, Names};
+use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
+use riptrace_protocol::fleet::{Language, SiteFacts};
+use riptrace_protocol::ids::BuildId;
+use riptrace_protocol::layout::{Layout, Root, Scope, TypeIndex, Variable};
+use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
+use riptrace_protocol::tracepoint::{Mode, Tracepoint};
+use table::TypeTable;
+
+/// Frames of call stack that a hit carries: each costs a read while the thread stands still; deeper stacks say that
+/// they go on.
+const STACK_FRAMES: u16 = 32;
+/// DWARF number of the frame pointer, rbp.
+const FRAME_POINTER: Register = Register(6);
 
 /// A tracepoint at one site.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,15 +41,323 @@ pub struct Plan {
 }
 
 /// A tracepoint that cannot be compiled for a site.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
-    /// The condition.
+    /// The condition is no expression.
     #[error("condition: {0}")]
-    Condition(String),
+    ConditionSyntax(ParseError),
+    /// The condition cannot be computed at the site.
+    #[error("condition: {problem} (at {file}:{line} in build {build})")]
+    Condition {
+        /// Why.
+        problem: Box<Problem>,
+        /// File of the site.
+        file: String,
+        /// Line of the site.
+        line: u32,
+        /// Build.
+        build: BuildId,
+    },
+    /// A capture is no expression.
+    #[error("capture {text:?}: {error}")]
+    CaptureSyntax {
+        /// The capture.
+        text: String,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// A capture names what does not exist at the site.
+    #[error("capture {text:?}: {problem} (at {file}:{line} in build {build})")]
+    Capture {
+        /// The capture.
+        text: String,
+        /// Why.
+        problem: Box<Problem>,
+        /// File of the site.
+        file: String,
+        /// Line of the site.
+        line: u32,
+        /// Build.
+        build: BuildId,
+    },
+    /// The debug information is damaged.
+    #[error(transparent)]
+    Symbols(#[from] ResolveError),
 }
 
 /// Compiles a tracepoint for one site in a process whose executable was moved by `bias` ([`Build::bias`]).
 pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -> Result<Plan, PlanError> {
-    let _ = (build, site, tracepoint, bias);
-    todo!()
+    let view = build.view()?;
+    let locals = scope::at_site(&view, site)?;
+    let is_go = build.facts().language == Language::Go;
+    let names = Names { view: &view, locals: &locals, is_go };
+    let condition = compile_condition(build, site, tracepoint, &names, bias)?;
+    let limits = &tracepoint.limits;
+    let clamp = Clamp {
+        string_bytes: limits.string_bytes,
+        elements: limits.elements,
+        depth: limits.depth,
+        bytes_per_hit: limits.bytes_per_hit.min(HIT_BYTES_MAX as u32),
+    };
+    let counts_only = tracepoint.mode == Mode::Count;
+    let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
+    let mut table = TypeTable::new(&view);
+    let typed: Vec<(Wanted, TypeIndex)> = wanted
+        .into_iter()
+        .map(|wanted| {
+            let ty = match wanted.ty {
+                // What is not captured needs a name for its type, not the type.
+                Some(ty) if matches!(wanted.source, Source::Parts(_)) => table.root(ty),
+                Some(ty) => {
+                    let name = types::read(&view, ty)?.name;
+                    table.opaque(&name, "value that was not captured")
+                }
+                None => table.opaque("", "value of an unknown type"),
+            };
+            Ok((wanted, ty))
+        })
+        .collect::<Result<_, ResolveError>>()?;
+    let (types, follow) = table.finish(clamp.depth)?;
+    let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
+    for (wanted, ty) in typed {
+        roots.add(wanted, ty, &types, bias);
+    }
+    let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
+    let return_address = frame.map(|frame| roots::address(&frame.plus(-8), bias));
+    let keeps_frame_pointers = is_go || return_address.as_ref().is_some_and(|at| at.base == Some(FRAME_POINTER));
+    let program = Program {
+        condition,
+        hit_condition: tracepoint.hit_condition,
+        count_only: counts_only,
+        roots: roots.reads,
+        root_bytes: roots.bytes,
+        follow,
+        goroutine: build.goroutine(&view).filter(|_| !counts_only).map(|place| Goroutine {
+            g: GoroutinePointer::ThreadLocal { offset: place.g_offset },
+            goid_offset: place.goid_offset,
+        }),
+        stack_frames_max: match (counts_only, keeps_frame_pointers) {
+            (true, _) => 0,
+            (false, true) => STACK_FRAMES,
+            // C that keeps no frame pointers uses rbp for other things: only the caller is certain.
+            (false, false) => 1 + u16::from(return_address.is_some()),
+        },
+        return_address,
+        clamp,
+    };
+    let layout = Layout {
+        build: build.facts().id.clone(),
+        language: build.facts().language,
+        site: SiteFacts { function: site.function.clone(), file: site.file.clone(), line: site.line },
+        variables: roots.variables,
+        types,
+        string_bytes: clamp.string_bytes,
+        elements: clamp.elements,
+        depth: clamp.depth,
+    };
+    Ok(Plan { program, layout })
+}
+
+fn compile_condition(
+    build: &Build,
+    site: &Site,
+    tracepoint: &Tracepoint,
+    names: &Names<'_, '_>,
+    bias: u64,
+) -> Result<Option<crate::capture::program::Test>, PlanError> {
+    let Some(text) = tracepoint.condition.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let expr = parse(text).map_err(PlanError::ConditionSyntax)?;
+    let test = condition::compile(names, bias, &expr).map_err(|problem| PlanError::Condition {
+        problem: Box::new(problem),
+        file: site.file.clone(),
+        line: site.line,
+        build: build.facts().id.clone(),
+    })?;
+    Ok(Some(test))
+}
+
+/// A variable of the layout that is being made.
+struct Wanted {
+    name: String,
+    declared_line: u32,
+    scope: Scope,
+    ty: Option<Die>,
+    source: Source,
+}
+
+enum Source {
+    Parts(Vec<Part>),
+    /// There is nothing to read.
+    Missing(Root),
+}
+
+impl From<Presence> for Source {
+    fn from(presence: Presence) -> Source {
+        Source::Missing(match presence {
+            Presence::Here(parts) => return Source::Parts(parts),
+            Presence::Partial(present) => Root::Partial { present },
+            Presence::Suspect(why) => Root::Suspect { why },
+            Presence::OptimisedOut => Root::OptimisedOut,
+            Presence::Unknown(why) => Root::NotCaptured { why },
+        })
+    }
+}
+
+/// The variables in scope, then what the tracepoint asks for besides.
+fn wanted(
+    build: &Build,
+    site: &Site,
+    tracepoint: &Tracepoint,
+    names: &Names<'_, '_>,
+) -> Result<Vec<Wanted>, PlanError> {
+    let mut found: Vec<Wanted> = names
+        .locals
+        .iter()
+        .map(|local| Wanted {
+            name: local.name.clone(),
+            declared_line: local.declared_line,
+            scope: local.scope,
+            ty: local.ty,
+            source: if secrets::is_secret(&local.name) {
+                Source::Missing(Root::Redacted)
+            } else {
+                local.presence.clone().into()
+            },
+        })
+        .collect();
+    for text in &tracepoint.captures {
+        let error = |error| PlanError::CaptureSyntax { text: text.clone(), error };
+        let expr = parse(text).map_err(error)?;
+        for name in expr.names() {
+            if !names.locals.iter().any(|local| local.name == name) {
+                let known = names.locals.iter().map(|local| local.name.clone()).collect();
+                return Err(PlanError::Capture {
+                    text: text.clone(),
+                    problem: Box::new(Problem::NoSuchName { name: name.to_owned(), known }),
+                    file: site.file.clone(),
+                    line: site.line,
+                    build: build.facts().id.clone(),
+                });
+            }
+        }
+        add_captures(&mut found, names, &expr, 0).map_err(|problem| PlanError::Capture {
+            text: text.clone(),
+            problem: Box::new(problem),
+            file: site.file.clone(),
+            line: site.line,
+            build: build.facts().id.clone(),
+        })?;
+    }
+    // A message may go deeper than the capture does; what it cannot name is said where it is shown.
+    if let Some(message) = tracepoint.log_message.as_deref().and_then(|text| Template::parse(text).ok()) {
+        for expr in message.expressions() {
+            if let Err(problem) = add_captures(&mut found, names, expr, tracepoint.limits.depth as usize) {
+                tracing::debug!(%expr, %problem, "not captured for the message");
+            }
+        }
+    }
+    if found.len() > LAYOUT_VARIABLES_MAX {
+        let rest = found.len() - (LAYOUT_VARIABLES_MAX - 1);
+        found.truncate(LAYOUT_VARIABLES_MAX - 1);
+        found.push(Wanted {
+            name: "…".to_owned(),
+            declared_line: 0,
+            scope: Scope::Local,
+            ty: None,
+            source: Source::Missing(Root::NotCaptured { why: format!("{rest} more variables are in scope") }),
+        });
+    }
+    Ok(found)
+}
+
+/// Adds the places of an expression that are behind more than `pointers_min` pointers, or all when that is 0.
+fn add_captures(
+    found: &mut Vec<Wanted>,
+    names: &Names<'_, '_>,
+    expr: &Expr,
+    pointers_min: usize,
+) -> Result<(), Problem> {
+    for place in path::places(expr) {
+        let name = place.to_string();
+        if found.iter().any(|wanted| wanted.scope == Scope::Capture && wanted.name == name) {
+            continue;
+        }
+        let (ty, source) = match names.place(place) {
+            Ok(Found { pointers, .. }) if pointers_min > 0 && pointers <= pointers_min => continue,
+            Ok(Found { guards, .. }) if !guards.is_empty() => {
+                // An element may be beyond the length: it is read through its slice, which says so.
+                continue;
+            }
+            Ok(Found { ty: Some(ty), parts, .. }) => (Some(ty), Source::Parts(parts)),
+            Ok(Found { ty: None, .. }) => continue,
+            Err(Problem::Secret(_)) => (None, Source::Missing(Root::Redacted)),
+            Err(problem @ (Problem::NotHere { .. } | Problem::NoPlace(_))) => {
+                (None, Source::Missing(Root::NotCaptured { why: problem.to_string() }))
+            }
+            // The index is known at the hit: it is computed of what was captured.
+            Err(Problem::ComputedIndex(_) | Problem::Unsupported(_)) => continue,
+            Err(problem) => return Err(problem),
+        };
+        found.push(Wanted { name, declared_line: 0, scope: Scope::Capture, ty, source });
+    }
+    Ok(())
+}
+
+/// Roots that are being laid out.
+struct Roots {
+    bytes: u32,
+    budget: u32,
+    variables: Vec<Variable>,
+    reads: Vec<RootRead>,
+}
+
+impl Roots {
+    fn add(&mut self, wanted: Wanted, ty: TypeIndex, types: &[riptrace_protocol::layout::Type], bias: u64) {
+        let (root, read) = match wanted.source {
+            Source::Missing(root) => (root, RootRead::Absent),
+            Source::Parts(parts) => match self.place(&parts, ty, types, bias) {
+                Ok((offset, bytes, pieces)) => {
+                    (Root::Whole { offset, bytes }, RootRead::Read { offset, pieces, follow: FollowIndex(ty.0) })
+                }
+                Err(root) => (root, RootRead::Absent),
+            },
+        };
+        self.reads.push(read);
+        self.variables.push(Variable {
+            name: wanted.name,
+            ty,
+            scope: wanted.scope,
+            declared_line: wanted.declared_line,
+            root,
+        });
+    }
+
+    /// Offset, size and pieces of a variable, or why there is nothing to read.
+    fn place(
+        &mut self,
+        parts: &[Part],
+        ty: TypeIndex,
+        types: &[riptrace_protocol::layout::Type],
+        bias: u64,
+    ) -> Result<(u32, u32, Vec<Piece>), Root> {
+        let not_captured = |why: String| Root::NotCaptured { why };
+        let described: u64 = parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes));
+        if types.get(ty.0 as usize).is_none_or(|ty| ty.bytes != described) {
+            return Err(not_captured("it has more types than a layout can hold".to_owned()));
+        }
+        let left = u64::from(self.budget - self.bytes);
+        if described > left {
+            let budget = self.budget;
+            return Err(not_captured(format!("{described} bytes, and {left} are left of the {budget} bytes per hit")));
+        }
+        let secrets = table::secret_ranges(types, ty).ok_or(Root::Redacted)?;
+        let parts = roots::without(parts, &secrets).ok_or(Root::Redacted)?;
+        let pieces = roots::pieces(&parts, bias).ok_or_else(|| not_captured("its pieces are too large".to_owned()))?;
+        let offset = self.bytes;
+        // It fits the budget, which fits 32 bits.
+        self.bytes += described as u32;
+        Ok((offset, described as u32, pieces))
+    }
 }

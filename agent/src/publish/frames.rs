@@ -16,8 +16,8 @@ pub(crate) const FRAME_TEXT_BYTES_MAX: usize = 8 * 1024;
 
 /// Finds out what program counters stand for.
 pub(crate) trait FrameResolver: Send + Sync + 'static {
-    /// One entry for each of `pcs`, in any order; empty frames where nothing is known. May take long: it reads debug
-    /// information.
+    /// Entries for those of `pcs` whose process is known, in any order; empty frames where nothing is known. May take
+    /// long: it reads debug information.
     fn resolve(&self, process: ProcessKey, pcs: &[Avma]) -> Vec<FrameEntry>;
 }
 

@@ -11,8 +11,9 @@ use super::sink::HitQueue;
 use crate::clock;
 use futures::future::BoxFuture;
 use riptrace_protocol::batch::FrameEntry;
-use riptrace_protocol::ids::{Incarnation, ProcessKey, TracepointId};
+use riptrace_protocol::ids::{Avma, BuildId, Incarnation, ProcessKey, TracepointId};
 use riptrace_protocol::limits::{MERGE_WAIT_MS, PUBLISH_INTERVAL_MS};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -212,16 +213,33 @@ impl<B: Bus> Publisher<B> {
             if self.outbox.is_full() { Default::default() } else { core.frames.unknown(core.packer.stacks()) }
         };
         if !unknown.is_empty() {
-            let resolver = Arc::clone(&self.resolver);
-            let resolved = tokio::task::spawn_blocking(move || {
-                unknown.into_iter().flat_map(|(process, pcs)| resolver.resolve(process, &pcs)).collect()
-            });
-            match resolved.await {
-                Ok(entries) => self.handle.core().frames.learn(entries),
-                Err(error) => tracing::error!(%error, "frames could not be resolved: stacks arrive without names"),
-            }
+            self.resolve(unknown).await;
         }
         self.pack();
+    }
+
+    /// Finds out what program counters stand for; nothing is known of those of which nothing is heard.
+    async fn resolve(&self, unknown: BTreeMap<ProcessKey, Vec<Avma>>) {
+        let mut nothing: BTreeMap<(ProcessKey, Avma), FrameEntry> = BTreeMap::new();
+        for (&process, pcs) in &unknown {
+            nothing.extend(pcs.iter().map(|&pc| {
+                ((process, pc), FrameEntry { build: BuildId(String::new()), process, pc, frames: Vec::new() })
+            }));
+        }
+        let resolver = Arc::clone(&self.resolver);
+        let resolved = tokio::task::spawn_blocking(move || {
+            unknown.into_iter().flat_map(|(process, pcs)| resolver.resolve(process, &pcs)).collect()
+        });
+        let entries: Vec<FrameEntry> = resolved.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "frames could not be resolved: stacks arrive without names");
+            Vec::new()
+        });
+        entries.iter().for_each(|entry| {
+            nothing.remove(&(entry.process, entry.pc));
+        });
+        let mut core = self.handle.core();
+        core.frames.learn(entries);
+        core.frames.learn(nothing.into_values().collect());
     }
 
     /// From the packer into the outbox, as far as there is room; what there is no room for is dropped and counted.

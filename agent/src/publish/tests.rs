@@ -350,6 +350,7 @@ fn no_tracer_breaks_the_promise_of_the_watermark() {
 /// A bus that is away at times, and loses every third acknowledgement.
 #[derive(Clone, Default)]
 struct FlakyBus {
+    news: Arc<tokio::sync::Notify>,
     stored: Arc<Mutex<Stored>>,
     away: Arc<AtomicBool>,
     tries: Arc<AtomicU64>,
@@ -364,6 +365,7 @@ impl Bus for FlakyBus {
                 return Err(BusError::NotConnected);
             }
             bus.stored.lock().unwrap().store(&message_id, &bytes);
+            bus.news.notify_one();
             if number % 3 == 2 { Err(BusError::NoAnswer) } else { Ok(()) }
         })
     }
@@ -419,4 +421,28 @@ async fn the_task_delivers_or_counts_every_hit_over_an_outage() {
     assert_eq!(by(DropReason::Queue), HITS - queued);
     assert_eq!(by(DropReason::Bus), handle.lost_to_bus(&tracepoint(), PROCESS));
     assert!(hits > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_there_are_probes_the_watermark_moves_on_without_hits() {
+    let bus = FlakyBus::default();
+    let queue = HitQueue::new(QueueLimits::default());
+    let _tracer = queue.sink();
+    let publisher = Publisher::new(source(), MESSAGE_BYTES_MAX, 100_000, queue, Arc::new(NamedByNumber), bus.clone());
+    let handle = publisher.handle();
+    let task = tokio::spawn(publisher.run());
+    let since_ns = clock::domain_now_ns();
+    handle.set_active(true);
+    let beats = async {
+        while bus.stored.lock().unwrap().1.len() < 4 {
+            bus.news.notified().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), beats).await.expect("the publisher says the watermark");
+    handle.finish();
+    task.await.unwrap();
+    let batches = bus.stored.lock().unwrap().batches();
+    check(&batches);
+    assert!(batches.windows(2).all(|pair| pair[0].watermark_ns < pair[1].watermark_ns));
+    assert!(batches[3].watermark_ns > since_ns && batches[3].watermark_ns < clock::domain_now_ns());
 }

@@ -538,7 +538,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     /// Over any run: each request is answered exactly once and in time, nothing is armed without a lease, and when all
     /// work is done, exactly the wanted probes are in place.

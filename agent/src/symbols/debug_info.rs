@@ -6,7 +6,7 @@
 use super::image::Image;
 use super::index::Index;
 use super::{ResolveError, SymbolsError};
-use gimli::{AttributeValue, DebugInfoOffset, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitOffset};
+use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitOffset};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ const ORIGIN_HOPS_MAX: usize = 8;
 
 /// A debugging information entry: which unit (by its number in the [`Index`]), and where in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Die {
+pub(crate) struct Die {
     pub(super) unit: u32,
     pub(super) offset: UnitOffset<usize>,
 }
@@ -92,7 +92,7 @@ impl Sections {
 }
 
 /// The debug information for the length of one question; units are parsed when first met.
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub(super) dwarf: gimli::Dwarf<Bytes<'a>>,
     pub(super) sections: &'a Sections,
     pub(super) index: &'a Index,
@@ -168,9 +168,4 @@ impl<'a> View<'a> {
         let value = entry.attr_value(gimli::DW_AT_name)?;
         Some(self.dwarf.attr_string(unit, value).ok()?.to_string_lossy().into_owned())
     }
-}
-
-/// Offset in `.debug_info` of the unit-relative reference.
-pub(super) fn in_section(unit_at: DebugInfoOffset<usize>, offset: UnitOffset<usize>) -> DebugInfoOffset<usize> {
-    DebugInfoOffset(unit_at.0.saturating_add(offset.0))
 }

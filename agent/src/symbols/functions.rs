@@ -3,6 +3,7 @@
 use super::ResolveError;
 use super::debug_info::{Die, Entry, Unit, View};
 use super::index::{FileNumber, contains};
+use super::lines::Row;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -140,6 +141,23 @@ impl Function {
     pub(super) fn innermost(&self, address: u64) -> Option<usize> {
         // An outer copy comes before those inside it, so the last one is the innermost.
         self.inlined.iter().rposition(|inlined| contains(&inlined.ranges, address))
+    }
+
+    /// The innermost inlined copy that a row of the line table belongs to. Where a copy begins, compilers put a row for
+    /// the call itself, which belongs to the caller.
+    pub(super) fn innermost_of(&self, row: &Row) -> Option<usize> {
+        let mut number = self.innermost(row.address)?;
+        loop {
+            let copy = &self.inlined[number];
+            let is_call = row.file.is_some()
+                && (copy.call_file, copy.call_line) == (row.file, row.line)
+                && copy.ranges.iter().any(|range| range.start == row.address);
+            if !is_call {
+                return Some(number);
+            }
+            // A parent comes before its copies, so this ends.
+            number = copy.parent?;
+        }
     }
 
     /// The copies around an address, innermost first.

@@ -16,18 +16,24 @@ mod error;
 mod facts;
 mod frames;
 mod functions;
+mod goroutine;
 mod image;
 mod index;
 mod lines;
+pub(crate) mod place;
 mod prologue;
 mod resolve;
+pub(crate) mod scope;
+pub(crate) mod types;
 
+pub(crate) use debug_info::{Die, View};
 pub use error::{ResolveError, SymbolsError};
+pub(crate) use goroutine::GoroutinePlace;
 
-use debug_info::{Die, Sections, View};
+use debug_info::Sections;
 use image::Image;
 use index::Index;
-use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::location::Location;
@@ -68,6 +74,13 @@ pub struct Site {
     is_go: bool,
 }
 
+impl Site {
+    /// The function that holds the address.
+    pub(crate) fn body(&self) -> Die {
+        self.body
+    }
+}
+
 /// What an executable is, from its headers, notes and build information alone: cheap, no DWARF is read.
 pub fn facts(path: &Path) -> Result<BuildFacts, SymbolsError> {
     facts::read(&Image::open(path)?)
@@ -78,6 +91,7 @@ pub struct Build {
     image: Image,
     facts: BuildFacts,
     loaded: OnceLock<Result<Loaded, ResolveError>>,
+    goroutine: OnceLock<Option<GoroutinePlace>>,
 }
 
 /// Debug information that is in memory.
@@ -97,7 +111,7 @@ impl Build {
     pub fn open(path: &Path) -> Result<Build, SymbolsError> {
         let image = Image::open(path)?;
         let facts = facts::read(&image)?;
-        Ok(Build { image, facts, loaded: OnceLock::new() })
+        Ok(Build { image, facts, loaded: OnceLock::new(), goroutine: OnceLock::new() })
     }
 
     /// What it is.
@@ -128,7 +142,21 @@ impl Build {
         })
     }
 
-    fn view(&self) -> Result<View<'_>, ResolveError> {
+    /// Where the goroutine id of a thread is; `None` outside Go or where the build does not tell.
+    pub(crate) fn goroutine(&self, view: &View<'_>) -> Option<GoroutinePlace> {
+        if self.facts.language != Language::Go {
+            return None;
+        }
+        *self.goroutine.get_or_init(|| {
+            goroutine::find(view, &self.image, &self.facts).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no goroutine ids");
+                None
+            })
+        })
+    }
+
+    /// The debug information, for the length of one question.
+    pub(crate) fn view(&self) -> Result<View<'_>, ResolveError> {
         let loaded = self.loaded.get_or_init(|| {
             if !self.facts.dwarf {
                 return Err(ResolveError::NoDwarf);

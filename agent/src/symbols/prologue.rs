@@ -17,6 +17,11 @@ pub(super) const PROLOGUE_BYTES_MAX: u64 = 256;
 /// Address of the first instruction after the prologue of a function, whose first bytes are `code`.
 pub(super) fn end(entry: u64, function_end: u64, code: &[u8], lines: &Lines, is_go: bool) -> u64 {
     let frame = frame_end(entry, function_end, code, is_go);
+    // Go's own mark is anywhere up to the first statement, where arguments may be gone already; and its location lists
+    // are right from the frame on.
+    if is_go {
+        return frame;
+    }
     let marked = lines
         .within(entry, function_end)
         .iter()
@@ -27,7 +32,7 @@ pub(super) fn end(entry: u64, function_end: u64, code: &[u8], lines: &Lines, is_
     {
         return marked;
     }
-    if is_go || frame == entry {
+    if frame == entry {
         return frame;
     }
     // A C compiler that sets up a frame pointer and marks nothing stores the parameters before the second line.

@@ -25,7 +25,7 @@ pub(super) fn resolve(view: &View<'_>, image: &Image, location: &Location) -> Re
         Location::Line { file, line } => of_line(view, image, file, *line)?,
         Location::Function { name } => of_function(view, image, name)?,
     };
-    sites.sort_by(|a, b| a.address.cmp(&b.address));
+    sites.sort_by_key(|site| site.address);
     sites.dedup_by(|a, b| a.address == b.address);
     if sites.len() > PROBE_SITES_MAX {
         return Err(ResolveError::TooManySites { count: sites.len() });
@@ -103,7 +103,7 @@ fn of_line(view: &View<'_>, image: &Image, wanted: &str, line: u32) -> Result<Ve
             if function.is_trampoline || function.name.contains("·dwrap·") {
                 continue;
             }
-            groups.entry((unit, function.entry, function.innermost(row.address))).or_default().push(row);
+            groups.entry((unit, function.entry, function.innermost_of(&row))).or_default().push(row);
         }
         functions_of_unit.insert(unit, (functions, lines));
     }

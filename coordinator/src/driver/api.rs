@@ -53,7 +53,7 @@ pub(super) async fn serve(
             while let Some(reply) = endpoint.next().await {
                 match decode(&reply.message.payload) {
                     Ok(body) => {
-                        if control.send(Input::Request { body, reply }).await.is_err() {
+                        if control.send(Input::Request { body, reply: Box::new(reply) }).await.is_err() {
                             return;
                         }
                     }

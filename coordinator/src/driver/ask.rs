@@ -1,6 +1,6 @@
 //! Questions to agents: JSON over request and reply, each answered exactly once, if only by its deadline.
 
-use super::Clock;
+use super::{Clock, bus::Store};
 use crate::clock::Exchange;
 use crate::effect::Ask;
 use crate::event::{Answer, AskError, Event};
@@ -14,8 +14,13 @@ use riptrace_protocol::subject;
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
-/// Asks an agent.
-pub(super) async fn ask(client: &Client, host: &HostName, body: Ask) -> Result<Answer, AskError> {
+/// Asks an agent. Before the first question, its host's batches are kept: they may follow at once.
+pub(super) async fn ask(client: &Client, store: &Store, host: &HostName, body: Ask) -> Result<Answer, AskError> {
+    let kept = tokio::time::timeout(Duration::from_millis(AGENT_REQUEST_MS), store.keep_host(host)).await;
+    if let Err(error) = kept.map_err(|_| AskError::Timeout)? {
+        tracing::warn!(%host, %error, "the host's batches cannot be kept yet");
+        return Err(AskError::Timeout);
+    }
     match body {
         Ask::Profile => request(client, subject::profile_get(host), &ProfileGet {}).await.map(Answer::Profile),
         Ask::Create(create) => request(client, subject::create_tracepoint(host), &*create).await.map(Answer::Create),

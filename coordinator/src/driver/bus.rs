@@ -1,4 +1,8 @@
 //! The store: the streams and the bucket that RipTrace keeps in JetStream, made if they are not there.
+//!
+//! The trace stream names each host's subject: JetStream refuses to acknowledge a stream over `*.debugger.trace`
+//! (error 10052, because `*` covers `$JS`), and agents need the acknowledgement. A host's subject is added before
+//! anything is asked of its agent that makes hits.
 
 use super::CoordinatorError;
 use crate::effect::SessionRecord;
@@ -11,11 +15,14 @@ use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, Context, kv};
 use futures::TryStreamExt;
-use riptrace_protocol::ids::SessionId;
+use riptrace_protocol::ids::{HostName, SessionId};
 use riptrace_protocol::limits::MESSAGE_BYTES_MAX;
 use riptrace_protocol::stream::{Resume, StreamMessage};
 use riptrace_protocol::subject;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How long one answer of the store may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,17 +31,22 @@ const STORE_START: Duration = Duration::from_secs(10);
 /// Room for NATS headers beside a message.
 const HEADER_BYTES: i32 = 16 * 1024;
 
+/// Subject of the trace stream while no host is known: a stream has at least one. Nobody publishes there.
+const NO_HOST: &str = "riptrace.trace.none";
+
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     pub(super) context: Context,
+    /// Subjects of the trace stream that were asked for; the lock is held while the stream is changed.
+    trace_subjects: Arc<Mutex<BTreeSet<String>>>,
 }
 
 fn trace_config() -> Config {
     Config {
         name: subject::TRACE_STREAM.to_owned(),
         description: Some("RipTrace: batches of hits, as agents publish them".to_owned()),
-        subjects: vec![subject::TRACE_ALL.to_owned()],
+        subjects: vec![NO_HOST.to_owned()],
         max_age: Duration::from_secs(TRACE_AGE_MAX_S),
         max_bytes: TRACE_BYTES_MAX,
         max_message_size: MESSAGE_BYTES_MAX as i32 + HEADER_BYTES,
@@ -81,7 +93,7 @@ impl Store {
     pub(super) async fn open(client: &Client) -> Result<Store, CoordinatorError> {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(STORE_TIMEOUT);
-        let store = Store { context };
+        let store = Store { context, trace_subjects: Arc::default() };
         let attempts = async {
             loop {
                 match store.ensure().await {
@@ -106,8 +118,35 @@ impl Store {
         Ok(())
     }
 
+    /// The trace stream, with the subjects of all hosts that were ever met.
     pub(super) async fn trace_stream(&self) -> Result<Stream, async_nats::Error> {
-        Ok(self.context.get_or_create_stream(trace_config()).await?)
+        let subjects = self.trace_subjects.lock().await;
+        self.trace_stream_with(&subjects).await
+    }
+
+    async fn trace_stream_with(&self, subjects: &BTreeSet<String>) -> Result<Stream, async_nats::Error> {
+        let stream = self.context.get_or_create_stream(trace_config()).await?;
+        let mut config = stream.cached_info().config.clone();
+        let missing: Vec<String> = subjects.iter().filter(|s| !config.subjects.contains(s)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(stream);
+        }
+        config.subjects.extend(missing);
+        self.context.update_stream(config).await?;
+        Ok(self.context.get_stream(subject::TRACE_STREAM).await?)
+    }
+
+    /// Has a host's batches kept from now on.
+    pub(super) async fn keep_host(&self, host: &HostName) -> Result<(), async_nats::Error> {
+        let mut subjects = self.trace_subjects.lock().await;
+        if subjects.insert(subject::trace(host)) {
+            let kept = self.trace_stream_with(&subjects).await;
+            if kept.is_err() {
+                subjects.remove(&subject::trace(host));
+            }
+            kept?;
+        }
+        Ok(())
     }
 
     pub(super) async fn session_stream(&self) -> Result<Stream, async_nats::Error> {

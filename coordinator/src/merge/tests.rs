@@ -148,9 +148,9 @@ proptest! {
                 time = hit.time_ns;
             }
         }
-        for i in 0..4 {
+        for (i, &count) in numbers.iter().enumerate() {
             let own: Vec<u64> = out.iter().filter(|r| r.source == source(&format!("h{i}"))).map(|r| r.number).collect();
-            prop_assert_eq!(own, (0..numbers[i]).collect::<Vec<u64>>());
+            prop_assert_eq!(own, (0..count).collect::<Vec<u64>>());
         }
     }
 }

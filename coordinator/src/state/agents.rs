@@ -4,8 +4,8 @@ use super::{Asked, Awaited, State, Wanted};
 use crate::clock::{Exchange, Outcome};
 use crate::effect::{Ask, Effect};
 use crate::event::{Answer, AskError, AskId};
-use crate::fleet::{Due, Heard, Host};
-use crate::limits::{HOST_FORGET_MS, HOSTS_MAX, MS, PING_BURST, PING_BURST_MS};
+use crate::fleet::{Due, Heard, Host, Link};
+use crate::limits::{HOST_FORGET_MS, HOSTS_MAX, MS, PING_BURST, PING_BURST_MS, RELIST_MS};
 use crate::merge::SourceId;
 use riptrace_protocol::agent_api::{Create, CreateReply, Heartbeat, ListReply};
 use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus, TracepointStatus};
@@ -17,12 +17,13 @@ impl Host {
     /// When time alone will change something about this host.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = u64> {
         let lease_ms = if self.alive { HOST_LEASE_MS } else { HOST_FORGET_MS };
+        let relist = (self.alive && !self.list_wanted).then_some(self.list_asked_ns + RELIST_MS * MS);
         let ping = (self.alive && !self.pings.in_flight).then_some(self.pings.due_ns);
         let due = |call: &crate::fleet::Call| (call.in_flight.is_none() && call.due_ns > 0).then_some(call.due_ns);
         let calls = [due(&self.profile_call), due(&self.list_call)];
         let links = self.links.values().filter_map(move |link| due(&link.call)).min();
         let calls = calls.into_iter().flatten().chain(links).filter(|_| self.alive);
-        [Some(self.heard_ns + lease_ms * MS), ping].into_iter().flatten().chain(calls)
+        [Some(self.heard_ns + lease_ms * MS), relist, ping].into_iter().flatten().chain(calls)
     }
 }
 
@@ -147,6 +148,9 @@ impl State {
                 host.gone();
                 changed = true;
             }
+            if now_ns >= host.list_asked_ns + RELIST_MS * MS {
+                host.relist();
+            }
             host.alive || now_ns < host.heard_ns + HOST_FORGET_MS * MS
         });
         if changed {
@@ -167,6 +171,7 @@ impl State {
             self.position.next_hit.remove(&source);
             self.merge.forget(&source);
             self.ingest.forget(&source);
+            self.sessions.values_mut().for_each(|session| session.stream.forget(&source));
         }
     }
 
@@ -188,7 +193,9 @@ impl State {
             if known.is_none_or(|known| known < host.profile_revision) && host.profile_call.may_start(now_ns) {
                 host.profile_call.in_flight = Some(put(&host.name, Asked::Profile, Ask::Profile));
             }
-            if !host.listed && host.list_call.may_start(now_ns) {
+            if host.list_wanted && host.list_call.may_start(now_ns) {
+                host.list_wanted = false;
+                host.list_asked_ns = now_ns;
                 host.list_call.in_flight = Some(put(&host.name, Asked::List, Ask::List));
             }
             if host.profile.is_none() || !host.listed {
@@ -196,7 +203,7 @@ impl State {
             }
             for (id, wanted) in wanted.iter().filter(|(_, wanted)| wanted.ended.is_none()) {
                 if !host.links.contains_key(id) && !host.desired(&wanted.tracepoint).is_empty() {
-                    host.links.insert(id.clone(), crate::fleet::Link::default());
+                    host.links.insert(id.clone(), Link::default());
                 }
             }
             let mut forget = Vec::new();
@@ -219,6 +226,7 @@ impl State {
                     Due::Forget if wanted.is_some() => {}
                     Due::Forget => forget.push(id),
                     Due::Remove => {
+                        link.touched_ns = now_ns;
                         let asked = Asked::Remove { tracepoint: id.clone() };
                         link.call.in_flight = Some(put(&host.name, asked, Ask::Remove(id)));
                     }
@@ -229,6 +237,7 @@ impl State {
                             link.probes.clear();
                         }
                         link.may_be_armed = true;
+                        link.touched_ns = now_ns;
                         let asked =
                             Asked::Create { tracepoint: id, generation: *generation, processes: processes.clone() };
                         let create = Create { tracepoint: tracepoint.clone(), processes };
@@ -287,10 +296,16 @@ impl State {
         }
         let list: ListReply = match answer {
             Ok(Answer::List(list)) if list.incarnation == host.incarnation => *list,
-            _ => return host.list_call.failed(now_ns),
+            _ => {
+                host.list_wanted = true;
+                return host.list_call.failed(now_ns);
+            }
         };
         host.list_call.answered();
         host.listed = true;
+        // Whatever was asked since is told by its own answer.
+        let asked_ns = host.list_asked_ns;
+        let concerned = |link: &Link| link.call.in_flight.is_none() && link.touched_ns < asked_ns;
         let mut layouts_bad = 0;
         list.layouts
             .into_iter()
@@ -298,8 +313,7 @@ impl State {
         self.counters.layouts_bad += layouts_bad;
         list.frames.into_iter().for_each(|entry| self.knowledge.learn_frames(name, entry));
         for (id, link) in &mut host.links {
-            // Whatever is under way is told by its own answer.
-            if link.call.in_flight.is_none() {
+            if concerned(link) {
                 link.may_be_armed = false;
                 if self.wanted.get(id).is_some_and(|wanted| wanted.ended.is_none()) {
                     link.probes.clear();
@@ -308,7 +322,7 @@ impl State {
         }
         for tracepoint in list.tracepoints {
             let link = host.links.entry(tracepoint.id.clone()).or_default();
-            if link.call.in_flight.is_some() {
+            if !concerned(link) {
                 continue;
             }
             link.may_be_armed = true;
@@ -318,7 +332,7 @@ impl State {
         }
         for status in list.probes.into_iter().filter(|status| status.process.host == *name) {
             let link = host.links.entry(status.tracepoint.clone()).or_default();
-            if link.call.in_flight.is_none() {
+            if concerned(link) {
                 link.may_be_armed |= status.state == ProbeState::Armed;
                 link.probes.insert(status.process.key, status);
             }
@@ -341,6 +355,7 @@ impl State {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let incarnation = host.incarnation;
         let Some(link) = host.links.get_mut(tracepoint).filter(|link| link.call.in_flight == Some(ask)) else { return };
+        link.touched_ns = now_ns;
         let reply = match answer {
             Ok(reply) => reply,
             Err(error) => {
@@ -385,6 +400,7 @@ impl State {
     ) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let Some(link) = host.links.get_mut(tracepoint).filter(|link| link.call.in_flight == Some(ask)) else { return };
+        link.touched_ns = now_ns;
         let Ok(Answer::Remove(reply)) = answer else { return link.call.failed(now_ns) };
         link.call.answered();
         link.may_be_armed = false;

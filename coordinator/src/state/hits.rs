@@ -193,7 +193,6 @@ impl State {
         // A hit waits for facts that its agent has: ask for them, but not all the time if that does not help.
         for name in relist {
             if let Some(host) = self.hosts.get_mut(&name)
-                && host.listed
                 && now_ns >= host.facts_due_ns
             {
                 host.relist();

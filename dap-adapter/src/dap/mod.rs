@@ -1,6 +1,17 @@
 //! The debug adapter: an ordinary debugger's user interface over a fleet in which nothing is ever stopped.
+//!
+//! ```text
+//!  editor  <->  codec (framing)  <->  envelope (seq, type)  <->  types (the crate `dap`)  <->  session (pure)
+//!                                        driver: transport, clock, fleet client
+//! ```
+//! `DAP.md` beside the crate's manifest says what the adapter offers, request by request.
 
 mod codec;
+mod driver;
 mod envelope;
+pub mod fleet;
 mod limits;
+mod session;
 mod types;
+
+pub use driver::{ListenError, listen_dap, serve_dap, serve_fleets};

@@ -13,12 +13,10 @@
 //!
 //! What the crate lacks (`supportsANSIStyling`, the response to `cancel`) is added here as well.
 
-pub(crate) use ::dap::events::{
-    BreakpointEventBody, Event, OutputEventBody, StoppedEventBody, TerminatedEventBody, ThreadEventBody,
-};
+pub(crate) use ::dap::events::{BreakpointEventBody, Event, OutputEventBody, StoppedEventBody, ThreadEventBody};
 pub(crate) use ::dap::requests::{
     CancelArguments, Command, CompletionsArguments, EvaluateArguments, InitializeArguments, PathFormat,
-    SetBreakpointsArguments, StackTraceArguments, VariablesArguments,
+    RestartArguments, SetBreakpointsArguments, StackTraceArguments, VariablesArguments,
 };
 pub(crate) use ::dap::responses::{
     CompletionsResponse, ContinueResponse, DataBreakpointInfoResponse, EvaluateResponse, LoadedSourcesResponse,
@@ -28,9 +26,9 @@ pub(crate) use ::dap::responses::{
 };
 pub(crate) use ::dap::types::{
     Breakpoint, BreakpointEventReason, Capabilities, CompletionItem, CompletionItemType, EvaluateArgumentsContext,
-    FunctionBreakpoint, Module, ModuleId, OutputEventCategory, Scope, ScopePresentationhint, Source, SourceBreakpoint,
-    StackFrame, StackFrameModuleid, StackFramePresentationhint, StoppedEventReason, Thread, ThreadEventReason,
-    Variable, VariablePresentationHint, VariablePresentationHintAttributes, VariablePresentationHintKind,
+    FunctionBreakpoint, Module, ModuleId, OutputEventCategory, PresentationHint, Scope, ScopePresentationhint, Source,
+    SourceBreakpoint, StackFrame, StackFramePresentationhint, StoppedEventReason, Thread, ThreadEventReason, Variable,
+    VariablePresentationHint, VariablePresentationHintAttributes, VariablePresentationHintKind,
     VariablesArgumentsFilter,
 };
 
@@ -275,7 +273,6 @@ fn breakpoint_out(breakpoint: &mut Map<String, Value>) {
 mod tests {
     use super::*;
     use ::dap::events::ContinuedEventBody;
-    use ::dap::types::PresentationHint;
 
     fn known(command: &str, arguments: Option<Value>) -> Command {
         match parse_request(command, arguments) {

@@ -36,7 +36,7 @@ pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries) -> Value {
         "file": place.as_ref().map(|frame| &frame.file),
         "line": place.as_ref().map(|frame| frame.line),
         "message": message,
-        "values": values.all().collect::<Vec<_>>(),
+        "values": values.all(),
         "stack": stack,
         "undetermined_with": hit.undetermined_with,
         "late": hit.late,

@@ -43,12 +43,16 @@ impl Style {
 /// The line of a hit, without an end: its log message, or its place and values; then host, service, time and
 /// uncertainty, and what is to be said of its order.
 pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries, style: Style) -> String {
-    let values = HitValues::decode(hit, dictionaries);
+    hit_with(hit, dictionaries, &HitValues::decode(hit, dictionaries), style)
+}
+
+/// As [`hit`], with values that were decoded before.
+pub fn hit_with(hit: &OrderedHit, dictionaries: &Dictionaries, values: &HitValues, style: Style) -> String {
     let told = match dictionaries.message(&hit.raw.tracepoint) {
-        Some(_) => message(hit, dictionaries, &values),
+        Some(_) => message(hit, dictionaries, values),
         None => {
             let place = place(hit, dictionaries);
-            format!("hit {} {place} {}", hit.seq, message(hit, dictionaries, &values))
+            format!("hit {} {place} {}", hit.seq, message(hit, dictionaries, values))
         }
     };
     format!("{}  {}", told.trim_end(), style.dim(&origin(hit)))
@@ -99,8 +103,8 @@ fn summary(values: &HitValues) -> String {
     }
     let mut text = String::new();
     let mut chars = 0;
-    let count = values.variables.len();
-    for (index, value) in values.all().enumerate() {
+    let count = values.all().len();
+    for (index, value) in values.all().iter().enumerate() {
         let part = format!("{}={}", value.name, cut(&value_text(value), SUMMARY_VALUE_CHARS_MAX));
         chars += part.chars().count() + 1;
         if chars > SUMMARY_CHARS_MAX {

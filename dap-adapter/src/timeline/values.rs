@@ -1,16 +1,23 @@
 //! Values of one hit, decoded when somebody looks.
 
 use super::Dictionaries;
-use riptrace_protocol::expression::{Expr, Part, Template};
+use riptrace_protocol::decode::Decoder;
+use riptrace_protocol::expression::{Expr, Template, eval};
 use riptrace_protocol::layout::Scope;
 use riptrace_protocol::stream::OrderedHit;
-use riptrace_protocol::value::{Status, Value};
+use riptrace_protocol::value::Value;
+
+pub use riptrace_protocol::expression::EvalError;
+
+/// Scopes in the order in which a person is shown them.
+pub const SCOPES: [Scope; 4] = [Scope::Argument, Scope::Local, Scope::Result, Scope::Capture];
 
 /// The variables of one hit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HitValues {
-    /// Each variable with the scope it belongs to, in the layout's order.
-    pub variables: Vec<(Scope, Value)>,
+    values: Vec<Value>,
+    /// Of each value.
+    scopes: Vec<Scope>,
     /// Why there is no variable, where that is not simply so.
     pub problem: Option<String>,
 }
@@ -21,44 +28,37 @@ impl HitValues {
         let Some(layout) = dictionaries.layout(&hit.raw.layout) else {
             let problem =
                 format!("the layout {} of this hit never arrived, so its bytes cannot be read", hit.raw.layout);
-            return HitValues { variables: Vec::new(), problem: Some(problem) };
+            return HitValues { values: Vec::new(), scopes: Vec::new(), problem: Some(problem) };
         };
-        let variables = layout.variables.iter().map(|variable| {
-            let type_name = layout.ty(variable.ty).map_or("", |ty| ty.name.as_str());
-            let status = Status::NotCaptured { detail: String::new() };
-            (variable.scope, Value::missing(&variable.name, type_name, status))
-        });
-        HitValues { variables: variables.collect(), problem: None }
+        let decoder = Decoder::new(layout, &hit.raw);
+        let (mut values, mut scopes) = (Vec::new(), Vec::new());
+        for scope in SCOPES {
+            values.extend(decoder.variables(Some(scope)));
+            scopes.resize(values.len(), scope);
+        }
+        HitValues { values, scopes, problem: None }
     }
 
-    /// The variables of a scope.
-    pub fn of(&self, scope: Scope) -> impl Iterator<Item = &Value> {
-        self.variables.iter().filter(move |(of, _)| *of == scope).map(|(_, value)| value)
+    /// The variables of a scope, each with its index in [`HitValues::all`].
+    pub fn of(&self, scope: Scope) -> impl Iterator<Item = (usize, &Value)> {
+        self.values.iter().enumerate().filter(move |(index, _)| self.scopes[*index] == scope)
     }
 
-    /// All variables.
-    pub fn all(&self) -> impl Iterator<Item = &Value> {
-        self.variables.iter().map(|(_, value)| value)
+    /// All variables, in the order of [`SCOPES`].
+    pub fn all(&self) -> &[Value] {
+        &self.values
     }
 
     /// The value of an expression over the captured variables. What was not captured is said to be so.
-    pub fn evaluate(&self, expr: &Expr) -> Value {
-        Value::missing(expr.to_string(), "", Status::NotCaptured { detail: String::new() })
+    pub fn evaluate(&self, expr: &Expr) -> Result<Value, EvalError> {
+        eval(expr, &self.values)
     }
 
     /// A log message with its values.
     pub fn format(&self, template: &Template) -> String {
-        let mut text = String::new();
-        for part in &template.parts {
-            match part {
-                Part::Text(plain) => text.push_str(plain),
-                Part::Expr(expr) => {
-                    let value = self.evaluate(expr);
-                    text.push_str(&value.value);
-                    text.push_str(&value.status.note());
-                }
-            }
+        match &self.problem {
+            Some(problem) => format!("<{problem}>"),
+            None => template.render(&self.values),
         }
-        text
     }
 }

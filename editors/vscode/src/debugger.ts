@@ -3,7 +3,8 @@
  * What a configuration means is in configuration.ts; this file only hands things over.
  */
 import * as vscode from "vscode";
-import { DEBUG_TYPE, DEFAULT_NAME, problemOf, withDefaults, withSettings, type Configuration } from "./configuration";
+import { AdapterProcess } from "./adapterProcess";
+import { DEBUG_TYPE, problemOf, withDefaults, withSettings, type Configuration } from "./configuration";
 import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
 import { traceLine } from "./trace";
 
@@ -18,7 +19,7 @@ export function registerDebugger(log: vscode.LogOutputChannel): vscode.Disposabl
     ),
     vscode.debug.registerDebugAdapterDescriptorFactory(DEBUG_TYPE, new AdapterFactory(log)),
     vscode.debug.registerDebugAdapterTrackerFactory(DEBUG_TYPE, {
-      createDebugAdapterTracker: (session) => adapterTracker(session, log),
+      createDebugAdapterTracker: () => adapterTracker(log),
     }),
   );
 }
@@ -73,12 +74,37 @@ class AdapterFactory implements vscode.DebugAdapterDescriptorFactory {
     }
     const cwd: unknown = session.configuration["cwd"];
     const directory = typeof cwd === "string" ? cwd : workspaceFolders()[0];
-    this.log.info(`starting ${search.path} dap for "${session.name || DEFAULT_NAME}" in ${directory ?? "no folder"}`);
-    return new vscode.DebugAdapterExecutable(search.path, ["dap"], directory === undefined ? {} : { cwd: directory });
+    this.log.info(`starting ${search.path} dap for "${session.name}" in ${directory ?? "no folder"}`);
+    return new vscode.DebugAdapterInlineImplementation(new Adapter(search.path, directory, session.name, this.log));
   }
 }
 
-function adapterTracker(session: vscode.DebugSession, log: vscode.LogOutputChannel): vscode.DebugAdapterTracker {
+/** The adapter's process as VS Code wants it; what it logs is in the log. */
+class Adapter implements vscode.DebugAdapter {
+  private readonly sent = new vscode.EventEmitter<vscode.DebugProtocolMessage>();
+  private readonly process: AdapterProcess;
+
+  readonly onDidSendMessage = this.sent.event;
+
+  constructor(binary: string, cwd: string | undefined, name: string, log: vscode.LogOutputChannel) {
+    this.process = new AdapterProcess(binary, cwd, {
+      onMessage: (message) => this.sent.fire(message),
+      onLog: (line) => log.info(`dap: ${line}`),
+      onEnd: (how) => log.info(`adapter of "${name}" ended: ${how}`),
+    });
+  }
+
+  handleMessage(message: vscode.DebugProtocolMessage): void {
+    this.process.send(message);
+  }
+
+  dispose(): void {
+    this.process.dispose();
+    this.sent.dispose();
+  }
+}
+
+function adapterTracker(log: vscode.LogOutputChannel): vscode.DebugAdapterTracker {
   const trace = (direction: "in" | "out", message: unknown): void => {
     const line = traceLine(readSettings().trace, direction, message);
     if (line !== undefined) {
@@ -88,7 +114,5 @@ function adapterTracker(session: vscode.DebugSession, log: vscode.LogOutputChann
   return {
     onWillReceiveMessage: (message) => trace("in", message),
     onDidSendMessage: (message) => trace("out", message),
-    onError: (error) => log.error(`adapter of "${session.name}": ${error.message}`),
-    onExit: (code, signal) => log.info(`adapter of "${session.name}" ended: ${signal ?? `exit status ${code}`}`),
   };
 }

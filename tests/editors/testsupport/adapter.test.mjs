@@ -56,8 +56,8 @@ async function armed(adapter, id) {
 }
 
 function numberOf({ description }) {
-  const match = /Hit (\d+) of/i.exec(description ?? "");
-  assert.ok(match, `the stop's description is '${description}': expected 'Hit N of M'`);
+  const match = /^Hit (\d+)\b/i.exec(description ?? "");
+  assert.ok(match, `the stop's description is '${description}': expected 'Hit N ...'`);
   return Number(match[1]);
 }
 
@@ -85,7 +85,7 @@ test("each hit of a logpoint is one output line that opens to its variables", as
   });
   assert.equal(point.line, logpoint.line);
   const changed = await armed(adapter, point.id);
-  assert.match(changed.message, /armed in \d+ of \d+ process/);
+  assert.match(changed.message, /armed in (\d+ of )?\d+ process/);
 
   const isHit = ({ output, variablesReference }) =>
     variablesReference > 0 && output.includes(`${logpoint.expression} is `);
@@ -183,8 +183,14 @@ test("the first hit of a breakpoint opens the timeline, which steps through the 
   });
 
   await t.test("next goes to the goroutine's next hit, stepBack back", async () => {
-    const next = await adapter.stopAfter(() => adapter.request("next", { threadId }));
-    assert.ok(numberOf(next) > 1);
+    // A goroutine that has no later hit yet shows the same one again.
+    const deadline = Date.now() + FIRST_HIT_MS;
+    let next = stop;
+    while (numberOf(next) === numberOf(stop)) {
+      assert.ok(Date.now() < deadline, `the goroutine of the first hit had no later one in ${FIRST_HIT_MS} ms`);
+      next = await adapter.stopAfter(() => adapter.request("next", { threadId }));
+    }
+    assert.ok(numberOf(next) > numberOf(stop));
     const back = await adapter.stopAfter(() => adapter.request("stepBack", { threadId: next.threadId }));
     assert.equal(numberOf(back), 1);
   });

@@ -53,7 +53,7 @@ test("the extension through the vscode API", async (t) => {
   t.after(() => server.close());
   const browser = await openBrowser();
   t.after(() => browser.close());
-  await browser.page.goto(`${server.url}/?folder=${encodeURIComponent(shop)}`);
+  await browser.page.goto(`${server.url}/?folder=${encodeURIComponent(shop)}`, { timeout: DRIVER_MS });
   try {
     await within(DRIVER_MS, "the driver extension reports", appearance(result));
   } catch (error) {
@@ -64,8 +64,8 @@ test("the extension through the vscode API", async (t) => {
   const { results, messages } = JSON.parse(await readFile(result, "utf8"));
   await writeFile(path.join(artefacts, "vscode-api-messages.json"), JSON.stringify(messages, null, 1));
   assert.ok(results.length > 0);
-  for (const { name, error } of results) {
-    await t.test(name, () => {
+  for (const { name, milliseconds, error } of results) {
+    await t.test(`${name} (${milliseconds} ms)`, () => {
       if (error) throw new Error(error);
     });
   }

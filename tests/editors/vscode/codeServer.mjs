@@ -14,8 +14,8 @@ import { artefacts, binary, nats, within } from "../support.mjs";
 const run = promisify(execFile);
 
 /** A cold start reads about 100 MB of JavaScript. */
-const START_MS = 60_000;
-const INSTALL_MS = 60_000;
+const START_MS = 120_000;
+const INSTALL_MS = 120_000;
 /** SIGTERM ends code-server in well under a second. */
 const STOP_MS = 10_000;
 
@@ -98,7 +98,7 @@ export async function startCodeServer({ name, extensions }) {
   return { url, close };
 }
 
-/** VS Code throws the standard error of a debug adapter away: this keeps it, and the language server's. */
+/** Output channels stay empty here (code-server has no native logger): this keeps what adapter and server log. */
 async function loggedBinary(directory, name) {
   const script = path.join(directory, "riptrace");
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -6,7 +6,7 @@
 import { ANSWER_MS } from "../support.mjs";
 
 /** A cold workbench loads its modules one by one. */
-const LOAD_MS = 60_000;
+const LOAD_MS = 120_000;
 /** The editor shows a hover after 0.3 s of rest. */
 const HOVER_MS = 2_000;
 

@@ -74,7 +74,7 @@ step("a logpoint is added in the same file", async () => {
 
 step("F5 without a launch.json attaches, and the first hit opens the timeline", async () => {
   await browser.page.keyboard.press("F5");
-  await workbench.stopDescription(/Hit \d+ of \d+/i, FIRST_HIT_MS);
+  await workbench.stopDescription(/Hit \d+/i, FIRST_HIT_MS);
   await workbench.callStackRows.first().waitFor({ timeout: ANSWER_MS });
 });
 
@@ -83,7 +83,7 @@ step("breakpoint and logpoint are shown as armed", async () => {
   await workbench.breakpointRow("debug-breakpoint-log", logpoint.line).waitFor({ timeout: ANSWER_MS });
   await workbench.openFile(logpoint.file);
   await workbench.goToLine(logpoint.line);
-  await workbench.hoverGlyph("debug-breakpoint-log", /armed\sin\s\d+\sof\s\d+\sprocess/);
+  await workbench.hoverGlyph("debug-breakpoint-log", /armed\sin\s(\d+\sof\s)?\d+\sprocess/);
   await screenshot("armed");
 });
 
@@ -122,8 +122,14 @@ step("Continue shows the next hit of the fleet and Reverse the one before", asyn
 
 step("Step Over shows the next hit of the goroutine and Step Back the one before", async () => {
   const before = await hitNumber();
-  await workbench.pressDebugButton("step-over");
-  const next = await hitNumberOtherThan(before);
+  // A goroutine that has no later hit yet shows the same one again.
+  const deadline = Date.now() + FIRST_HIT_MS;
+  let next = before;
+  while (next === before) {
+    assert.ok(Date.now() < deadline, `the goroutine of hit ${before} had no later hit in ${FIRST_HIT_MS} ms`);
+    await workbench.pressDebugButton("step-over");
+    next = await hitNumber();
+  }
   assert.ok(next > before, `after hit ${before}, Step Over showed hit ${next}`);
   await screenshot("step over");
   await workbench.pressDebugButton("step-back");
@@ -157,11 +163,11 @@ step("Stop ends the session", async () => {
 
 /** The number of the hit that the timeline shows. */
 async function hitNumber() {
-  return numberIn(await workbench.stopDescription(/Hit \d+ of/i));
+  return numberIn(await workbench.stopDescription(/Hit \d+/i));
 }
 
 async function hitNumberOtherThan(number) {
-  return numberIn(await workbench.stopDescription(new RegExp(`Hit (?!${number} of)\\d+ of`, "i")));
+  return numberIn(await workbench.stopDescription(new RegExp(`Hit (?!${number}\\b)\\d+`, "i")));
 }
 
 function numberIn(description) {

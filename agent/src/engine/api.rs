@@ -1,0 +1,151 @@
+//! What the engine is asked and what it answers.
+
+use crate::capture::program::Program;
+use crate::target::TargetError;
+use riptrace_protocol::hit::DropReason;
+use riptrace_protocol::ids::{Avma, LayoutId, TracepointId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One tracepoint in one process.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Which tracepoint.
+    pub tracepoint: TracepointId,
+    /// Its sites: at least one.
+    pub sites: Vec<ProbeSite>,
+    /// Hits per second, at most; `None` lifts the budget. What is over it is counted as [`DropReason::Rate`].
+    pub rate_per_s: Option<u32>,
+}
+
+/// One address of a probe and what a passage through it does.
+#[derive(Debug, Clone)]
+pub struct ProbeSite {
+    /// Where: the first byte of an instruction.
+    pub address: Avma,
+    /// What a passage does.
+    pub program: Arc<Program>,
+    /// How its hits are read.
+    pub layout: LayoutId,
+}
+
+/// A probe was armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArmOutcome {
+    /// Sites that are patched for it.
+    pub sites: usize,
+}
+
+/// What became of the passages of a probe since it was armed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Passages of threads through its sites, whatever became of them.
+    pub passages: u64,
+    /// Of these, how many became hits and were handed to the publisher (or, for a counting probe, were counted).
+    pub hits: u64,
+    /// Of these, how many should have become hits and did not, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+}
+
+/// What happened to the process, told once, by the engine's thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// The process ended.
+    Exited {
+        /// Its wait status, as in waitpid(2).
+        status: i32,
+    },
+    /// The process runs another program now: all sites are gone with the old one.
+    Execed,
+    /// The engine let go of the process because it could not go on; the process runs on.
+    Lost {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Why a process cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The process is not as it has to be.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The kernel refused.
+    #[error("cannot trace process {pid}: {source}")]
+    Seize {
+        /// Which process.
+        pid: u32,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The process starts threads faster than they can be followed.
+    #[error("process {pid} starts threads faster than they can be followed; try again when it is calmer")]
+    Threads {
+        /// Which process.
+        pid: u32,
+    },
+    /// The agent's own thread could not be started.
+    #[error("cannot start the thread that traces process {pid}: {source}; raise the agent's limit of threads")]
+    Spawn {
+        /// Which process.
+        pid: u32,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Why a probe cannot be armed. Nothing of it is armed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArmError {
+    /// The engine has let go of the process.
+    #[error("the process is not traced any more: it ended, or started another program")]
+    Gone,
+    /// The tracepoint has a probe here already.
+    #[error("tracepoint {0} is armed in this process already; remove it first")]
+    Duplicate(TracepointId),
+    /// A probe without sites.
+    #[error("tracepoint {0} has no site in this process")]
+    NoSites(TracepointId),
+    /// The bytes at a site cannot be read or are no instruction.
+    #[error("there is no instruction at {:#x} in the process: its memory is not the build's file", .0.0)]
+    NoInstruction(Avma),
+    /// A breakpoint of somebody else is there.
+    #[error("another debugger's breakpoint is at {:#x}; detach it first", .0.0)]
+    ForeignBreakpoint(Avma),
+    /// The instruction at a site cannot be executed elsewhere.
+    #[error("the instruction at {:#x} ({instruction}) cannot be traced; choose another line", at.0)]
+    Instruction {
+        /// Where.
+        at: Avma,
+        /// Which kind it is.
+        instruction: String,
+    },
+    /// A call, jump or return at a site of a process with a shadow stack.
+    #[error(
+        "the instruction at {:#x} is a call or return, and the process has a shadow stack; choose another line", .0.0
+    )]
+    ShadowStack(Avma),
+    /// The site's instruction needs a page in the process and none may be mapped.
+    #[error("the process has a seccomp filter: no memory may be mapped in it for the instruction at {:#x}", .0.0)]
+    Seccomp(Avma),
+    /// No address range near the site is free.
+    #[error("no free memory within 2 GB of {:#x} in the process", .0.0)]
+    NoRoom(Avma),
+    /// The process refused to map memory.
+    #[error("mapping a page in the process failed: {}", std::io::Error::from_raw_os_error(*errno))]
+    Map {
+        /// What its kernel said.
+        errno: i32,
+    },
+    /// No thread of the process could be stopped in time.
+    #[error("no thread of the process could be stopped for a moment: all are in uninterruptible waits; try again")]
+    NoThread,
+    /// The text of the process cannot be written.
+    #[error("the process's code at {:#x} cannot be written: {}", at.0, std::io::Error::from_raw_os_error(*errno))]
+    Write {
+        /// Where.
+        at: Avma,
+        /// What the kernel said.
+        errno: i32,
+    },
+}

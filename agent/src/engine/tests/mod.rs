@@ -1,0 +1,8 @@
+//! The engine on live processes: programs that check their own results while they are traced.
+//!
+//! Linux with ptrace is needed, and a C compiler; a test that cannot have them fails.
+#![allow(clippy::disallowed_methods, reason = "tests of live processes live in real time")]
+
+mod c_program;
+mod limits;
+mod support;

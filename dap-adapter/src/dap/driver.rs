@@ -1,0 +1,341 @@
+//! The thin driver of a session: transport, clock and fleet client around [`State`].
+//!
+//! One task owns the state. The editor's messages, the fleet's events and the answers of background work come to it;
+//! what it sends goes through one writer, which numbers the messages. An editor that does not read holds back its own
+//! session: the fleet's events then wait in the bus.
+
+use super::codec::{CodecError, DapCodec, Frame, Transport};
+use super::envelope::{self, Incoming, Outgoing};
+use super::fleet::{FleetEvents, FleetSession, Fleets, RealFleets};
+use super::limits::{CLOSE_WAIT, COMPLETIONS_MAX, OUTGOING_MAX};
+use super::session::{Effect, Event, JoinedFleet, LocalFiles, State};
+use crate::environment::{BusTarget, Environment};
+use crate::timeline::TimelineLimits;
+use futures::{SinkExt, StreamExt};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+/// Why the adapter cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is not free, or not this machine's.
+    #[error("cannot listen on {address}: {error}; choose another port, or 0 for any")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// Serves one editor on standard input and output, or any pair of streams, until it disconnects or closes them.
+pub async fn serve_dap(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    env: Arc<dyn Environment>,
+) {
+    serve(reader, writer, Transport::Stdio, Arc::new(RealFleets(env))).await;
+}
+
+/// As [`serve_dap`], over fleets of the caller's: tests bring their own.
+pub async fn serve_fleets(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    fleets: Arc<dyn Fleets>,
+) {
+    serve(reader, writer, Transport::Stdio, fleets).await;
+}
+
+/// Serves each TCP connection as a session of its own, until the future is dropped. `bound` is told the address, whose
+/// port is the system's choice when `address` has port 0.
+pub async fn listen_dap(
+    address: SocketAddr,
+    env: Arc<dyn Environment>,
+    bound: impl FnOnce(SocketAddr),
+) -> Result<(), ListenError> {
+    let failed = |error| ListenError::Bind { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    bound(listener.local_addr().map_err(failed)?);
+    let fleets: Arc<dyn Fleets> = Arc::new(RealFleets(env));
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((connection, _)) => {
+                    if let Err(error) = connection.set_nodelay(true) {
+                        tracing::debug!("TCP_NODELAY: {error}");
+                    }
+                    let (reader, writer) = connection.into_split();
+                    sessions.spawn(serve(reader, writer, Transport::Tcp, fleets.clone()));
+                }
+                // A connection that was gone before it was taken, or too many open files: the others go on.
+                Err(error) => {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+}
+
+/// Pause after a connection that could not be accepted: without it, a lack of files would be a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+async fn serve(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    transport: Transport,
+    fleets: Arc<dyn Fleets>,
+) {
+    let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
+    let writer = tokio::spawn(write_all(FramedWrite::new(writer, DapCodec::new(transport)), to_write));
+    let (completed, completions) = mpsc::channel(COMPLETIONS_MAX);
+    let driver = Driver {
+        state: State::new(Box::new(Disk), TimelineLimits::default()),
+        begun: Instant::now(),
+        fleets,
+        joined: None,
+        events: None,
+        joining: None,
+        outgoing,
+        completed,
+        work: JoinSet::new(),
+    };
+    driver.run(FramedRead::new(reader, DapCodec::new(transport)), completions).await;
+    // The driver has dropped its sender: the writer ends once all is written.
+    if let Err(error) = writer.await {
+        tracing::debug!("the writer ended: {error}");
+    }
+}
+
+async fn write_all(mut frames: FramedWrite<impl AsyncWrite + Unpin, DapCodec>, mut messages: mpsc::Receiver<Outgoing>) {
+    let mut seq = 0;
+    while let Some(message) = messages.recv().await {
+        seq += 1;
+        let written = async {
+            frames.feed(&message.into_value(seq)).await?;
+            // What is ready goes out together.
+            if messages.is_empty() { frames.flush().await } else { Ok(()) }
+        };
+        if let Err(error) = written.await {
+            tracing::debug!("the editor does not read any more: {error}");
+            return;
+        }
+    }
+    if let Err(error) = SinkExt::<&serde_json::Value>::flush(&mut frames).await {
+        tracing::debug!("the editor does not read any more: {error}");
+    }
+}
+
+/// Files of this machine.
+struct Disk;
+
+impl LocalFiles for Disk {
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn go_module(&self, folder: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(folder.join("go.mod")).ok()?;
+        let module = text.lines().find_map(|line| line.trim().strip_prefix("module "))?;
+        Some(module.trim().trim_matches('"').to_owned())
+    }
+}
+
+struct Driver {
+    state: State,
+    begun: Instant,
+    fleets: Arc<dyn Fleets>,
+    joined: Option<Arc<dyn FleetSession>>,
+    events: Option<Box<dyn FleetEvents>>,
+    joining: Option<tokio::task::AbortHandle>,
+    outgoing: mpsc::Sender<Outgoing>,
+    completed: mpsc::Sender<Completion>,
+    work: JoinSet<()>,
+}
+
+/// What background work says when it is done.
+enum Completion {
+    /// An event for the state machine.
+    Event(Box<Event>),
+    /// A fleet was joined.
+    Joined { attempt: u64, joined: super::fleet::Joined, fleet: Box<JoinedFleet> },
+}
+
+/// Whether the driver goes on.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    Over,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut frames: FramedRead<impl AsyncRead + Unpin, DapCodec>,
+        mut completions: mpsc::Receiver<Completion>,
+    ) {
+        let mut reads = true;
+        loop {
+            let deadline = self.state.deadline();
+            let event = tokio::select! {
+                frame = frames.next(), if reads => match frame {
+                    Some(Ok(Frame::Body(body))) => match envelope::parse(&body) {
+                        Ok(Incoming::Request { seq, command, arguments }) => Event::Request { seq, command, arguments },
+                        Ok(Incoming::Response) => continue,
+                        Err(malformed) => Event::Malformed(malformed),
+                    },
+                    Some(Ok(Frame::Garbage(garbage))) => {
+                        tracing::warn!("{garbage}");
+                        Event::Garbage(garbage.to_string())
+                    }
+                    Some(Err(error)) => {
+                        match error {
+                            CodecError::Io(_) => tracing::debug!("{error}"),
+                            CodecError::Browser | CodecError::Json(_) => tracing::warn!("{error}"),
+                        }
+                        reads = false;
+                        Event::EditorGone
+                    }
+                    None => {
+                        reads = false;
+                        Event::EditorGone
+                    }
+                },
+                Some(completion) = completions.recv() => match completion {
+                    Completion::Event(event) => *event,
+                    Completion::Joined { attempt, joined, fleet } => {
+                        self.joined = Some(joined.session);
+                        self.events = Some(joined.events);
+                        Event::Joined { attempt, outcome: Ok(fleet) }
+                    }
+                },
+                event = next_event(&mut self.events) => match event {
+                    Some(event) => Event::Stream(event),
+                    None => {
+                        self.events = None;
+                        Event::StreamEnded
+                    }
+                },
+                () = sleep_until(deadline.map(|at| self.begun + at)) => Event::Tick,
+                Some(_) = self.work.join_next() => continue,
+            };
+            if self.handle(event).await == Flow::Over {
+                return;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Flow {
+        let mut effects = Vec::new();
+        self.state.handle(self.begun.elapsed(), event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Send(message) => {
+                    if self.outgoing.send(message).await.is_err() {
+                        // Nobody reads any more; the end of the input follows, or has come.
+                        tracing::debug!("a message had no reader");
+                    }
+                }
+                Effect::Join { attempt, target } => self.join(attempt, target),
+                Effect::AskFleet => self.ask(|session| {
+                    let fleet = session.fleet();
+                    Box::pin(async move { Event::Fleet(fleet.await) })
+                }),
+                Effect::Create(tracepoint) => self.ask(|session| {
+                    let id = tracepoint.id.clone();
+                    let created = session.create(tracepoint);
+                    Box::pin(async move { Event::Created { tracepoint: id, outcome: created.await } })
+                }),
+                Effect::Remove(tracepoint) => self.ask(|session| {
+                    let removed = session.remove(tracepoint.clone());
+                    Box::pin(async move { Event::Removed { tracepoint, outcome: removed.await } })
+                }),
+                Effect::Close => self.close(),
+                Effect::Exit => return Flow::Over,
+            }
+        }
+        Flow::On
+    }
+
+    fn join(&mut self, attempt: u64, target: BusTarget) {
+        let fleets = self.fleets.clone();
+        let completed = self.completed.clone();
+        let joining = self.work.spawn(async move {
+            let completion = match join(fleets, target).await {
+                Ok((joined, fleet)) => Completion::Joined { attempt, joined, fleet },
+                Err(why) => Completion::Event(Box::new(Event::Joined { attempt, outcome: Err(why) })),
+            };
+            tell(&completed, completion).await;
+        });
+        if let Some(older) = self.joining.replace(joining) {
+            older.abort();
+        }
+    }
+
+    /// Asks the fleet in the background; the answer comes back as an event.
+    fn ask(&mut self, question: impl FnOnce(&dyn FleetSession) -> futures::future::BoxFuture<'static, Event>) {
+        let Some(session) = &self.joined else { return };
+        let answer = question(session.as_ref());
+        let completed = self.completed.clone();
+        self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
+    }
+
+    fn close(&mut self) {
+        self.events = None;
+        let Some(session) = self.joined.take() else { return };
+        let completed = self.completed.clone();
+        self.work.spawn(async move {
+            let outcome = match tokio::time::timeout(CLOSE_WAIT, session.close()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no answer within {} seconds", CLOSE_WAIT.as_secs())),
+            };
+            tell(&completed, Completion::Event(Box::new(Event::Closed(outcome)))).await;
+        });
+    }
+}
+
+async fn tell(completed: &mpsc::Sender<Completion>, completion: Completion) {
+    if completed.send(completion).await.is_err() {
+        tracing::debug!("an answer came after the end of its session");
+    }
+}
+
+async fn join(
+    fleets: Arc<dyn Fleets>,
+    mut target: BusTarget,
+) -> Result<(super::fleet::Joined, Box<JoinedFleet>), String> {
+    if target.cwd.is_relative()
+        && let Ok(here) = std::env::current_dir()
+    {
+        target.cwd = if target.cwd == Path::new(".") { here } else { here.join(&target.cwd) };
+    }
+    let defaults = fleets.checkout(&target.cwd)?;
+    let session = fleets.new_session_id();
+    let joined = fleets.join(target, session.clone(), fleets.viewer()).await?;
+    let fleet = Box::new(JoinedFleet { session, defaults, fleet: joined.fleet.clone() });
+    Ok((joined, fleet))
+}
+
+async fn next_event(events: &mut Option<Box<dyn FleetEvents>>) -> Option<crate::fleet::SessionEvent> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

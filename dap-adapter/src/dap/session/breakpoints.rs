@@ -1,0 +1,582 @@
+//! Breakpoints, logpoints and function breakpoints: the editor's sets, and the tracepoints that serve them.
+//!
+//! The editor always sends the whole set of one file. A breakpoint that is in it again keeps its id and its tracepoint;
+//! one that is not is removed from the fleet; one that was changed becomes another tracepoint.
+
+use super::super::envelope::Failure;
+use super::super::limits::{BREAKPOINT_EVENT_INTERVAL, BREAKPOINTS_MAX, RETIRED_MAX, SET_BREAKPOINTS_WAIT};
+use super::super::types::{
+    Breakpoint as DapBreakpoint, BreakpointEventBody, BreakpointEventReason, Command, DataBreakpointInfoResponse,
+    Event as DapEvent, FunctionBreakpoint, OutputEventCategory, ResponseBody, SetBreakpointsArguments,
+    SetBreakpointsResponse, SetDataBreakpointsResponse, SetExceptionBreakpointsResponse,
+    SetFunctionBreakpointsResponse, SetInstructionBreakpointsResponse, Source, SourceBreakpoint,
+};
+use super::event::Effect;
+use super::state::{Asked, Phase, State, Turn};
+use super::status::{Arrived, Folded, fold};
+use riptrace_protocol::expression::{self, Template};
+use riptrace_protocol::fleet::TracepointStatus;
+use riptrace_protocol::hit::DropReason;
+use riptrace_protocol::ids::TracepointId;
+use riptrace_protocol::location::Location;
+use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Mode, Tracepoint};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// All breakpoints of a session.
+#[derive(Debug, Default)]
+pub(super) struct Breakpoints {
+    last_id: i64,
+    last_tracepoint: u64,
+    set: BTreeMap<i64, Breakpoint>,
+    tracepoints: BTreeMap<TracepointId, Armed>,
+    /// Tracepoints that no breakpoint has any more, oldest first; hits of theirs may still be under way.
+    retired: VecDeque<TracepointId>,
+    pending: Vec<PendingSet>,
+}
+
+/// Which set a breakpoint belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    /// The file of this path, as the editor spells it.
+    Source(String),
+    /// Function breakpoints.
+    Functions,
+}
+
+/// What makes a breakpoint another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Spec {
+    place: Place,
+    condition: Option<String>,
+    hit_condition: Option<String>,
+    log_message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// As the editor counts.
+    Line(i64),
+    Function(String),
+}
+
+#[derive(Debug)]
+struct Breakpoint {
+    owner: Owner,
+    source: Option<Source>,
+    spec: Spec,
+    /// What is to be asked of the fleet, or why nothing is.
+    plan: Result<Plan, String>,
+    tracepoint: Option<TracepointId>,
+    told: Option<Told>,
+    dirty: bool,
+}
+
+/// A breakpoint that was understood.
+#[derive(Debug, Clone)]
+struct Plan {
+    /// Local file and line; `None` for a function.
+    local: Option<(String, u32)>,
+    function: Option<String>,
+    hit_condition: Option<HitCondition>,
+    template: Option<Template>,
+}
+
+#[derive(Debug)]
+struct Told {
+    folded: Folded,
+    at: Duration,
+}
+
+/// A tracepoint of a breakpoint.
+#[derive(Debug)]
+struct Armed {
+    breakpoint: i64,
+    stage: Stage,
+    wanted: bool,
+    is_log: bool,
+    /// Local file and line of the breakpoint, and the line that was asked of the builds.
+    local: Option<(String, u32)>,
+    status: Option<TracepointStatus>,
+    arrived: Arrived,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    Creating,
+    Live,
+    Refused(String),
+    Removing,
+    Gone,
+}
+
+#[derive(Debug)]
+struct PendingSet {
+    asked: Asked,
+    owner: Owner,
+    ids: Vec<i64>,
+    deadline: Duration,
+}
+
+impl Breakpoints {
+    /// When something here is to be done.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let answers = self.pending.iter().map(|pending| pending.deadline).min();
+        let events = self
+            .set
+            .iter()
+            .filter(|(id, breakpoint)| breakpoint.dirty && !self.is_pending(**id))
+            .map(|(_, breakpoint)| {
+                breakpoint.told.as_ref().map_or(Duration::ZERO, |told| told.at + BREAKPOINT_EVENT_INTERVAL)
+            })
+            .min();
+        [answers, events].into_iter().flatten().min()
+    }
+
+    fn is_pending(&self, id: i64) -> bool {
+        self.pending.iter().any(|pending| pending.ids.contains(&id))
+    }
+
+    /// Whether a hit of this tracepoint opens the timeline: it is a breakpoint's that is still set, not a logpoint's.
+    pub(super) fn opens_timeline(&self, tracepoint: &TracepointId) -> bool {
+        self.tracepoints.get(tracepoint).is_some_and(|armed| armed.wanted && !armed.is_log)
+    }
+
+    /// Whether a hit of this tracepoint is a logpoint's.
+    pub(super) fn is_log(&self, tracepoint: &TracepointId) -> bool {
+        self.tracepoints.get(tracepoint).is_some_and(|armed| armed.is_log)
+    }
+
+    /// Whether any breakpoint is set that is no logpoint.
+    pub(super) fn has_plain(&self) -> bool {
+        self.tracepoints.values().any(|armed| armed.wanted && !armed.is_log)
+    }
+
+    /// The breakpoint of a tracepoint, if it is still set.
+    pub(super) fn of(&self, tracepoint: &TracepointId) -> Option<i64> {
+        self.tracepoints.get(tracepoint).filter(|armed| armed.wanted).map(|armed| armed.breakpoint)
+    }
+
+    /// Local file and line of a tracepoint's breakpoint.
+    pub(super) fn local(&self, tracepoint: &TracepointId) -> Option<&(String, u32)> {
+        self.tracepoints.get(tracepoint)?.local.as_ref()
+    }
+
+    /// Counts a hit.
+    pub(super) fn count_hit(&mut self, tracepoint: &TracepointId) {
+        self.arrived(tracepoint, |arrived| arrived.hits += 1);
+    }
+
+    /// Counts hits that are missing.
+    pub(super) fn count_drop(&mut self, tracepoint: &TracepointId, reason: DropReason, count: u64) {
+        self.arrived(tracepoint, |arrived| {
+            let dropped = arrived.drops.entry(reason).or_default();
+            *dropped = dropped.saturating_add(count);
+        });
+    }
+
+    fn arrived(&mut self, tracepoint: &TracepointId, change: impl FnOnce(&mut Arrived)) {
+        if let Some(armed) = self.tracepoints.get_mut(tracepoint) {
+            change(&mut armed.arrived);
+            if let Some(breakpoint) = self.set.get_mut(&armed.breakpoint) {
+                breakpoint.dirty = true;
+            }
+        }
+    }
+
+    fn settled(&self, id: i64) -> bool {
+        let Some(breakpoint) = self.set.get(&id) else { return true };
+        let Some(tracepoint) = &breakpoint.tracepoint else { return true };
+        self.tracepoints.get(tracepoint).is_none_or(|armed| armed.stage != Stage::Creating)
+    }
+
+    fn folded(&self, breakpoint: &Breakpoint, selector: &str, joined: bool) -> Folded {
+        let unverified = |message: &str| Folded { verified: false, message: message.to_owned() };
+        if let Err(why) = &breakpoint.plan {
+            return unverified(why);
+        }
+        let armed = breakpoint.tracepoint.as_ref().and_then(|tracepoint| self.tracepoints.get(tracepoint));
+        match armed {
+            None if joined => unverified("not asked of the fleet"),
+            None => unverified("not attached to a fleet yet"),
+            Some(Armed { stage: Stage::Refused(why), .. }) => unverified(why),
+            Some(armed) => match &armed.status {
+                Some(status) => fold(&[status], selector, &armed.arrived),
+                None => unverified("arming"),
+            },
+        }
+    }
+}
+
+impl State {
+    pub(super) fn set_breakpoints(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: SetBreakpointsArguments) {
+        let Some(path) = arguments.source.path.clone().filter(|path| !path.is_empty()) else {
+            let why = "breakpoints can be set in files only: this source has no path";
+            return turn.answer(asked, Err(Failure::quiet(why)));
+        };
+        #[expect(deprecated, reason = "old editors send lines only")]
+        let lines = arguments.lines;
+        let wanted = arguments.breakpoints.unwrap_or_else(|| {
+            let lines = lines.unwrap_or_default().into_iter();
+            lines.map(|line| SourceBreakpoint { line, ..SourceBreakpoint::default() }).collect()
+        });
+        let specs = wanted
+            .into_iter()
+            .map(|breakpoint| Spec {
+                place: Place::Line(breakpoint.line),
+                condition: meant(breakpoint.condition),
+                hit_condition: meant(breakpoint.hit_condition),
+                log_message: meant(breakpoint.log_message),
+            })
+            .collect();
+        let name = path.rsplit('/').next().map(str::to_owned);
+        let source = Source { name, path: Some(path.clone()), ..Source::default() };
+        self.replace(turn, asked, Owner::Source(path), Some(source), specs);
+    }
+
+    pub(super) fn set_function_breakpoints(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: Asked,
+        wanted: Vec<FunctionBreakpoint>,
+    ) {
+        let specs = wanted
+            .into_iter()
+            .map(|breakpoint| Spec {
+                place: Place::Function(breakpoint.name),
+                condition: meant(breakpoint.condition),
+                hit_condition: meant(breakpoint.hit_condition),
+                log_message: None,
+            })
+            .collect();
+        self.replace(turn, asked, Owner::Functions, None, specs);
+    }
+
+    /// Replaces the set of one owner.
+    fn replace(&mut self, turn: &mut Turn<'_>, asked: Asked, owner: Owner, source: Option<Source>, specs: Vec<Spec>) {
+        if specs.len() > BREAKPOINTS_MAX {
+            let why = format!("{} breakpoints in one set, at most {BREAKPOINTS_MAX} are taken", specs.len());
+            return turn.answer(asked, Err(Failure::quiet(why)));
+        }
+        // An older request for the same set is answered with what holds now, before it changes.
+        self.answer_sets(turn, |pending| pending.owner == owner);
+        let mut old: Vec<i64> =
+            self.breakpoints.set.iter().filter(|(_, b)| b.owner == owner).map(|(id, _)| *id).collect();
+        let mut ids = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let same = old.iter().position(|id| self.breakpoints.set.get(id).is_some_and(|known| known.spec == spec));
+            let id = match same {
+                Some(index) => old.remove(index),
+                None => self.add(owner.clone(), source.clone(), spec),
+            };
+            ids.push(id);
+        }
+        for id in old {
+            if let Some(breakpoint) = self.breakpoints.set.remove(&id)
+                && let Some(tracepoint) = breakpoint.tracepoint
+            {
+                self.retire(turn, &tracepoint);
+            }
+        }
+        for &id in &ids {
+            self.create(turn, id);
+        }
+        let deadline = turn.now + SET_BREAKPOINTS_WAIT;
+        self.breakpoints.pending.push(PendingSet { asked, owner, ids, deadline });
+    }
+
+    fn add(&mut self, owner: Owner, source: Option<Source>, spec: Spec) -> i64 {
+        self.breakpoints.last_id += 1;
+        let id = self.breakpoints.last_id;
+        let plan = self.plan(&owner, &spec);
+        let breakpoint = Breakpoint { owner, source, spec, plan, tracepoint: None, told: None, dirty: false };
+        self.breakpoints.set.insert(id, breakpoint);
+        id
+    }
+
+    /// Understands what was asked, before anything is asked of the fleet.
+    fn plan(&self, owner: &Owner, spec: &Spec) -> Result<Plan, String> {
+        let local = match (owner, &spec.place) {
+            (Owner::Source(path), Place::Line(line)) => {
+                let file = self.client.path_in(path).map_err(|error| error.to_string())?;
+                let from_one = self.client.line_in(*line).ok_or_else(|| format!("{line} is not a line of a file"))?;
+                Some((file, from_one))
+            }
+            _ => None,
+        };
+        let function = match &spec.place {
+            Place::Function(name) if name.trim().is_empty() => return Err("a function breakpoint needs a name".into()),
+            Place::Function(name) => Some(name.trim().to_owned()),
+            Place::Line(_) => None,
+        };
+        if let Some(condition) = &spec.condition {
+            expression::parse(condition).map_err(|error| format!("condition: {error}"))?;
+        }
+        let hit_condition = spec.hit_condition.as_deref().map(HitCondition::parse).transpose();
+        let hit_condition = hit_condition.map_err(|error| error.to_string())?;
+        let template =
+            spec.log_message.as_deref().map(Template::parse).transpose().map_err(|error| error.to_string())?;
+        Ok(Plan { local, function, hit_condition, template })
+    }
+
+    /// Asks the fleet for a breakpoint that has no tracepoint yet.
+    fn create(&mut self, turn: &mut Turn<'_>, id: i64) {
+        let Some(session) = self.attachment.session.clone().filter(|_| self.phase == Phase::Joined) else { return };
+        let Some(breakpoint) = self.breakpoints.set.get_mut(&id) else { return };
+        let Ok(plan) = &breakpoint.plan else { return };
+        if breakpoint.tracepoint.is_some() {
+            return;
+        }
+        self.breakpoints.last_tracepoint += 1;
+        let name = format!("{session}-{}", self.breakpoints.last_tracepoint);
+        let tracepoint = match TracepointId::new(name) {
+            Ok(tracepoint) => tracepoint,
+            Err(error) => {
+                breakpoint.plan = Err(error.to_string());
+                return;
+            }
+        };
+        let location = match (&plan.local, &plan.function) {
+            (Some((file, line)), _) => Location::Line { file: self.paths.to_build(file), line: *line },
+            (None, Some(name)) => Location::Function { name: name.clone() },
+            (None, None) => return,
+        };
+        let config = &self.attachment.config;
+        let defaults = CaptureLimits::default();
+        let limits = CaptureLimits { rate_per_s: config.rate_per_s.unwrap_or(defaults.rate_per_s), ..defaults };
+        let wanted = Tracepoint {
+            id: tracepoint.clone(),
+            location,
+            selector: config.selector.clone().unwrap_or_default(),
+            condition: breakpoint.spec.condition.clone(),
+            hit_condition: plan.hit_condition,
+            log_message: breakpoint.spec.log_message.clone(),
+            captures: Vec::new(),
+            mode: Mode::Hit,
+            limits,
+        };
+        self.dictionaries.set_message(&tracepoint, plan.template.clone());
+        let armed = Armed {
+            breakpoint: id,
+            stage: Stage::Creating,
+            wanted: true,
+            is_log: plan.template.is_some(),
+            local: plan.local.clone(),
+            status: None,
+            arrived: Arrived::default(),
+        };
+        breakpoint.tracepoint = Some(tracepoint.clone());
+        breakpoint.dirty = breakpoint.told.is_some();
+        self.breakpoints.tracepoints.insert(tracepoint, armed);
+        turn.effect(Effect::Create(wanted));
+    }
+
+    /// Asks the fleet for all breakpoints that were set before it was joined.
+    pub(super) fn create_all(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<i64> = self.breakpoints.set.keys().copied().collect();
+        for id in ids {
+            self.create(turn, id);
+        }
+    }
+
+    /// Removes all tracepoints and asks for them anew.
+    pub(super) fn rearm_all(&mut self, turn: &mut Turn<'_>) {
+        let tracepoints: Vec<TracepointId> =
+            self.breakpoints.set.values_mut().filter_map(|breakpoint| breakpoint.tracepoint.take()).collect();
+        for tracepoint in tracepoints {
+            self.retire(turn, &tracepoint);
+        }
+        self.create_all(turn);
+    }
+
+    /// A tracepoint that no breakpoint wants any more.
+    fn retire(&mut self, turn: &mut Turn<'_>, tracepoint: &TracepointId) {
+        let Some(armed) = self.breakpoints.tracepoints.get_mut(tracepoint) else { return };
+        armed.wanted = false;
+        match armed.stage {
+            // Removed once its creation was answered: the two must not overtake each other.
+            Stage::Creating => {}
+            Stage::Live => {
+                armed.stage = Stage::Removing;
+                turn.effect(Effect::Remove(tracepoint.clone()));
+            }
+            Stage::Refused(_) | Stage::Removing | Stage::Gone => {}
+        }
+        self.breakpoints.retired.push_back(tracepoint.clone());
+        while self.breakpoints.retired.len() > RETIRED_MAX {
+            if let Some(oldest) = self.breakpoints.retired.pop_front() {
+                self.breakpoints.tracepoints.remove(&oldest);
+                self.dictionaries.set_message(&oldest, None);
+            }
+        }
+    }
+
+    pub(super) fn created(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tracepoint: &TracepointId,
+        outcome: Result<TracepointStatus, String>,
+    ) {
+        let ended = self.phase == Phase::Ended;
+        let Some(armed) = self.breakpoints.tracepoints.get_mut(tracepoint) else {
+            // Forgotten by then: nobody would remove it.
+            if outcome.is_ok() && !ended {
+                turn.effect(Effect::Remove(tracepoint.clone()));
+            }
+            return;
+        };
+        armed.stage = match outcome {
+            Ok(status) => {
+                // A state that was published since then is newer than the answer.
+                armed.status.get_or_insert(status);
+                Stage::Live
+            }
+            Err(why) => Stage::Refused(why),
+        };
+        if !armed.wanted && armed.stage == Stage::Live && !ended {
+            armed.stage = Stage::Removing;
+            turn.effect(Effect::Remove(tracepoint.clone()));
+        }
+        if let Some(breakpoint) = self.breakpoints.set.get_mut(&armed.breakpoint) {
+            breakpoint.dirty = true;
+        }
+    }
+
+    pub(super) fn removed(&mut self, turn: &mut Turn<'_>, tracepoint: &TracepointId, outcome: Result<(), String>) {
+        if let Some(armed) = self.breakpoints.tracepoints.get_mut(tracepoint) {
+            armed.stage = Stage::Gone;
+        }
+        if let Err(why) = outcome
+            && self.phase == Phase::Joined
+        {
+            let text = format!("RipTrace: a breakpoint could not be removed from the fleet: {why}");
+            turn.note(OutputEventCategory::Stderr, text);
+        }
+    }
+
+    /// The fleet's states of the session's tracepoints.
+    pub(super) fn states_seen(&mut self, statuses: Vec<TracepointStatus>) {
+        for status in statuses {
+            let Some(armed) = self.breakpoints.tracepoints.get_mut(&status.tracepoint) else { continue };
+            if armed.status.as_ref() == Some(&status) {
+                continue;
+            }
+            armed.status = Some(status);
+            if let Some(breakpoint) = self.breakpoints.set.get_mut(&armed.breakpoint) {
+                breakpoint.dirty = true;
+            }
+        }
+    }
+
+    /// Answers sets that are settled or due, and tells what has changed.
+    pub(super) fn breakpoints_due(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let joined = self.phase == Phase::Joined;
+        let breakpoints = &self.breakpoints;
+        let ready: Vec<i64> = breakpoints
+            .pending
+            .iter()
+            .filter(|set| !joined || set.deadline <= now || set.ids.iter().all(|id| breakpoints.settled(*id)))
+            .map(|set| set.asked.seq)
+            .collect();
+        if !ready.is_empty() {
+            self.answer_sets(turn, |pending| ready.contains(&pending.asked.seq));
+        }
+        let due: Vec<i64> = self
+            .breakpoints
+            .set
+            .iter()
+            .filter(|(id, breakpoint)| {
+                let rested = breakpoint.told.as_ref().is_none_or(|told| told.at + BREAKPOINT_EVENT_INTERVAL <= now);
+                breakpoint.dirty && rested && !self.breakpoints.is_pending(**id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let before = self.breakpoints.set.get(&id).and_then(|b| b.told.as_ref().map(|told| told.folded.clone()));
+            let Some(breakpoint) = self.tell(id, now) else { continue };
+            let after = self.breakpoints.set.get(&id).and_then(|b| b.told.as_ref().map(|told| told.folded.clone()));
+            if before != after {
+                let reason = BreakpointEventReason::Changed;
+                turn.emit(DapEvent::Breakpoint(BreakpointEventBody { reason, breakpoint }));
+            }
+        }
+    }
+
+    /// Answers all sets with what is known.
+    pub(super) fn answer_pending_sets(&mut self, turn: &mut Turn<'_>) {
+        self.answer_sets(turn, |_| true);
+    }
+
+    fn answer_sets(&mut self, turn: &mut Turn<'_>, which: impl Fn(&PendingSet) -> bool) {
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.breakpoints.pending).into_iter().partition(|pending| which(pending));
+        self.breakpoints.pending = waiting;
+        for PendingSet { asked, owner, ids, .. } in ready {
+            let breakpoints = ids.into_iter().filter_map(|id| self.tell(id, turn.now)).collect();
+            let body = match owner {
+                Owner::Source(_) => ResponseBody::SetBreakpoints(SetBreakpointsResponse { breakpoints }),
+                Owner::Functions => {
+                    ResponseBody::SetFunctionBreakpoints(SetFunctionBreakpointsResponse { breakpoints })
+                }
+            };
+            turn.answer(asked, Ok(Some(body)));
+        }
+    }
+
+    /// A breakpoint as the editor is told it now.
+    fn tell(&mut self, id: i64, now: Duration) -> Option<DapBreakpoint> {
+        let selector = self.attachment.config.selector.as_ref().map_or_else(String::new, ToString::to_string);
+        let joined = self.phase == Phase::Joined;
+        let folded = self.breakpoints.folded(self.breakpoints.set.get(&id)?, &selector, joined);
+        let breakpoint = self.breakpoints.set.get_mut(&id)?;
+        breakpoint.dirty = false;
+        breakpoint.told = Some(Told { folded: folded.clone(), at: now });
+        // The asked line is echoed: an editor finds its mark by it.
+        let line = match breakpoint.spec.place {
+            Place::Line(line) => Some(line),
+            Place::Function(_) => None,
+        };
+        Some(DapBreakpoint {
+            id: Some(id),
+            verified: folded.verified,
+            message: Some(folded.message),
+            source: breakpoint.source.clone(),
+            line,
+            ..DapBreakpoint::default()
+        })
+    }
+}
+
+/// An empty text means nothing.
+fn meant(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+/// Kinds of breakpoints that RipTrace does not have: an empty set is fine, others are told why not.
+pub(super) fn other_kinds(turn: &mut Turn<'_>, asked: Asked, command: Command) {
+    let refused = |count: usize, why: &str| -> Vec<DapBreakpoint> {
+        (0..count).map(|_| DapBreakpoint { message: Some(why.to_owned()), ..DapBreakpoint::default() }).collect()
+    };
+    let body = match command {
+        Command::SetExceptionBreakpoints(set) => {
+            let count = set.filters.len() + set.filter_options.map_or(0, |options| options.len());
+            let breakpoints = refused(count, "RipTrace has no exception breakpoints");
+            let breakpoints = (count > 0).then_some(breakpoints);
+            ResponseBody::SetExceptionBreakpoints(SetExceptionBreakpointsResponse { breakpoints })
+        }
+        Command::SetDataBreakpoints(set) => ResponseBody::SetDataBreakpoints(SetDataBreakpointsResponse {
+            breakpoints: refused(set.breakpoints.len(), "RipTrace cannot watch memory"),
+        }),
+        Command::SetInstructionBreakpoints(set) => {
+            ResponseBody::SetInstructionBreakpoints(SetInstructionBreakpointsResponse {
+                breakpoints: refused(set.breakpoints.len(), "RipTrace traces lines and functions, not instructions"),
+            })
+        }
+        _ => ResponseBody::DataBreakpointInfo(DataBreakpointInfoResponse {
+            description: "RipTrace cannot watch memory: set a breakpoint on the lines that write the value".to_owned(),
+            ..DataBreakpointInfoResponse::default()
+        }),
+    };
+    turn.answer(asked, Ok(Some(body)));
+}

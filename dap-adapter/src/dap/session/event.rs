@@ -1,0 +1,95 @@
+//! What happens to a session, and what it wants done.
+
+use super::super::envelope::{Malformed, Outgoing};
+use crate::environment::{BusTarget, CheckoutDefaults};
+use crate::fleet::SessionEvent;
+use riptrace_protocol::fleet::{FleetView, TracepointStatus};
+use riptrace_protocol::ids::{SessionId, TracepointId};
+use riptrace_protocol::tracepoint::Tracepoint;
+use serde_json::Value;
+
+/// What happens to a session.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The editor asks.
+    Request {
+        /// Number of the request.
+        seq: i64,
+        /// What is asked.
+        command: String,
+        /// Arguments, as they came.
+        arguments: Option<Value>,
+    },
+    /// The editor sent a body that is no message.
+    Malformed(Malformed),
+    /// The editor sent bytes that are no message at all.
+    Garbage(String),
+    /// Answer to [`Effect::Join`].
+    Joined {
+        /// Which try.
+        attempt: u64,
+        /// The fleet, or why not.
+        outcome: Result<Box<JoinedFleet>, String>,
+    },
+    /// Answer to [`Effect::AskFleet`].
+    Fleet(Result<FleetView, String>),
+    /// Answer to [`Effect::Create`].
+    Created {
+        /// Which tracepoint.
+        tracepoint: TracepointId,
+        /// Its state, or why there is none.
+        outcome: Result<TracepointStatus, String>,
+    },
+    /// Answer to [`Effect::Remove`].
+    Removed {
+        /// Which tracepoint.
+        tracepoint: TracepointId,
+        /// Why it could not be removed.
+        outcome: Result<(), String>,
+    },
+    /// The session's stream and state.
+    Stream(SessionEvent),
+    /// The session's stream has ended for good.
+    StreamEnded,
+    /// The editor has closed the connection.
+    EditorGone,
+    /// Answer to [`Effect::Close`].
+    Closed(Result<(), String>),
+    /// A deadline of [`super::State::deadline`] has come.
+    Tick,
+}
+
+/// What is known once a fleet is joined.
+#[derive(Debug, Clone)]
+pub(crate) struct JoinedFleet {
+    /// The session's id: tracepoints are named after it.
+    pub(crate) session: SessionId,
+    /// Defaults of the checkout.
+    pub(crate) defaults: CheckoutDefaults,
+    /// The fleet.
+    pub(crate) fleet: FleetView,
+}
+
+/// What a session wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    /// Send a message to the editor.
+    Send(Outgoing),
+    /// Join a fleet: answered by [`Event::Joined`].
+    Join {
+        /// Which try; a later one or a cancel makes it void.
+        attempt: u64,
+        /// Which fleet.
+        target: BusTarget,
+    },
+    /// Look at the fleet: answered by [`Event::Fleet`].
+    AskFleet,
+    /// Create a tracepoint: answered by [`Event::Created`].
+    Create(Tracepoint),
+    /// Remove a tracepoint: answered by [`Event::Removed`].
+    Remove(TracepointId),
+    /// End the session in the fleet: answered by [`Event::Closed`].
+    Close,
+    /// The conversation is over: send what is to be sent and let go.
+    Exit,
+}

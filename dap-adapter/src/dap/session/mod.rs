@@ -1,0 +1,36 @@
+//! One debug session: a pure state machine from the editor's requests and the fleet's events to answers and commands.
+//!
+//! ```text
+//!            initialize            attach              joined              configurationDone
+//!  [Fresh] ------------> [Ready] ----------> [Joining] ------> [Joined] -----------------------> (may stop at hits)
+//!                           ^                    | failed         | terminate, disconnect
+//!                           +--------------------+                v
+//!                                                              [Ended]
+//! ```
+//! Nothing is ever stopped in the fleet. "Paused in hit n" is a view ([`state::View`]) on the timeline: `stopped` events
+//! move it, and the services know nothing of it.
+//!
+//! Invariants
+//! - Each request is answered exactly once, whatever it holds and whenever it comes.
+//! - A hit has exactly one row, or is counted in one.
+//! - A tracepoint is removed only after its creation was answered; after `disconnect` none of the session's is left.
+
+mod breakpoints;
+mod client;
+mod evaluate;
+mod event;
+mod handles;
+mod lifecycle;
+mod motion;
+mod own;
+mod paths;
+mod stack;
+mod state;
+mod status;
+mod stream;
+mod threads;
+mod variables;
+
+pub(crate) use event::{Effect, Event, JoinedFleet};
+pub(crate) use paths::LocalFiles;
+pub(crate) use state::State;

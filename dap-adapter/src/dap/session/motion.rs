@@ -1,0 +1,158 @@
+//! Moving over the timeline: continue, step, pause and their ways back.
+
+use super::super::envelope::Failure;
+use super::super::types::{
+    ContinueResponse, Event as DapEvent, OutputEventCategory, ResponseBody, StoppedEventBody, StoppedEventReason,
+};
+use super::state::{Answer, Asked, State, Turn, View};
+use super::threads::{FLEET_THREAD, who};
+use crate::render::time;
+use riptrace_protocol::stream::OrderedHit;
+use std::sync::Arc;
+
+/// Why a hit is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It is a breakpoint's.
+    Breakpoint,
+    /// The person stepped to it.
+    Step,
+    /// The person asked for the newest hit.
+    Pause,
+}
+
+/// The answer to steps that follow a request from process to process.
+pub(super) fn needs_correlation() -> Failure {
+    Failure::shown(
+        "Stepping into and out of a call follows a request from process to process, for which RipTrace has no \
+         correlation key yet. Use Step Over for the next hit of this goroutine, or Continue for the next hit of any.",
+    )
+}
+
+fn not_stopped() -> Failure {
+    Failure::quiet("no hit is open: wait for the hit of a breakpoint, or pause to open the newest one")
+}
+
+impl State {
+    /// Opens a hit: "paused in hit n". The services run on.
+    pub(super) fn open_hit(&mut self, turn: &mut Turn<'_>, hit: Arc<OrderedHit>, reason: Reason) {
+        let breakpoint = self.breakpoints.of(&hit.raw.tracepoint);
+        let clock = time::clock(hit.time_ns);
+        let uncertainty = time::uncertainty(hit.uncertainty_ns, " ");
+        let description = format!("Hit {} · {} {} {clock} {uncertainty}", hit.seq, hit.host, hit.service);
+        let thread_id = self.threads.of(&hit).unwrap_or(FLEET_THREAD);
+        let is_function = breakpoint.is_some() && self.breakpoints.local(&hit.raw.tracepoint).is_none();
+        self.leave();
+        self.view = View::Paused { hit };
+        turn.emit(DapEvent::Stopped(StoppedEventBody {
+            reason: match reason {
+                Reason::Breakpoint if is_function => StoppedEventReason::String("function breakpoint".to_owned()),
+                Reason::Breakpoint => StoppedEventReason::Breakpoint,
+                Reason::Step => StoppedEventReason::Step,
+                Reason::Pause => StoppedEventReason::Pause,
+            },
+            description: Some(description),
+            thread_id: Some(thread_id),
+            preserve_focus_hint: Some(false),
+            text: None,
+            all_threads_stopped: Some(false),
+            hit_breakpoint_ids: breakpoint.map(|id| vec![id]),
+        }));
+    }
+
+    /// Looks away from the open hit.
+    fn leave(&mut self) {
+        if let View::Paused { hit } = &self.view
+            && self.timeline.get(hit.seq).is_none()
+        {
+            self.handles.forget(hit.seq);
+        }
+        self.view = View::Running { stop_after: None };
+    }
+
+    /// Whether continue and reverse continue go to a hit: hits of breakpoints; where there are only logpoints, theirs.
+    fn is_station(&self, hit: &OrderedHit) -> bool {
+        !self.breakpoints.has_plain() || !self.breakpoints.is_log(&hit.raw.tracepoint)
+    }
+
+    /// `continue`: the next hit in fleet order; at the newest one, the next that comes.
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>, asked: Asked) {
+        let continued: Answer =
+            Ok(Some(ResponseBody::Continue(ContinueResponse { all_threads_continued: Some(true) })));
+        let Some(current) = self.paused_hit().map(|hit| hit.seq) else {
+            // Editors continue threads that are not stopped when they tidy up; nothing is to be done.
+            return turn.answer(asked, continued);
+        };
+        turn.answer(asked, continued);
+        match self.timeline.next(current, |hit| self.is_station(hit)).cloned() {
+            Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
+            None => {
+                self.leave();
+                self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(current) };
+            }
+        }
+    }
+
+    /// `reverseContinue`: the previous hit in fleet order.
+    pub(super) fn reverse(&mut self, turn: &mut Turn<'_>, asked: Asked) {
+        let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
+        turn.answer(asked, Ok(None));
+        match self.timeline.previous(current.seq, |hit| self.is_station(hit)).cloned() {
+            Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
+            None => {
+                self.say_no_earlier(turn, "hit");
+                self.open_hit(turn, current, Reason::Breakpoint);
+            }
+        }
+    }
+
+    /// `next` and `stepBack`: the next or previous hit of the same goroutine.
+    pub(super) fn step(&mut self, turn: &mut Turn<'_>, asked: Asked, forward: bool) {
+        let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
+        turn.answer(asked, Ok(None));
+        let same = who(&current);
+        let is_same = |hit: &OrderedHit| who(hit) == same;
+        let found = if forward {
+            self.timeline.next(current.seq, is_same)
+        } else {
+            self.timeline.previous(current.seq, is_same)
+        };
+        match found.cloned() {
+            Some(hit) => self.open_hit(turn, hit, Reason::Step),
+            None => {
+                let runner = current.raw.goroutine.map_or("this thread".to_owned(), |id| format!("goroutine {id}"));
+                if forward {
+                    let text =
+                        format!("RipTrace: {runner} has no later hit yet; Continue waits for the next hit of any.");
+                    turn.note(OutputEventCategory::Console, text);
+                } else {
+                    self.say_no_earlier(turn, &format!("hit of {runner}"));
+                }
+                self.open_hit(turn, current, Reason::Step);
+            }
+        }
+    }
+
+    fn say_no_earlier(&self, turn: &mut Turn<'_>, what: &str) {
+        let gone = match self.timeline.evicted() {
+            0 => String::new(),
+            n => format!(" ({n} older hits have made room for newer ones)"),
+        };
+        turn.note(OutputEventCategory::Console, format!("RipTrace: there is no earlier {what}{gone}."));
+    }
+
+    /// `pause`: the newest hit.
+    pub(super) fn pause(&mut self, turn: &mut Turn<'_>, asked: Asked) {
+        turn.answer(asked, Ok(None));
+        match self.timeline.newest(|_| true).cloned() {
+            Some(hit) => self.open_hit(turn, hit, Reason::Pause),
+            None => {
+                self.view = View::Running { stop_after: Some(0) };
+                turn.note(
+                    OutputEventCategory::Console,
+                    "RipTrace: there is no hit yet; the first one of a breakpoint opens.",
+                );
+            }
+        }
+    }
+}

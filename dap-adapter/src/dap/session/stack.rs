@@ -1,0 +1,209 @@
+//! Who was where: threads, call stacks, scopes, sources, modules.
+
+use super::super::envelope::Failure;
+use super::super::types::{
+    LoadedSourcesResponse, Module, ModuleId, ModulesResponse, PresentationHint, ResponseBody, Scope as DapScope,
+    ScopePresentationhint, ScopesResponse, Source, StackFrame, StackFramePresentationhint, StackTraceArguments,
+    StackTraceResponse, Thread, ThreadsResponse,
+};
+use super::handles::Thing;
+use super::state::{Answer, Asked, State, Turn};
+use super::status::count;
+use super::threads::FLEET_THREAD;
+use crate::timeline::StackEntry;
+use crate::timeline::values::SCOPES;
+use riptrace_protocol::layout::Scope;
+use riptrace_protocol::stream::OrderedHit;
+use std::collections::BTreeMap;
+
+impl State {
+    pub(super) fn list_threads(&mut self, turn: &mut Turn<'_>, asked: Asked) {
+        let (hosts, processes) = self.meant();
+        let name = format!("fleet: {} on {}", count(processes, "process", "processes"), count(hosts, "host", "hosts"));
+        let open = self.paused_hit().and_then(|hit| self.threads.of(hit));
+        let fleet = Thread { id: FLEET_THREAD, name };
+        let others = self.threads.list(open).into_iter().map(|(id, name)| Thread { id, name: name.to_owned() });
+        let threads = std::iter::once(fleet).chain(others).collect();
+        turn.answer(asked, Ok(Some(ResponseBody::Threads(ThreadsResponse { threads }))));
+    }
+
+    pub(super) fn stack_trace(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &StackTraceArguments) {
+        let answer = self.frames(arguments);
+        turn.answer(asked, answer);
+    }
+
+    fn frames(&mut self, arguments: &StackTraceArguments) -> Answer {
+        let Some(hit) = self.paused_hit().cloned() else {
+            return Err(Failure::quiet("the thread runs: it has a call stack while one of its hits is open"));
+        };
+        if self.threads.of(&hit).unwrap_or(FLEET_THREAD) != arguments.thread_id {
+            let newest = match self.threads.newest_hit(arguments.thread_id) {
+                Some(seq) => format!("; its newest hit is {seq}"),
+                None => String::new(),
+            };
+            return Err(Failure::quiet(format!("the thread runs: the open hit {} is another's{newest}", hit.seq)));
+        }
+        let entries = self.dictionaries.stack(&hit);
+        let total = entries.len() + usize::from(hit.raw.stack_truncated);
+        let start = usize::try_from(arguments.start_frame.unwrap_or(0)).unwrap_or(0);
+        let levels = match arguments.levels.and_then(|levels| usize::try_from(levels).ok()) {
+            None | Some(0) => total,
+            Some(levels) => levels,
+        };
+        let shown = (start..total).take(levels);
+        let stack_frames = shown
+            .map(|index| match entries.get(index) {
+                Some(entry) => self.frame(&hit, index, entry),
+                None => StackFrame {
+                    id: self.handles.number(Thing::Frame(hit.seq, index)),
+                    name: format!("the stack goes on: its innermost {} frames were captured", entries.len()),
+                    presentation_hint: Some(StackFramePresentationhint::Label),
+                    ..StackFrame::default()
+                },
+            })
+            .collect();
+        let total_frames = i64::try_from(total).ok();
+        Ok(Some(ResponseBody::StackTrace(StackTraceResponse { stack_frames, total_frames })))
+    }
+
+    fn frame(&mut self, hit: &OrderedHit, index: usize, entry: &StackEntry) -> StackFrame {
+        let id = self.handles.number(Thing::Frame(hit.seq, index));
+        let instruction_pointer_reference = Some(format!("{:#x}", entry.pc.0));
+        let Some(frame) = &entry.frame else {
+            return StackFrame {
+                id,
+                name: format!("{:#x} (nothing is known of this address)", entry.pc.0),
+                instruction_pointer_reference,
+                presentation_hint: Some(StackFramePresentationhint::Subtle),
+                ..StackFrame::default()
+            };
+        };
+        let name = if frame.inlined { format!("{} (inlined)", frame.function) } else { frame.function.clone() };
+        let place = if index == 0 { self.place_of(hit) } else { None };
+        let place = place
+            .or_else(|| (!frame.file.is_empty() && frame.line > 0).then(|| (self.source_of(&frame.file), frame.line)));
+        let (source, line, column) = match place {
+            Some((source, line)) => (Some(source), self.client.line_out(line), self.client.first_column()),
+            None => (None, 0, 0),
+        };
+        StackFrame { id, name, source, line, column, instruction_pointer_reference, ..StackFrame::default() }
+    }
+
+    /// A file of this machine.
+    pub(super) fn local_source(&self, path: &str) -> Source {
+        Source {
+            name: path.rsplit('/').next().map(str::to_owned),
+            path: Some(self.client.path_out(path)),
+            ..Source::default()
+        }
+    }
+
+    /// The local file of a build's file; where there is none, a source that says so when it is opened.
+    pub(super) fn source_of(&mut self, build_file: &str) -> Source {
+        match self.paths.to_local(build_file) {
+            Some(path) => self.local_source(&path),
+            None => Source {
+                name: build_file.rsplit('/').next().map(str::to_owned),
+                origin: Some(format!("{build_file}, as the build knows it")),
+                presentation_hint: Some(PresentationHint::DeEmphasize),
+                source_reference: i32::try_from(self.handles.number(Thing::DeployedSource(build_file.to_owned()))).ok(),
+                ..Source::default()
+            },
+        }
+    }
+
+    pub(super) fn source(&mut self, turn: &mut Turn<'_>, asked: Asked, reference: i64) {
+        let why = match self.handles.thing(reference) {
+            Some(Thing::DeployedSource(file)) => format!(
+                "{file} is not in this checkout, and RipTrace cannot fetch the deployed text yet. If the file is here \
+                 under another path, add \"substitutePath\": [{{\"from\": \"local folder\", \"to\": \"folder in the \
+                 build\"}}] to the attach configuration."
+            ),
+            _ => format!("there is no source with the reference {reference}"),
+        };
+        turn.answer(asked, Err(Failure::quiet(why)));
+    }
+
+    pub(super) fn scopes(&mut self, turn: &mut Turn<'_>, asked: Asked, frame_id: i64) {
+        let answer = self.scopes_of(frame_id);
+        turn.answer(asked, answer);
+    }
+
+    fn scopes_of(&mut self, frame_id: i64) -> Answer {
+        let Some(Thing::Frame(seq, index)) = self.handles.thing(frame_id).cloned() else {
+            return Err(Failure::quiet(format!("there is no frame {frame_id}: its hit is not kept any more")));
+        };
+        let hit = self.hit(seq).ok_or_else(|| self.no_such_hit(seq))?;
+        let mut scopes = Vec::new();
+        let mut scope = |name: &str, hint: Option<ScopePresentationhint>, reference, children: usize| {
+            scopes.push(DapScope {
+                name: name.to_owned(),
+                presentation_hint: hint,
+                variables_reference: reference,
+                named_variables: i64::try_from(children).ok(),
+                expensive: false,
+                ..DapScope::default()
+            });
+        };
+        if index == 0 {
+            let values = self.values_of(&hit);
+            for (number, of) in SCOPES.into_iter().enumerate() {
+                let children = values.of(of).count();
+                if children > 0 {
+                    let (name, hint) = match of {
+                        Scope::Argument => ("Arguments", Some(ScopePresentationhint::Arguments)),
+                        Scope::Local => ("Locals", Some(ScopePresentationhint::Locals)),
+                        Scope::Result => ("Results", None),
+                        Scope::Capture => ("Captures", None),
+                    };
+                    scope(name, hint, self.handles.number(Thing::Scope(seq, number)), children);
+                }
+            }
+            if values.all().is_empty() {
+                scope("Locals", Some(ScopePresentationhint::Locals), self.handles.number(Thing::Nothing(seq)), 1);
+            }
+        } else {
+            scope("Not captured", None, self.handles.number(Thing::OuterFrame(seq)), 1);
+        }
+        scope("Hit", None, self.handles.number(Thing::Facts(seq)), super::variables::FACTS);
+        Ok(Some(ResponseBody::Scopes(ScopesResponse { scopes })))
+    }
+
+    /// The builds of the fleet.
+    pub(super) fn modules(&mut self, turn: &mut Turn<'_>, asked: Asked) {
+        let mut modules: BTreeMap<&str, (Module, usize)> = BTreeMap::new();
+        for host in self.attachment.fleet.iter().flat_map(|fleet| &fleet.hosts).filter(|host| host.alive) {
+            for process in &host.profile.processes {
+                let build = &process.build;
+                let (_, processes) = modules.entry(&build.id.0).or_insert_with(|| {
+                    let version = build.vcs_revision.clone().or_else(|| build.module_version.clone());
+                    let modified = if build.vcs_modified == Some(true) { " (with uncommitted changes)" } else { "" };
+                    let module = Module {
+                        id: ModuleId::String(build.id.0.clone()),
+                        name: build.module.clone().unwrap_or_else(|| process.service.clone()),
+                        path: Some(process.exe.clone()),
+                        is_optimized: None,
+                        is_user_code: None,
+                        version: version.map(|version| format!("{version}{modified}")),
+                        symbol_status: Some(
+                            if build.dwarf { "DWARF" } else { "no DWARF: functions and lines only" }.into(),
+                        ),
+                        symbol_file_path: None,
+                        date_time_stamp: None,
+                        address_range: None,
+                    };
+                    (module, 0)
+                });
+                *processes += 1;
+            }
+        }
+        let modules: Vec<Module> = modules.into_values().map(|(module, _)| module).collect();
+        let total_modules = i64::try_from(modules.len()).ok();
+        turn.answer(asked, Ok(Some(ResponseBody::Modules(ModulesResponse { modules, total_modules }))));
+    }
+}
+
+/// Sources are not listed: the fleet's builds hold thousands that are not here.
+pub(super) fn loaded_sources(turn: &mut Turn<'_>, asked: Asked) {
+    turn.answer(asked, Ok(Some(ResponseBody::LoadedSources(LoadedSourcesResponse { sources: Vec::new() }))));
+}

@@ -1,0 +1,185 @@
+//! One breakpoint over many processes: whether it is verified, and the sentence that says the rest.
+
+use super::super::limits::REASONS_NAMED_MAX;
+use riptrace_protocol::fleet::{Mechanism, ProbeState, ProbeStatus, TracepointStatus};
+use riptrace_protocol::hit::DropReason;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What has arrived of a breakpoint's hits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// Hits.
+    pub(super) hits: u64,
+    /// Hits that are missing, by reason.
+    pub(super) drops: BTreeMap<DropReason, u64>,
+}
+
+/// Status of a breakpoint for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folded {
+    /// Whether at least one process is armed.
+    pub(super) verified: bool,
+    /// Where, and where not and why.
+    pub(super) message: String,
+}
+
+/// Folds the states of all probes of a breakpoint.
+pub(super) fn fold(statuses: &[&TracepointStatus], selector: &str, arrived: &Arrived) -> Folded {
+    let probes: Vec<&ProbeStatus> = statuses.iter().flat_map(|status| &status.probes).collect();
+    let armed: Vec<&ProbeStatus> = probes.iter().copied().filter(|probe| probe.state == ProbeState::Armed).collect();
+    let ended = statuses.iter().find_map(|status| status.ended.as_deref());
+    let mut message = if probes.is_empty() {
+        let meant = if selector.is_empty() { String::new() } else { format!(" that fits {selector}") };
+        format!("no process{meant} is there yet; it is armed in each that appears")
+    } else if armed.is_empty() {
+        format!("armed in none of {}", count(probes.len(), "process", "processes"))
+    } else {
+        let hosts: BTreeSet<_> = armed.iter().map(|probe| &probe.process.host).collect();
+        let of = if armed.len() == probes.len() {
+            count(probes.len(), "process", "processes")
+        } else {
+            format!("{} of {}", armed.len(), count(probes.len(), "process", "processes"))
+        };
+        format!("armed in {of} on {}", count(hosts.len(), "host", "hosts"))
+    };
+    match armed.iter().filter_map(|probe| probe.mechanism).max() {
+        Some(Mechanism::Ptrace) => message.push_str(" by ptrace (a hit stops its thread for tens of microseconds)"),
+        Some(Mechanism::Trap) => message.push_str(" by trap (microseconds per hit)"),
+        Some(Mechanism::Jump) | None => {}
+    }
+    if arrived.hits > 0 {
+        message.push_str(&format!(", {}", count_u64(arrived.hits, "hit", "hits")));
+    }
+    for (reason, dropped) in &arrived.drops {
+        message.push_str(&format!(", {dropped} dropped ({})", reason.as_str()));
+    }
+    if let Some(ended) = ended {
+        message.push_str(&format!("; ended: {ended}"));
+    }
+    for reason in reasons(&probes) {
+        message.push_str("; ");
+        message.push_str(&reason);
+    }
+    Folded { verified: !armed.is_empty(), message }
+}
+
+/// `web-2 cart pid 812: reason`, those with the same reason together.
+fn reasons(probes: &[&ProbeStatus]) -> Vec<String> {
+    let mut by_reason: Vec<(String, Vec<&ProbeStatus>)> = Vec::new();
+    for probe in probes.iter().copied().filter(|probe| probe.state != ProbeState::Armed) {
+        let reason = match (probe.state, &probe.reason) {
+            (_, Some(reason)) => reason.clone(),
+            (ProbeState::Pending, None) => "arming".to_owned(),
+            (ProbeState::Off, None) => "off, no reason given".to_owned(),
+            (_, None) => "refused, no reason given".to_owned(),
+        };
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, who)) => who.push(probe),
+            None => by_reason.push((reason, vec![probe])),
+        }
+    }
+    let more = by_reason.len().saturating_sub(REASONS_NAMED_MAX);
+    let mut texts: Vec<String> = by_reason
+        .iter()
+        .take(REASONS_NAMED_MAX)
+        .map(|(reason, who)| {
+            let first = who[0];
+            let others = match who.len() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            format!("{} {} pid {}{others}: {reason}", first.process.host, first.service, first.process.key.pid)
+        })
+        .collect();
+    if more > 0 {
+        texts.push(format!("and {}", count(more, "other reason", "other reasons")));
+    }
+    texts
+}
+
+/// `1 host`, `2 hosts`.
+pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+    count_u64(n as u64, one, many)
+}
+
+fn count_u64(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use riptrace_protocol::ids::{BuildId, HostName, ProcessId, ProcessKey, TracepointId};
+    use riptrace_protocol::location::Location;
+
+    fn probe(host: &str, pid: u32, state: ProbeState, reason: Option<&str>) -> ProbeStatus {
+        ProbeStatus {
+            tracepoint: TracepointId::new("t").unwrap(),
+            process: ProcessId { host: HostName::new(host).unwrap(), key: ProcessKey { pid, start_time: 1 } },
+            service: "cart".into(),
+            build: BuildId("go:1".into()),
+            state,
+            mechanism: (state == ProbeState::Armed).then_some(Mechanism::Jump),
+            sites: Vec::new(),
+            reason: reason.map(str::to_owned),
+            passages: 0,
+            hits: 0,
+            dropped: 0,
+        }
+    }
+
+    fn check(probes: Vec<ProbeStatus>, arrived: &Arrived, expect: (bool, &str)) {
+        let status = TracepointStatus {
+            tracepoint: TracepointId::new("t").unwrap(),
+            location: Location::Line { file: "a.go".into(), line: 1 },
+            probes,
+            ended: None,
+        };
+        let folded = fold(&[&status], "service=cart", arrived);
+        assert_eq!((folded.verified, folded.message.as_str()), expect);
+    }
+
+    #[test]
+    fn one_armed_process_verifies_and_the_rest_is_counted_and_named() {
+        let armed = |host, pid| probe(host, pid, ProbeState::Armed, None);
+        let refused = |host, pid, why| probe(host, pid, ProbeState::Refused, Some(why));
+        let none = Arrived::default();
+        check(
+            vec![],
+            &none,
+            (false, "no process that fits service=cart is there yet; it is armed in each that appears"),
+        );
+        check(vec![armed("a", 1)], &none, (true, "armed in 1 process on 1 host"));
+        check(
+            vec![probe("a", 1, ProbeState::Pending, None)],
+            &none,
+            (false, "armed in none of 1 process; a cart pid 1: arming"),
+        );
+        let arrived = Arrived { hits: 120, drops: [(DropReason::Rate, 3), (DropReason::Lost, 1)].into() };
+        check(
+            vec![armed("a", 1), armed("b", 2), armed("c", 3), refused("web-2", 812, "no line 42")],
+            &arrived,
+            (
+                true,
+                "armed in 3 of 4 processes on 3 hosts, 120 hits, 3 dropped (rate), 1 dropped (lost); \
+                 web-2 cart pid 812: no line 42",
+            ),
+        );
+        check(
+            vec![
+                refused("a", 1, "x"),
+                refused("b", 2, "x"),
+                refused("a", 3, "y"),
+                refused("a", 4, "z"),
+                refused("a", 5, "w"),
+                refused("a", 6, "v"),
+            ],
+            &none,
+            (
+                false,
+                "armed in none of 6 processes; a cart pid 1 and 1 more: x; a cart pid 3: y; a cart pid 4: z; \
+                 and 2 other reasons",
+            ),
+        );
+    }
+}

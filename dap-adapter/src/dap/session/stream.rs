@@ -1,0 +1,265 @@
+//! The fleet's ordered stream: each hit becomes a row of the debug console and a place in the timeline; what is missing
+//! becomes a row as well.
+
+use super::super::limits::{ROWS_PER_S_MAX, STATISTICS_INTERVAL};
+use super::super::types::{
+    Event as DapEvent, OutputEventBody, OutputEventCategory, Source, ThreadEventBody, ThreadEventReason,
+};
+use super::handles::Thing;
+use super::motion::Reason;
+use super::state::{Phase, State, Turn, View};
+use crate::fleet::SessionEvent;
+use crate::render::{text, time};
+use crate::timeline::values::HitValues;
+use riptrace_protocol::stream::{OrderedHit, StreamDrop, StreamItem};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was shown of the stream, and what is still to be said of it.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    hits: u64,
+    dropped: u64,
+    statistics_dirty: bool,
+    statistics_at: Duration,
+    new_thread: Option<i64>,
+    /// Second in which rows are counted, and how many it has.
+    second: Duration,
+    in_second: u32,
+    /// Hits of that second that have no row.
+    unshown: u64,
+    /// Added to sequence numbers since the fleet had forgotten the session and counts from 1 again.
+    seq_offset: u64,
+    /// The fleet had forgotten the session: the next hit may begin to count anew.
+    reopened: bool,
+    newest_seq: u64,
+}
+
+impl Rows {
+    /// When something is to be said.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let statistics = (self.statistics_dirty || self.new_thread.is_some()).then_some(self.statistics_at);
+        let unshown = (self.unshown > 0).then_some(self.second + SECOND);
+        [statistics, unshown].into_iter().flatten().min()
+    }
+
+    /// Counts have changed.
+    pub(super) fn statistics_changed(&mut self) {
+        self.statistics_dirty = true;
+    }
+
+    /// The timeline begins anew; sequence numbers go on.
+    pub(super) fn restarted(&mut self) {
+        self.hits = 0;
+        self.dropped = 0;
+        self.new_thread = None;
+        self.statistics_dirty = true;
+    }
+
+    /// Hits and dropped hits that have arrived.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.hits, self.dropped)
+    }
+
+    /// Whether the hit may have a row now.
+    fn admit(&mut self, now: Duration) -> bool {
+        if now >= self.second + SECOND {
+            self.second = now;
+            self.in_second = 0;
+        }
+        self.in_second = self.in_second.saturating_add(1);
+        self.in_second <= ROWS_PER_S_MAX
+    }
+
+    /// The hit as it is counted in this session; `None` when it was there before.
+    fn numbered(&mut self, mut hit: Box<OrderedHit>) -> Option<Arc<OrderedHit>> {
+        if std::mem::take(&mut self.reopened) && hit.seq.saturating_add(self.seq_offset) <= self.newest_seq {
+            self.seq_offset = self.newest_seq;
+        }
+        if self.seq_offset > 0 {
+            hit.seq = hit.seq.saturating_add(self.seq_offset);
+            hit.undetermined_with.iter_mut().for_each(|seq| *seq = seq.saturating_add(self.seq_offset));
+        }
+        if hit.seq <= self.newest_seq {
+            return None;
+        }
+        self.newest_seq = hit.seq;
+        Some(Arc::from(hit))
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl State {
+    pub(super) fn stream(&mut self, turn: &mut Turn<'_>, event: SessionEvent) {
+        if self.phase != Phase::Joined {
+            return;
+        }
+        match event {
+            SessionEvent::Items(items) => items.into_iter().for_each(|item| self.item(turn, item)),
+            SessionEvent::State(state) => self.states_seen(state.tracepoints),
+            SessionEvent::Disconnected { why } => {
+                let text = format!(
+                    "RipTrace: the fleet is not heard ({why}). Services run on; hits are kept for a while and shown \
+                     when it is back, else tracepoints end by themselves."
+                );
+                turn.note(OutputEventCategory::Stderr, text);
+            }
+            SessionEvent::Reconnected { reopened: false } => {
+                turn.note(OutputEventCategory::Console, "RipTrace: the fleet is heard again.");
+            }
+            SessionEvent::Reconnected { reopened: true } => {
+                self.rows.reopened = true;
+                let text = "RipTrace: the fleet is heard again. It had ended this session, so its tracepoints are armed \
+                            anew; hits since then are missing and were not counted.";
+                turn.note(OutputEventCategory::Stderr, text);
+            }
+        }
+    }
+
+    pub(super) fn stream_ended(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Joined {
+            let text = "RipTrace: the session's stream has ended; no further hit will be shown. Restart the session.";
+            turn.note(OutputEventCategory::Stderr, text);
+        }
+    }
+
+    fn item(&mut self, turn: &mut Turn<'_>, item: StreamItem) {
+        if let Err(error) = self.dictionaries.learn(&item) {
+            let text = format!("RipTrace: a layout cannot be used ({error}); the values of its hits cannot be shown.");
+            turn.note(OutputEventCategory::Stderr, text);
+        }
+        match item {
+            StreamItem::Layout(_) | StreamItem::Frames(_) => {}
+            StreamItem::Hit(hit) => match self.rows.numbered(hit) {
+                Some(hit) => self.arrived(turn, hit),
+                None => tracing::debug!("a hit came twice and is shown once"),
+            },
+            StreamItem::Drop(drop) => self.missing(turn, &drop),
+        }
+    }
+
+    fn arrived(&mut self, turn: &mut Turn<'_>, hit: Arc<OrderedHit>) {
+        let Some(evicted) = self.timeline.push(hit.clone()) else { return };
+        for old in evicted {
+            self.threads.forget(&old);
+            if self.paused_hit().is_none_or(|paused| paused.seq != old.seq) {
+                self.handles.forget(old.seq);
+            }
+        }
+        let (thread, is_new) = self.threads.add(&hit);
+        if is_new {
+            self.rows.new_thread = Some(thread);
+        }
+        self.rows.hits += 1;
+        self.rows.statistics_dirty = true;
+        self.breakpoints.count_hit(&hit.raw.tracepoint);
+        if self.rows.admit(turn.now) {
+            self.row(turn, &hit);
+        } else {
+            self.rows.unshown += 1;
+        }
+        if let View::Running { stop_after: Some(seq) } = self.view
+            && self.configured
+            && hit.seq > seq
+            && self.breakpoints.opens_timeline(&hit.raw.tracepoint)
+        {
+            self.open_hit(turn, hit, Reason::Breakpoint);
+        }
+    }
+
+    /// The one row of a hit.
+    fn row(&mut self, turn: &mut Turn<'_>, hit: &OrderedHit) {
+        let values = HitValues::decode(hit, &self.dictionaries);
+        let mut output = text::hit_with(hit, &self.dictionaries, &values, self.client.style);
+        output.push('\n');
+        let place = self.place_of(hit);
+        let (source, line) = match &place {
+            Some((source, line)) => (Some(source.clone()), Some(self.client.line_out(*line))),
+            None => (None, None),
+        };
+        turn.emit(DapEvent::Output(OutputEventBody {
+            category: Some(OutputEventCategory::Console),
+            output,
+            // Exactly one child is behind it: with none or several, VS Code drops the text.
+            variables_reference: Some(self.handles.number(Thing::Row(hit.seq))),
+            source: source.clone(),
+            line,
+            ..OutputEventBody::default()
+        }));
+        let function = self.dictionaries.place(hit).map(|frame| frame.function);
+        let body = json!({
+            "seq": hit.seq,
+            "time": time::rfc3339(hit.time_ns),
+            "uncertainty_ns": hit.uncertainty_ns,
+            "host": hit.host,
+            "pid": hit.raw.process.pid,
+            "service": hit.service,
+            "goroutine": hit.raw.goroutine,
+            "function": function,
+            "file": source.and_then(|source| source.path),
+            "line": line,
+            "message": text::message(hit, &self.dictionaries, &values),
+        });
+        turn.emit_own("hit", body);
+    }
+
+    /// Local file and line of a hit: its breakpoint's, else what the build's file is here.
+    pub(super) fn place_of(&mut self, hit: &OrderedHit) -> Option<(Source, u32)> {
+        let frame = self.dictionaries.place(hit);
+        if let Some((path, line)) = self.breakpoints.local(&hit.raw.tracepoint) {
+            let (path, line) = (path.clone(), *line);
+            return Some((self.local_source(&path), line));
+        }
+        let frame = frame.filter(|frame| !frame.file.is_empty() && frame.line > 0)?;
+        Some((self.source_of(&frame.file), frame.line))
+    }
+
+    fn missing(&mut self, turn: &mut Turn<'_>, drop: &StreamDrop) {
+        self.rows.dropped = self.rows.dropped.saturating_add(drop.count);
+        self.rows.statistics_dirty = true;
+        if let Some(tracepoint) = &drop.tracepoint {
+            self.breakpoints.count_drop(tracepoint, drop.reason, drop.count);
+        }
+        let local = drop.tracepoint.as_ref().and_then(|tracepoint| self.breakpoints.local(tracepoint)).cloned();
+        let mut output = text::drop(drop, self.client.style);
+        output.push('\n');
+        turn.emit(DapEvent::Output(OutputEventBody {
+            category: Some(OutputEventCategory::Stderr),
+            output,
+            source: local.as_ref().map(|(path, _)| self.local_source(path)),
+            line: local.map(|(_, line)| self.client.line_out(line)),
+            ..OutputEventBody::default()
+        }));
+    }
+
+    /// Says what was held back.
+    pub(super) fn rows_due(&mut self, turn: &mut Turn<'_>) {
+        if self.phase != Phase::Joined {
+            return;
+        }
+        if self.rows.unshown > 0 && turn.now >= self.rows.second + SECOND {
+            let unshown = std::mem::take(&mut self.rows.unshown);
+            let text = format!(
+                "{unshown} more hits are in the timeline: no more than {ROWS_PER_S_MAX} a second are shown as rows."
+            );
+            turn.note(OutputEventCategory::Console, text);
+        }
+        if turn.now < self.rows.statistics_at {
+            return;
+        }
+        if std::mem::take(&mut self.rows.statistics_dirty) {
+            self.rows.statistics_at = turn.now + STATISTICS_INTERVAL;
+            let (hosts, processes) = self.meant();
+            let (hits, dropped) = self.rows.counts();
+            let body = json!({"hits": hits, "dropped": dropped, "hosts": hosts, "processes": processes});
+            turn.emit_own("statistics", body);
+        }
+        if let Some(thread_id) = self.rows.new_thread.take() {
+            self.rows.statistics_at = turn.now + STATISTICS_INTERVAL;
+            let reason = ThreadEventReason::Started;
+            turn.emit(DapEvent::Thread(ThreadEventBody { reason, thread_id }));
+        }
+    }
+}

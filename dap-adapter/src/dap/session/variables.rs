@@ -1,0 +1,261 @@
+//! Variables: what is behind a number of the editor, a page at a time.
+
+use super::super::envelope::Failure;
+use super::super::limits::VARIABLES_MAX;
+use super::super::types::{
+    ResponseBody, Variable, VariablePresentationHint, VariablePresentationHintAttributes, VariablePresentationHintKind,
+    VariablesArguments, VariablesArgumentsFilter, VariablesResponse,
+};
+use super::handles::Thing;
+use super::state::{Answer, Asked, State, Turn};
+use crate::render::{text, time};
+use crate::timeline::values::{HitValues, SCOPES};
+use riptrace_protocol::stream::OrderedHit;
+use riptrace_protocol::value::{Scalar, Value};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Decoded hits that are remembered, at most: those that a person has open.
+const CACHE_MAX: usize = 64;
+/// Entries of the scope "Hit".
+pub(super) const FACTS: usize = 12;
+
+/// Values of the hits that were looked at last.
+#[derive(Debug, Default)]
+pub(super) struct ValueCache {
+    newest_first: VecDeque<(u64, Arc<HitValues>)>,
+}
+
+impl ValueCache {
+    pub(super) fn clear(&mut self) {
+        self.newest_first.clear();
+    }
+}
+
+/// One child, before the editor's page and format are applied.
+struct Child {
+    name: String,
+    text: String,
+    type_name: Option<String>,
+    opens: Option<Thing>,
+    named: usize,
+    indexed: usize,
+    evaluate_name: Option<String>,
+}
+
+impl Child {
+    fn fact(name: &str, text: impl Into<String>) -> Child {
+        Child {
+            name: name.to_owned(),
+            text: text.into(),
+            type_name: None,
+            opens: None,
+            named: 0,
+            indexed: 0,
+            evaluate_name: None,
+        }
+    }
+
+    fn group(name: &str, text: impl Into<String>, opens: Thing, named: usize) -> Child {
+        Child { opens: Some(opens), named, ..Child::fact(name, text) }
+    }
+}
+
+impl State {
+    /// The values of a hit.
+    pub(super) fn values_of(&mut self, hit: &OrderedHit) -> Arc<HitValues> {
+        let cache = &mut self.values.newest_first;
+        let known = cache.iter().position(|(seq, _)| *seq == hit.seq).and_then(|index| cache.remove(index));
+        let (seq, values) = known.unwrap_or_else(|| (hit.seq, Arc::new(HitValues::decode(hit, &self.dictionaries))));
+        cache.push_front((seq, values.clone()));
+        cache.truncate(CACHE_MAX);
+        values
+    }
+
+    pub(super) fn list_variables(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &VariablesArguments) {
+        let answer = self.children(arguments);
+        turn.answer(asked, answer);
+    }
+
+    fn children(&mut self, arguments: &VariablesArguments) -> Answer {
+        let reference = arguments.variables_reference;
+        let Some(thing) = self.handles.thing(reference).cloned() else {
+            return Err(Failure::quiet(format!("there is nothing behind the reference {reference} any more")));
+        };
+        let hex = arguments.format.as_ref().is_some_and(|format| format.hex == Some(true));
+        let children = self.children_of(&thing, hex)?;
+        let wanted = children.into_iter().filter(|child| match &arguments.filter {
+            None => true,
+            Some(VariablesArgumentsFilter::Indexed) => child.name.starts_with('['),
+            Some(VariablesArgumentsFilter::Named) => !child.name.starts_with('['),
+        });
+        let start = arguments.start.and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
+        let count = match arguments.count.and_then(|count| usize::try_from(count).ok()) {
+            None | Some(0) => VARIABLES_MAX,
+            Some(count) => count.min(VARIABLES_MAX),
+        };
+        let page: Vec<Child> = wanted.skip(start).take(count).collect();
+        let variables = page.into_iter().map(|child| self.variable(child)).collect();
+        Ok(Some(ResponseBody::Variables(VariablesResponse { variables })))
+    }
+
+    fn variable(&mut self, child: Child) -> Variable {
+        let page = |count: usize| {
+            let told = self.client.pages_variables && child.opens.is_some() && count > 0;
+            told.then(|| i64::try_from(count).ok()).flatten()
+        };
+        Variable {
+            named_variables: page(child.named),
+            indexed_variables: page(child.indexed),
+            variables_reference: child.opens.clone().map_or(0, |thing| self.handles.number(thing)),
+            name: child.name,
+            value: child.text,
+            type_field: child.type_name.filter(|name| self.client.shows_types && !name.is_empty()),
+            presentation_hint: Some(VariablePresentationHint {
+                kind: Some(VariablePresentationHintKind::Data),
+                attributes: Some(vec![VariablePresentationHintAttributes::ReadOnly]),
+                ..VariablePresentationHint::default()
+            }),
+            evaluate_name: child.evaluate_name,
+            memory_reference: None,
+        }
+    }
+
+    fn children_of(&mut self, thing: &Thing, hex: bool) -> Result<Vec<Child>, Failure> {
+        let Some(seq) = thing.seq() else {
+            return Err(Failure::quiet("a source has no variables"));
+        };
+        let hit = self.hit(seq).ok_or_else(|| self.no_such_hit(seq))?;
+        let values = self.values_of(&hit);
+        Ok(match thing {
+            Thing::Row(_) => {
+                let count = values.all().len().max(1) + 2;
+                vec![Child::group(&format!("hit {seq}"), text::origin(&hit), Thing::Record(seq), count)]
+            }
+            Thing::Record(_) => {
+                let mut children = match values.all() {
+                    [] => vec![nothing(&values)],
+                    all => all.iter().enumerate().map(|(index, value)| variable(seq, index, value, hex)).collect(),
+                };
+                children.push(Child::group("hit", text::origin(&hit), Thing::Facts(seq), FACTS));
+                let stack = self.dictionaries.stack(&hit).len();
+                children.push(Child::group("stack", format!("{stack} frames"), Thing::Stack(seq), stack));
+                children
+            }
+            Thing::Facts(_) => self.facts(&hit),
+            Thing::Stack(_) => self.stack_entries(&hit),
+            Thing::Scope(_, number) => {
+                let Some(scope) = SCOPES.get(*number) else { return Ok(Vec::new()) };
+                values.of(*scope).map(|(index, value)| variable(seq, index, value, hex)).collect()
+            }
+            Thing::Nothing(_) => vec![nothing(&values)],
+            Thing::OuterFrame(_) => {
+                vec![Child::fact("variables", "<not captured: values are captured in the innermost frame only>")]
+            }
+            Thing::Value(_, path) => {
+                let top = path.first().and_then(|index| values.all().get(*index as usize));
+                let found = top.and_then(|top| walk(top, &path[1..]));
+                let Some(found) = found else { return Ok(Vec::new()) };
+                below(found, hex, |index| Thing::Value(seq, extended(path, index)))
+            }
+            Thing::Evaluated(_, expression, path) => {
+                let parsed = riptrace_protocol::expression::parse(expression);
+                let value = parsed.ok().and_then(|expr| values.evaluate(&expr).ok());
+                let found = value.as_ref().and_then(|value| walk(value, path));
+                let Some(found) = found else { return Ok(Vec::new()) };
+                below(found, hex, |index| Thing::Evaluated(seq, expression.clone(), extended(path, index)))
+            }
+            Thing::Frame(..) | Thing::DeployedSource(_) => Vec::new(),
+        })
+    }
+
+    /// Where, when, and how certain: as many as [`FACTS`] says.
+    fn facts(&self, hit: &OrderedHit) -> Vec<Child> {
+        let raw = &hit.raw;
+        let build = self.dictionaries.layout(&raw.layout).map_or("unknown", |layout| layout.build.0.as_str());
+        let none_or =
+            |list: &[u64]| if list.is_empty() { "none".to_owned() } else { format!("hits {}", text::list(list)) };
+        vec![
+            Child::fact("number", hit.seq.to_string()),
+            Child::fact("time", time::rfc3339(hit.time_ns)),
+            Child::fact("uncertainty", time::uncertainty(hit.uncertainty_ns, " ")),
+            Child::fact("host", hit.host.as_str()),
+            Child::fact("process", format!("pid {}", raw.process.pid)),
+            Child::fact("service", hit.service.clone()),
+            Child::fact("build", build),
+            Child::fact("thread", raw.thread.to_string()),
+            Child::fact("goroutine", raw.goroutine.map_or("none, or not readable".to_owned(), |id| id.to_string())),
+            Child::fact("tracepoint", raw.tracepoint.as_str()),
+            Child::fact("order not certain with", none_or(&hit.undetermined_with)),
+            Child::fact("late", if hit.late { "yes: later hits were shown before it" } else { "no" }),
+        ]
+    }
+
+    fn stack_entries(&self, hit: &OrderedHit) -> Vec<Child> {
+        let entries = self.dictionaries.stack(hit).into_iter().enumerate().map(|(index, entry)| {
+            let text = match entry.frame {
+                Some(frame) => format!("{} {}:{}", frame.function, frame.file, frame.line),
+                None => format!("{:#x} (nothing is known of this address)", entry.pc.0),
+            };
+            Child::fact(&format!("#{index}"), text)
+        });
+        let more = hit.raw.stack_truncated.then(|| Child::fact("...", "the stack goes on; no more was captured"));
+        entries.chain(more).collect()
+    }
+}
+
+fn nothing(values: &HitValues) -> Child {
+    let why = values.problem.clone().unwrap_or_else(|| "no variable is in scope at this place".to_owned());
+    Child::fact("variables", format!("<{why}>"))
+}
+
+fn extended(path: &[u32], index: usize) -> Vec<u32> {
+    let mut path = path.to_vec();
+    path.push(u32::try_from(index).unwrap_or(u32::MAX));
+    path
+}
+
+fn walk<'a>(value: &'a Value, path: &[u32]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, &index| value.children.get(index as usize))
+}
+
+/// A variable of a hit.
+fn variable(seq: u64, index: usize, value: &Value, hex: bool) -> Child {
+    // A name in parentheses is shadowed: no expression means it.
+    let evaluate_name = (!value.name.starts_with('(')).then(|| value.name.clone());
+    Child { evaluate_name, ..child(value, hex, Thing::Value(seq, extended(&[], index))) }
+}
+
+fn below(value: &Value, hex: bool, thing: impl Fn(usize) -> Thing) -> Vec<Child> {
+    value.children.iter().enumerate().map(|(index, part)| child(part, hex, thing(index))).collect()
+}
+
+fn child(value: &Value, hex: bool, opens: Thing) -> Child {
+    let (indexed, named) = counts(value);
+    Child {
+        name: value.name.clone(),
+        text: shown(value, hex),
+        type_name: Some(value.type_name.clone()),
+        opens: (!value.children.is_empty()).then_some(opens),
+        named,
+        indexed,
+        evaluate_name: None,
+    }
+}
+
+/// Elements and named parts.
+pub(super) fn counts(value: &Value) -> (usize, usize) {
+    let indexed = value.children.iter().filter(|part| part.name.starts_with('[')).count();
+    (indexed, value.children.len() - indexed)
+}
+
+/// A value's text, whole numbers in hexadecimal where the editor wants that.
+pub(super) fn shown(value: &Value, hex: bool) -> String {
+    match &value.scalar {
+        Some(Scalar::Int(number)) if hex && value.status.is_shown() => {
+            let sign = if *number < 0 { "-" } else { "" };
+            format!("{sign}{:#x}", number.unsigned_abs())
+        }
+        _ => text::value_text(value),
+    }
+}

@@ -1,0 +1,511 @@
+//! A local line in every build, and a build's line in the local checkout.
+
+use super::git::{GitError, Repository};
+use super::map::LineMap;
+use super::paths::{self, Home};
+use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::ids::BuildId;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Deployed files that are remembered, at most: the files with breakpoints times the commits that run.
+const DEPLOYED_MAX: usize = 512;
+/// Folders whose repository and module are remembered, at most.
+const FOLDERS_MAX: usize = 1024;
+/// Characters of a commit that a person is shown.
+const SHORT_COMMIT: usize = 12;
+
+/// Where a local line is in a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Path that the build knows the file by, or the end of it: what a tracepoint asks for.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// What is not certain about it.
+    pub note: Option<Note>,
+}
+
+/// Where a build's line is in the local checkout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// The local file.
+    pub path: PathBuf,
+    /// Line, from 1; `None` when the local text does not have it any more.
+    pub line: Option<u32>,
+    /// What is not certain about it.
+    pub note: Option<Note>,
+}
+
+/// Why the text of a build is not known exactly, so that the line may be another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The binary does not say what it was built from.
+    NoRevision,
+    /// The checkout had changes that were never committed when it was built.
+    Modified {
+        /// The commit it was at.
+        commit: String,
+    },
+    /// The local clone does not have the commit.
+    UnknownCommit {
+        /// The commit.
+        commit: String,
+    },
+    /// The local file is in no repository.
+    NoRepository,
+    /// Git could not be asked.
+    Git {
+        /// What it said.
+        why: String,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::NoRevision => f.write_str("the binary names no commit, so its text is not known exactly"),
+            Note::Modified { commit } => {
+                write!(
+                    f,
+                    "it was built from {} with uncommitted changes, so its text is not known exactly",
+                    short(commit)
+                )
+            }
+            Note::UnknownCommit { commit } => {
+                write!(
+                    f,
+                    "commit {} is not in the local clone (git fetch may bring it), so its text is not known",
+                    short(commit)
+                )
+            }
+            Note::NoRepository => {
+                f.write_str("the local file is in no git repository, so the build's text is not known")
+            }
+            Note::Git { why } => write!(f, "the build's text is not known: {why}"),
+        }
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..SHORT_COMMIT).unwrap_or(commit)
+}
+
+/// Why a local line is not in a build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotThere {
+    /// The line was added or changed since.
+    #[error("line {line} does not exist in build {build} (commit {commit}): it was added or changed locally{}", instead(.nearest))]
+    Changed {
+        /// The local line.
+        line: u32,
+        /// The build.
+        build: BuildId,
+        /// Its commit, shortened.
+        commit: String,
+        /// The nearest local line that the build has.
+        nearest: Option<u32>,
+    },
+    /// The file was added since.
+    #[error("{file} does not exist in build {build} (commit {commit}): it was added locally")]
+    FileAdded {
+        /// The file, from the root of its repository.
+        file: String,
+        /// The build.
+        build: BuildId,
+        /// Its commit, shortened.
+        commit: String,
+    },
+    /// The local file ends before the line.
+    #[error("line {line} is beyond the end of the local file, which has {lines} lines")]
+    BeyondEnd {
+        /// The local line.
+        line: u32,
+        /// Lines of the local file.
+        lines: u32,
+    },
+    /// The local file cannot be read.
+    #[error("the local file {path} cannot be read: {why}")]
+    Unreadable {
+        /// The local file.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+}
+
+fn instead(nearest: &Option<u32>) -> String {
+    nearest.map_or_else(String::new, |line| format!("; the nearest line that it has is {line}"))
+}
+
+/// A local line over all builds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to ask for: one entry per place, each with the builds that have the line there.
+    pub targets: Vec<Target>,
+    /// Builds that do not have the line, and why.
+    pub refused: Vec<Refused>,
+}
+
+/// One place of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Path or end of a path, for [`riptrace_protocol::location::Location::Line`].
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// The builds that have the line here.
+    pub builds: Vec<BuildId>,
+    /// What is not certain, each with the build it is about.
+    pub notes: Vec<(BuildId, Note)>,
+}
+
+/// A build that does not have the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The build.
+    pub build: BuildId,
+    /// Why.
+    pub why: NotThere,
+}
+
+/// Maps lines between the local checkout and builds. Cheap to ask again: repositories and deployed texts are
+/// remembered; local texts are not, they change.
+#[derive(Debug)]
+pub struct LineMapper {
+    cwd: PathBuf,
+    rules: Vec<(String, String)>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    folders: HashMap<PathBuf, Folder>,
+    /// By repository, and revision as the build names it.
+    commits: HashMap<(PathBuf, String), String>,
+    /// By repository, commit and path of the local file.
+    deployed: HashMap<(PathBuf, String, String), Deployed>,
+}
+
+/// What a folder belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Folder {
+    repository: Option<Repository>,
+    /// Folder of the nearest `go.mod`.
+    module: Option<PathBuf>,
+}
+
+/// A file at a commit.
+#[derive(Debug, Clone)]
+struct Deployed {
+    /// Its name then, from the root of the repository.
+    path: String,
+    text: Arc<str>,
+}
+
+/// What is known of a file in a build.
+enum Text {
+    Known { deployed: Deployed, commit: String, note: Option<Note> },
+    Added { commit: String },
+    Unknown(Note),
+}
+
+impl LineMapper {
+    /// `cwd` is the folder of the checkout; `rules` are pairs of a path of the build and a path here
+    /// (`substitutePath`).
+    pub fn new(cwd: PathBuf, rules: Vec<(String, String)>) -> LineMapper {
+        LineMapper { cwd, rules, memory: Mutex::default() }
+    }
+
+    /// Where line `line` of the local file `path` is in each of `builds`. `text` is what the editor shows; without it
+    /// the file is read. Builds that have the line at the same place share an entry.
+    pub async fn plan(
+        &self,
+        path: &Path,
+        line: u32,
+        text: Option<&str>,
+        builds: &[BuildFacts],
+    ) -> Result<Plan, NotThere> {
+        let path = self.absolute(path);
+        let text = local_text(&path, text).await?;
+        let lines = u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
+        if line == 0 || line > lines {
+            return Err(NotThere::BeyondEnd { line, lines });
+        }
+        let mut plan = Plan::default();
+        for build in builds {
+            match self.place(&path, line, &text, build).await {
+                Ok(place) => {
+                    let known = plan.targets.iter_mut().find(|t| t.file == place.file && t.line == place.line);
+                    let target = match known {
+                        Some(target) => target,
+                        None => {
+                            let Place { file, line, .. } = place;
+                            plan.targets.push(Target { file, line, builds: Vec::new(), notes: Vec::new() });
+                            // It was pushed just now.
+                            let last = plan.targets.len() - 1;
+                            &mut plan.targets[last]
+                        }
+                    };
+                    target.builds.push(build.id.clone());
+                    target.notes.extend(place.note.map(|note| (build.id.clone(), note)));
+                }
+                Err(why) => plan.refused.push(Refused { build: build.id.clone(), why }),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Where a local line is in one build.
+    pub async fn to_build(
+        &self,
+        path: &Path,
+        line: u32,
+        text: Option<&str>,
+        build: &BuildFacts,
+    ) -> Result<Place, NotThere> {
+        let path = self.absolute(path);
+        let text = local_text(&path, text).await?;
+        self.place(&path, line, &text, build).await
+    }
+
+    /// How a local file is asked for where nothing is known of the builds (a fleet without processes yet).
+    pub async fn build_path(&self, path: &Path) -> String {
+        let path = self.absolute(path);
+        let folder = self.folder(&path).await.unwrap_or(Folder { repository: None, module: None });
+        self.suffix(&path, &folder)
+    }
+
+    /// Where a build's line is in the local checkout; `None` when no local file stands for it. `text` tells what the
+    /// editor shows of a local file; where it does not know, the file is read.
+    pub async fn to_local(
+        &self,
+        file: &str,
+        line: u32,
+        build: &BuildFacts,
+        text: impl Fn(&Path) -> Option<String>,
+    ) -> Option<Local> {
+        let roots = self.roots().await;
+        let candidates = paths::local_candidates(file, &roots, &self.rules);
+        let mut found = None;
+        for candidate in candidates {
+            if tokio::fs::metadata(&candidate).await.is_ok_and(|metadata| metadata.is_file()) {
+                found = Some(candidate);
+                break;
+            }
+        }
+        let path = found?;
+        let shown = text(&path);
+        let local = local_text(&path, shown.as_deref()).await.ok()?;
+        let folder = self.folder(&path).await;
+        Some(match self.deployed(&path, folder.as_ref(), build).await {
+            Text::Known { deployed, note, .. } => {
+                let line = LineMap::new(&local, &deployed.text).to_local(line);
+                Local { path, line, note }
+            }
+            Text::Added { .. } => Local { path, line: None, note: None },
+            Text::Unknown(note) => Local { path, line: Some(line), note: Some(note) },
+        })
+    }
+
+    /// The text of a local file as a build has it, where that is known.
+    pub async fn deployed_text(&self, path: &Path, build: &BuildFacts) -> Option<Arc<str>> {
+        let path = self.absolute(path);
+        let folder = self.folder(&path).await;
+        match self.deployed(&path, folder.as_ref(), build).await {
+            Text::Known { deployed, .. } => Some(deployed.text),
+            Text::Added { .. } | Text::Unknown(_) => None,
+        }
+    }
+
+    async fn place(&self, path: &Path, line: u32, text: &str, build: &BuildFacts) -> Result<Place, NotThere> {
+        let folder = self.folder(path).await;
+        match self.deployed(path, folder.as_ref(), build).await {
+            Text::Known { deployed, commit, note } => {
+                let map = LineMap::new(text, &deployed.text);
+                let Some(there) = map.to_deployed(line) else {
+                    let lines = map.local_lines();
+                    if line == 0 || line > lines {
+                        return Err(NotThere::BeyondEnd { line, lines });
+                    }
+                    let nearest = map.nearest_local(line);
+                    let commit = short(&commit).to_owned();
+                    return Err(NotThere::Changed { line, build: build.id.clone(), commit, nearest });
+                };
+                // A file that was renamed since is known to the build by its old name.
+                let then = match folder.as_ref().ok().and_then(|folder| folder.repository.as_ref()) {
+                    Some(repository) => repository.root().join(&deployed.path),
+                    None => path.to_owned(),
+                };
+                let file = match &folder {
+                    Ok(folder) => self.suffix(&then, folder),
+                    Err(_) => paths::slashes(&then),
+                };
+                Ok(Place { file, line: there, note })
+            }
+            Text::Added { commit } => {
+                let root = folder.as_ref().ok().and_then(|folder| folder.repository.as_ref()).map(Repository::root);
+                let file = paths::slashes(root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path));
+                Err(NotThere::FileAdded { file, build: build.id.clone(), commit: short(&commit).to_owned() })
+            }
+            Text::Unknown(note) => {
+                let file = match &folder {
+                    Ok(folder) => self.suffix(path, folder),
+                    Err(_) => paths::slashes(path),
+                };
+                Ok(Place { file, line, note: Some(note) })
+            }
+        }
+    }
+
+    fn suffix(&self, path: &Path, folder: &Folder) -> String {
+        let home =
+            Home { repository: folder.repository.as_ref().map(Repository::root), module: folder.module.as_deref() };
+        paths::build_path(path, &home, &self.rules)
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        let path = if path.is_absolute() { path.to_owned() } else { self.cwd.join(path) };
+        // Git names the repository by its real path.
+        path.canonicalize().unwrap_or(path)
+    }
+
+    /// Folders of the checkout that a build's path may be below of.
+    async fn roots(&self) -> Vec<PathBuf> {
+        let cwd = self.absolute(Path::new("."));
+        let mut roots = vec![cwd.clone()];
+        if let Ok(folder) = self.folder(&cwd.join("_")).await {
+            roots.extend(folder.module);
+            roots.extend(folder.repository.map(|repository| repository.root().to_owned()));
+        }
+        let known = self.memory().folders.values().filter_map(|folder| folder.module.clone()).collect::<Vec<_>>();
+        roots.extend(known);
+        let mut seen = std::collections::HashSet::new();
+        roots.retain(|root| seen.insert(root.clone()));
+        roots
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        // Each holder does one lookup or insertion: the maps are valid after any panic.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn folder(&self, path: &Path) -> Result<Folder, GitError> {
+        let folder = path.parent().unwrap_or(path).to_owned();
+        if let Some(known) = self.memory().folders.get(&folder) {
+            return Ok(known.clone());
+        }
+        let repository = if folder.is_dir() { Repository::find(&folder).await? } else { None };
+        let mut module = None;
+        for above in folder.ancestors() {
+            if tokio::fs::metadata(above.join("go.mod")).await.is_ok() {
+                module = Some(above.to_owned());
+                break;
+            }
+        }
+        let found = Folder { repository, module };
+        let mut memory = self.memory();
+        if memory.folders.len() >= FOLDERS_MAX {
+            memory.folders.clear();
+        }
+        memory.folders.insert(folder, found.clone());
+        Ok(found)
+    }
+
+    /// What is known of the local file `path` in a build.
+    async fn deployed(&self, path: &Path, folder: Result<&Folder, &GitError>, build: &BuildFacts) -> Text {
+        let git = |why: &GitError| Text::Unknown(Note::Git { why: why.to_string() });
+        let folder = match folder {
+            Ok(folder) => folder,
+            Err(why) => return git(why),
+        };
+        let Some(revision) = build.vcs_revision.as_deref() else {
+            return Text::Unknown(Note::NoRevision);
+        };
+        let Some(repository) = &folder.repository else {
+            return Text::Unknown(Note::NoRepository);
+        };
+        let Ok(inner) = path.strip_prefix(repository.root()) else {
+            return Text::Unknown(Note::NoRepository);
+        };
+        let commit = match self.commit(repository, revision).await {
+            Ok(Some(commit)) => commit,
+            Ok(None) => return Text::Unknown(Note::UnknownCommit { commit: revision.to_owned() }),
+            Err(why) => return git(&why),
+        };
+        let note = build.vcs_modified.unwrap_or(false).then(|| Note::Modified { commit: commit.clone() });
+        if let Some(note) = &note {
+            // Built from what is checked out here, most likely from this very tree: the local text is the better one.
+            match repository.head().await {
+                Ok(Some(head)) if head == commit => return Text::Unknown(note.clone()),
+                Ok(_) => {}
+                Err(why) => return git(&why),
+            }
+        }
+        match self.file_at(repository, &commit, &paths::slashes(inner)).await {
+            Ok(Some(deployed)) => Text::Known { deployed, commit, note },
+            Ok(None) => match note {
+                Some(note) => Text::Unknown(note),
+                None => Text::Added { commit },
+            },
+            Err(why) => git(&why),
+        }
+    }
+
+    /// The full id of a commit; remembered once it is there, asked for again while it is not (`git fetch`).
+    async fn commit(&self, repository: &Repository, revision: &str) -> Result<Option<String>, GitError> {
+        let key = (repository.root().to_owned(), revision.to_owned());
+        if let Some(known) = self.memory().commits.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let commit = repository.resolve(revision).await?;
+        if let Some(commit) = &commit {
+            let mut memory = self.memory();
+            if memory.commits.len() >= DEPLOYED_MAX {
+                memory.commits.clear();
+            }
+            memory.commits.insert(key, commit.clone());
+        }
+        Ok(commit)
+    }
+
+    async fn file_at(&self, repository: &Repository, commit: &str, path: &str) -> Result<Option<Deployed>, GitError> {
+        let key = (repository.root().to_owned(), commit.to_owned(), path.to_owned());
+        if let Some(known) = self.memory().deployed.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let mut found = repository.show(commit, path).await?.map(|text| (path.to_owned(), text));
+        if found.is_none()
+            && let Some(old) = repository.old_name(commit, path).await?
+        {
+            found = repository.show(commit, &old).await?.map(|text| (old, text));
+        }
+        let Some((old_path, text)) = found else {
+            // Not remembered: the local file may be renamed back.
+            return Ok(None);
+        };
+        let deployed = Deployed { path: old_path, text: text.into() };
+        let mut memory = self.memory();
+        if memory.deployed.len() >= DEPLOYED_MAX {
+            memory.deployed.clear();
+        }
+        memory.deployed.insert(key, deployed.clone());
+        Ok(Some(deployed))
+    }
+}
+
+async fn local_text(path: &Path, shown: Option<&str>) -> Result<String, NotThere> {
+    if let Some(text) = shown {
+        return Ok(text.to_owned());
+    }
+    match tokio::fs::read(path).await {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) => Err(NotThere::Unreadable { path: path.display().to_string(), why: e.to_string() }),
+    }
+}
+
+#[cfg(test)]
+#[path = "mapper_tests.rs"]
+mod tests;

@@ -1,0 +1,28 @@
+//! The language server: what the fleet's tracepoints say, in the text itself.
+//!
+//! On a line with a tracepoint it shows hit counts per host (code lens) and the last values (inlay hint), refreshed as
+//! hits arrive; where no running build takes the tracepoint, a diagnostic says why.
+//!
+//! It only looks: it opens no session and creates nothing. It learns the tracepoints of all sessions from the
+//! coordinator's view of the fleet, which it asks for every second, and the hits from the sessions' streams. Without a
+//! fleet it serves empty results and keeps trying quietly.
+//!
+//! ```text
+//! editor --> server (tower-lsp) --> state <-- driver <-- observer <-- bus
+//!                                     |          |
+//!                                     +-effects->+--> line mapping, refresh, diagnostics
+//! ```
+//! [`state`] is pure; [`server`], [`input`] and [`convert`] are the only files that know the protocol's types; another LSP library
+//! would change only them.
+
+mod convert;
+mod driver;
+mod input;
+mod observer;
+mod server;
+mod show;
+mod state;
+#[cfg(test)]
+mod test_fleet;
+
+pub use server::serve_lsp;

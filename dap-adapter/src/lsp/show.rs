@@ -1,0 +1,160 @@
+//! The texts of lenses and hints: plain data in, plain text out.
+
+use super::state::{Shown, State};
+use crate::render::text::{origin, value_text};
+use riptrace_protocol::decode::Decoder;
+use riptrace_protocol::fleet::{ProbeState, TracepointStatus};
+use riptrace_protocol::ids::HostName;
+use riptrace_protocol::layout::{Layout, Scope};
+use riptrace_protocol::stream::OrderedHit;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Hosts that a lens names before it counts the rest.
+const HOSTS_NAMED_MAX: usize = 6;
+/// Characters of a hint: the code in front of it should stay readable.
+const HINT_CHARS_MAX: usize = 100;
+/// Characters of one value in a hint.
+const VALUE_CHARS_MAX: usize = 32;
+
+/// What stands above a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lens {
+    /// Line, from 1.
+    pub(super) line: u32,
+    pub(super) title: String,
+}
+
+/// What stands behind a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hint {
+    /// Line, from 1.
+    pub(super) line: u32,
+    pub(super) text: String,
+    /// The last values of every host, a line each.
+    pub(super) tooltip: String,
+}
+
+/// The lenses of a document: hit counts per host, drops, and how many processes have it.
+pub(super) fn lenses(state: &State, path: &Path) -> Vec<Lens> {
+    let lines = state.lines(path).into_iter();
+    lines.flat_map(|(line, shown)| shown.into_iter().map(move |shown| Lens { line, title: title(&shown) })).collect()
+}
+
+fn title(shown: &Shown<'_>) -> String {
+    let mut title = counts(shown);
+    let status = shown.status;
+    let armed = armed(status);
+    if let Some(ended) = &status.ended {
+        title.push_str(&format!(" · ended: {ended}"));
+    } else if armed < status.probes.len() {
+        title.push_str(&format!(" · armed in {armed} of {}", plural(status.probes.len() as u64, "process", "es")));
+    } else if armed > 0 {
+        title.push_str(&format!(" · armed in {}", plural(armed as u64, "process", "es")));
+    }
+    if shown.note.is_some() {
+        title.push_str(" · line not certain");
+    }
+    title
+}
+
+fn armed(status: &TracepointStatus) -> usize {
+    status.probes.iter().filter(|probe| probe.state == ProbeState::Armed).count()
+}
+
+/// `web-1: 120 hits, web-2: 3 hits (10 dropped)`.
+fn counts(shown: &Shown<'_>) -> String {
+    let mut hosts: BTreeMap<&HostName, (u64, u64)> = BTreeMap::new();
+    for probe in &shown.status.probes {
+        let (hits, dropped) = hosts.entry(&probe.process.host).or_default();
+        *hits += probe.hits;
+        *dropped += probe.dropped;
+    }
+    // The agents' own counts come about once a second; between two of them, more hits may have been seen here. Both
+    // are counts of hits that certainly were: the higher one is the better.
+    for (host, seen) in shown.hosts {
+        let (hits, dropped) = hosts.entry(host).or_default();
+        *hits = seen.hits.max(*hits);
+        *dropped = seen.dropped.max(*dropped);
+    }
+    let hit: Vec<(&HostName, (u64, u64))> = hosts.into_iter().filter(|(_, counts)| *counts != (0, 0)).collect();
+    if hit.is_empty() {
+        return "no hits yet".to_owned();
+    }
+    let text = |(host, (hits, dropped)): &(&HostName, (u64, u64))| {
+        let dropped = if *dropped == 0 { String::new() } else { format!(" ({dropped} dropped)") };
+        format!("{host}: {}{dropped}", plural(*hits, "hit", "s"))
+    };
+    let mut text: Vec<String> = hit.iter().take(HOSTS_NAMED_MAX).map(text).collect();
+    if hit.len() > HOSTS_NAMED_MAX {
+        let rest = &hit[HOSTS_NAMED_MAX..];
+        let hits = rest.iter().map(|(_, (hits, _))| hits).sum();
+        text.push(format!("{} more: {}", plural(rest.len() as u64, "host", "s"), plural(hits, "hit", "s")));
+    }
+    text.join(", ")
+}
+
+fn plural(count: u64, word: &str, ending: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}{ending}") }
+}
+
+/// The hints of the lines from `first` to `last` of a document: the values of the newest hit.
+pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    for (line, shown) in state.lines(path).range(first..=last.max(first)) {
+        let mut newest: Vec<&OrderedHit> =
+            shown.iter().flat_map(|shown| shown.hosts.values()).filter_map(|seen| seen.last.as_deref()).collect();
+        newest.sort_by_key(|hit| std::cmp::Reverse((hit.time_ns, hit.seq)));
+        let Some((hit, layout)) = newest.first().and_then(|hit| Some((hit, state.layout_of(hit)?))) else {
+            continue;
+        };
+        let values = values(hit, layout, HINT_CHARS_MAX);
+        if values.is_empty() {
+            continue;
+        }
+        let text = if newest.len() > 1 { format!("{values}  {}", hit.host) } else { values };
+        let mut tooltip: Vec<String> = newest
+            .iter()
+            .map(|hit| {
+                let values = state.layout_of(hit).map_or_else(
+                    || "its layout has not arrived".to_owned(),
+                    |layout| self::values(hit, layout, usize::MAX),
+                );
+                format!("{}: {values}", origin(hit))
+            })
+            .collect();
+        tooltip.extend(shown.iter().filter_map(|shown| shown.note.clone()));
+        hints.push(Hint { line: *line, text, tooltip: tooltip.join("\n") });
+    }
+    hints
+}
+
+/// `qty=3 sku="tea"`: asked-for captures first, then arguments and locals, as many as fit.
+fn values(hit: &OrderedHit, layout: &Layout, chars_max: usize) -> String {
+    let decoder = Decoder::new(layout, &hit.raw);
+    let value_max = if chars_max == usize::MAX { usize::MAX } else { VALUE_CHARS_MAX };
+    let scopes = [Scope::Capture, Scope::Argument, Scope::Local, Scope::Result];
+    let mut text = String::new();
+    let mut chars = 0;
+    for value in scopes.into_iter().flat_map(|scope| decoder.variables(Some(scope))) {
+        let part = format!("{}={}", value.name, cut(&value_text(&value), value_max));
+        let more = part.chars().count() + 1;
+        if chars > 0 && chars + more > chars_max {
+            text.push_str(" …");
+            break;
+        }
+        if chars > 0 {
+            text.push(' ');
+        }
+        text.push_str(&part);
+        chars += more;
+    }
+    text
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

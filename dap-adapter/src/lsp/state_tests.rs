@@ -1,0 +1,196 @@
+//! Scripts of events, and what is shown after them.
+
+use super::super::show::{hints, lenses};
+use super::super::test_fleet::{TEXT, build, dropped, fleet, hit, layout, message, probe, session};
+use super::*;
+use crate::lines::Note;
+use riptrace_protocol::fleet::ProbeState::{Armed, Pending, Refused};
+
+struct Script {
+    state: State,
+}
+
+fn file() -> PathBuf {
+    PathBuf::from("/home/ana/shop/cart/cart.go")
+}
+
+impl Script {
+    /// A document is open and one tracepoint has these probes; where they are is not known yet.
+    fn new(probes: Vec<riptrace_protocol::fleet::ProbeStatus>) -> Script {
+        let mut script = Script { state: State::default() };
+        script.event(Event::Text { path: file(), version: 1, text: TEXT.into() });
+        script.event(Event::Fleet(Box::new(fleet(probes))));
+        script
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        handle(&mut self.state, event, &mut effects);
+        effects
+    }
+
+    /// Ticks, answers all questions about places with `line`, and ticks again.
+    fn settle(&mut self, line: Option<u32>, note: Option<Note>) -> Vec<Effect> {
+        for effect in self.event(Event::Tick) {
+            if let Effect::Map { site, build: facts } = effect {
+                assert_eq!(facts.map(|facts| *facts), site.build.as_ref().map(|_| build()));
+                let local = Some(Local { path: file(), line, note: note.clone() });
+                assert_eq!(self.event(Event::Mapped { site, local }), []);
+            }
+        }
+        self.event(Event::Tick)
+    }
+
+    fn lenses(&self) -> Vec<(u32, String)> {
+        lenses(&self.state, &file()).into_iter().map(|lens| (lens.line, lens.title)).collect()
+    }
+
+    fn hints(&self) -> Vec<(u32, String)> {
+        hints(&self.state, &file(), 1, 100).into_iter().map(|hint| (hint.line, hint.text)).collect()
+    }
+}
+
+#[test]
+fn counts_and_last_values_stand_where_the_site_is_in_the_local_text() {
+    let mut script = Script::new(vec![probe("web-1", Armed, 120), probe("web-2", Armed, 0)]);
+    assert_eq!(script.lenses(), [], "where it is has not been asked yet");
+    assert_eq!(script.settle(Some(5), None), [Effect::Refresh]);
+    assert_eq!(script.lenses(), [(5, "web-1: 120 hits · armed in 2 processes".to_owned())]);
+    assert_eq!(script.hints(), []);
+
+    let items =
+        vec![StreamItem::Layout(Box::new(layout())), hit(1, "web-1", 3), hit(2, "web-2", 4), dropped("web-2", 7)];
+    assert_eq!(script.event(Event::Stream(message(items))), []);
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.event(Event::Tick), [], "nothing has changed since");
+    let title = "web-1: 120 hits, web-2: 1 hit (7 dropped) · armed in 2 processes";
+    assert_eq!(script.lenses(), [(5, title.to_owned())]);
+    assert_eq!(script.hints(), [(5, "n=4  web-2".to_owned())]);
+    let tooltip = &hints(&script.state, &file(), 5, 5)[0].tooltip;
+    assert_eq!(*tooltip, "web-2 cart 00:00:02.000000 ±1µs: n=4\nweb-1 cart 00:00:01.000000 ±1µs: n=3");
+    assert!(hints(&script.state, &file(), 6, 9).is_empty(), "only of the lines asked for");
+}
+
+#[test]
+fn a_burst_of_hits_is_one_refresh() {
+    let mut script = Script::new(vec![probe("web-1", Armed, 0)]);
+    script.settle(Some(4), None);
+    for seq in 1..=1000 {
+        assert_eq!(
+            script.event(Event::Stream(message(vec![StreamItem::Layout(Box::new(layout())), hit(seq, "web-1", 1)]))),
+            []
+        );
+    }
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.lenses(), [(4, "web-1: 1000 hits · armed in 1 process".to_owned())]);
+}
+
+#[test]
+fn a_tracepoint_that_no_build_takes_is_a_problem_with_the_reason() {
+    let mut script = Script::new(vec![probe("web-1", Refused, 0), probe("web-2", Refused, 0)]);
+    let problem = |message: &str| Effect::Publish {
+        path: file(),
+        problems: vec![Problem { line: 4, message: message.to_owned() }],
+    };
+    let message = "no running build takes this tracepoint; web-1 cart[812] and 1 more: no code for line 4";
+    assert_eq!(script.settle(Some(4), None), [Effect::Refresh, problem(message)]);
+    assert_eq!(script.lenses(), [(4, "no hits yet · armed in 0 of 2 processes".to_owned())]);
+
+    // One that takes it is enough.
+    let probes = vec![probe("web-1", Refused, 0), probe("web-2", Armed, 0)];
+    script.event(Event::Fleet(Box::new(fleet(probes))));
+    let effects = script.settle(Some(4), None);
+    assert!(effects.contains(&Effect::Refresh));
+    assert_eq!(script.state.problems(&file()), []);
+    assert_eq!(script.lenses(), [(4, "no hits yet · armed in 1 of 2 processes".to_owned())]);
+
+    let mut pending = Script::new(vec![probe("web-1", Pending, 0)]);
+    pending.settle(Some(4), None);
+    assert_eq!(pending.state.problems(&file()), [], "it has not been answered yet");
+
+    let mut nobody = Script::new(vec![]);
+    let message = "no running process is meant by this tracepoint: none matches its selector";
+    assert_eq!(nobody.settle(Some(4), None), [Effect::Refresh, problem(message)]);
+}
+
+#[test]
+fn a_changed_text_is_mapped_again_and_an_old_one_is_ignored() {
+    let mut script = Script::new(vec![probe("web-1", Armed, 1)]);
+    script.settle(Some(4), Some(Note::NoRevision));
+    assert_eq!(script.lenses(), [(4, "web-1: 1 hit · armed in 1 process · line not certain".to_owned())]);
+    assert_eq!(script.event(Event::Tick), []);
+
+    script.event(Event::Text { path: file(), version: 3, text: format!("// new\n{TEXT}") });
+    script.event(Event::Text { path: file(), version: 2, text: "old".into() });
+    assert!(script.state.document(&file()).unwrap().starts_with("// new"));
+    let effects = script.event(Event::Tick);
+    assert!(matches!(effects.as_slice(), [Effect::Map { .. }, Effect::Refresh]), "{effects:?}");
+    let Effect::Map { site, .. } = effects.into_iter().next().unwrap() else { panic!() };
+    assert_eq!(script.event(Event::Tick), [], "asked only once");
+    script.event(Event::Mapped { site: site.clone(), local: Some(Local { path: file(), line: Some(5), note: None }) });
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.lenses()[0].0, 5);
+
+    // A line that is not there any more has no lens.
+    script.event(Event::Mapped { site, local: Some(Local { path: file(), line: None, note: None }) });
+    assert_eq!(script.lenses(), []);
+}
+
+#[test]
+fn what_ends_is_not_shown_any_more() {
+    let mut script = Script::new(vec![probe("web-1", Refused, 0)]);
+    script.settle(Some(4), None);
+    let mut without = fleet(vec![]);
+    without.tracepoints.clear();
+    script.event(Event::Fleet(Box::new(without)));
+    assert_eq!(script.lenses(), []);
+    let cleared = Effect::Publish { path: file(), problems: vec![] };
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh, cleared.clone()]);
+
+    let mut script = Script::new(vec![probe("web-1", Refused, 0)]);
+    script.settle(Some(4), None);
+    script.event(Event::FleetLost);
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh, cleared]);
+    assert_eq!(script.event(Event::FleetLost), []);
+    assert_eq!(script.event(Event::Tick), []);
+}
+
+#[test]
+fn hits_may_come_before_the_fleet_tells_of_their_tracepoint() {
+    let mut script = Script { state: State::default() };
+    script.event(Event::Text { path: file(), version: 1, text: TEXT.into() });
+    let items = vec![StreamItem::Layout(Box::new(layout())), hit(1, "web-1", 3)];
+    script.event(Event::Stream(message(items)));
+    script.event(Event::Fleet(Box::new(fleet(vec![probe("web-1", Armed, 0)]))));
+    script.settle(Some(4), None);
+    assert_eq!(script.lenses(), [(4, "web-1: 1 hit · armed in 1 process".to_owned())]);
+    assert_eq!(script.hints(), [(4, "n=3".to_owned())]);
+}
+
+#[test]
+fn layouts_that_were_sent_before_are_fetched_once() {
+    let mut script = Script::new(vec![probe("web-1", Armed, 0)]);
+    script.settle(Some(4), None);
+    let fetch = [Effect::FetchLayouts { session: session() }];
+    assert_eq!(script.event(Event::Stream(message(vec![hit(1, "web-1", 3), hit(2, "web-1", 4)]))), fetch);
+    assert_eq!(script.event(Event::Stream(message(vec![hit(3, "web-1", 5)]))), [], "it is under way");
+    assert_eq!(script.hints(), [], "bytes without a layout are no values");
+    script.event(Event::Layouts { session: session(), layouts: vec![layout()] });
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.hints(), [(4, "n=5".to_owned())]);
+
+    let mut script = Script::new(vec![probe("web-1", Armed, 0)]);
+    assert_eq!(script.event(Event::Stream(message(vec![hit(1, "web-1", 3)]))), fetch);
+    script.event(Event::Layouts { session: session(), layouts: vec![] });
+    assert_eq!(script.event(Event::Stream(message(vec![hit(2, "web-1", 3)]))), [], "it is not there");
+}
+
+#[test]
+fn a_closed_document_has_no_diagnostics() {
+    let mut script = Script::new(vec![probe("web-1", Refused, 0)]);
+    script.settle(Some(4), None);
+    script.event(Event::Closed { path: file() });
+    script.event(Event::FleetLost);
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.state.document(&file()), None);
+}

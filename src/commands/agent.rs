@@ -1,0 +1,36 @@
+//! `riptrace agent`: the agent of a host.
+
+use crate::args;
+use crate::connect::connect;
+use crate::failure::Failure;
+use crate::output;
+use crate::shutdown;
+use riptrace_agent::AgentConfig;
+use riptrace_protocol::ids::HostName;
+
+/// Runs until Ctrl-C or SIGTERM; every probe is out when it returns.
+pub async fn run(args: args::Agent) -> Result<(), Failure> {
+    let config = config(args.host)?;
+    let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
+    let bus = connect(&args.bus.target(), &format!("riptrace agent {}", config.host)).await?;
+    output::note(&format!("riptrace agent {}: serving; Ctrl-C takes every probe out", config.host));
+    riptrace_agent::run(bus, config, shutdown.ended()).await.map_err(|e| Failure::Unreachable(e.to_string()))
+}
+
+/// The configuration that the flags mean.
+pub(super) fn config(flags: args::HostFlags) -> Result<AgentConfig, Failure> {
+    let host = match flags.host {
+        Some(name) => HostName::new(name).map_err(|e| Failure::Usage(format!("--host: {e}")))?,
+        None => {
+            let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+            HostName::escaped(&hostname)
+                .ok_or_else(|| Failure::Usage("this machine has no hostname: give --host NAME".to_owned()))?
+        }
+    };
+    Ok(AgentConfig {
+        host,
+        labels: flags.labels.into_iter().collect(),
+        only_env: flags.only_env,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}

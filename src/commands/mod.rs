@@ -1,0 +1,29 @@
+//! The commands: each wires parts together and does nothing that a part should do.
+
+mod agent;
+mod coordinator;
+// mod dap;
+mod demo;
+mod doctor;
+// mod lsp;
+mod ps;
+mod trace;
+mod up;
+
+use crate::args::Command;
+use crate::failure::Failure;
+
+/// Runs a command to its end.
+pub async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Agent(args) => agent::run(args).await,
+        Command::Coordinator(args) => coordinator::run(args).await,
+        Command::Ps(args) => ps::run(args).await,
+        Command::Trace(args) => trace::run(args).await,
+        Command::Dap(_) => unimplemented!(),
+        Command::Lsp(_) => unimplemented!(),
+        Command::Demo(args) => demo::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+    }
+}

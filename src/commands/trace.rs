@@ -1,0 +1,334 @@
+//! `riptrace trace`: hits of some locations over the whole fleet, printed in one order.
+
+use crate::args::{self, TraceMode};
+use crate::connect::connect;
+use crate::environment::CommandEnvironment;
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::Settings;
+use crate::shutdown;
+use riptrace_dap_adapter::environment::Environment;
+use riptrace_dap_adapter::fleet::{FleetClient, Session, SessionEvent, SessionHandle};
+use riptrace_dap_adapter::render::{self, text::Style};
+use riptrace_dap_adapter::timeline::Dictionaries;
+use riptrace_protocol::coordinator_api::SessionState;
+use riptrace_protocol::expression::Template;
+use riptrace_protocol::fleet::{ProbeState, ProbeStatus, TracepointStatus};
+use riptrace_protocol::ids::{ProcessId, TracepointId};
+use riptrace_protocol::limits;
+use riptrace_protocol::location::Location;
+use riptrace_protocol::selector::Selector;
+use riptrace_protocol::stream::StreamItem;
+use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long hits that were captured may still be on their way when the trace ends: the merge's patience and a little.
+const DRAIN: Duration = Duration::from_millis(limits::MERGE_WAIT_MS + 3_000);
+
+/// Runs until the count is reached, the time is over, or Ctrl-C.
+pub async fn run(args: args::Trace) -> Result<(), Failure> {
+    let target = args.bus.target();
+    let settings = Settings::find(&target.cwd)?;
+    let tracepoints = tracepoints(&args, &settings)?;
+    let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
+    let bus = connect(&target, "riptrace trace").await?;
+    let environment = CommandEnvironment { flags: target, part: "trace" };
+    let client = FleetClient::new(bus);
+    let Session { handle, mut events } =
+        client.open_session(environment.new_session_id(), environment.viewer()).await?;
+    let mut printer = Printer::new(&args, &tracepoints);
+
+    let started = start(&client, &handle, tracepoints.clone(), args.wait).await;
+    if let Err(failure) = started {
+        // The session's lease would end it as well; saying so now takes the probes out now.
+        let _ = handle.close().await;
+        return Err(failure);
+    }
+
+    let deadline = async {
+        match args.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    let ended = shutdown.ended();
+    tokio::pin!(ended);
+    while !printer.done() {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => printer.event(event),
+                None => break,
+            },
+            () = &mut deadline => break,
+            () = &mut ended => break,
+        }
+    }
+
+    // What was captured and is still on its way belongs to the trace.
+    let mut captured = 0;
+    for tracepoint in &tracepoints {
+        if let Ok(last) = handle.remove(&tracepoint.id).await {
+            // A counter's passages leave no hit behind.
+            if args.mode == TraceMode::Hit {
+                captured += last.probes.iter().map(|probe| probe.hits).sum::<u64>();
+            }
+            printer.last_status(&last);
+        }
+    }
+    let drained = async {
+        while !printer.done() && printer.seen() < captured {
+            match events.next().await {
+                Some(event) => printer.event(event),
+                None => break,
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        output::note(&format!(
+            "riptrace trace: {} hits that were captured did not arrive within {} s",
+            captured.saturating_sub(printer.seen()),
+            DRAIN.as_secs()
+        ));
+    }
+    let _ = handle.close().await;
+    printer.summary();
+    Ok(())
+}
+
+/// One tracepoint per location.
+fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint>, Failure> {
+    let usage = |what: &str, why: String| Failure::Usage(format!("{what}: {why}"));
+    let selector = if args.selectors.is_empty() {
+        settings.selector.clone().unwrap_or_default()
+    } else {
+        Selector::parse(&args.selectors.join(",")).map_err(|e| usage("--where", e.to_string()))?
+    };
+    let rate_per_s = match (args.rate, settings.checkout().rate_per_s) {
+        (Some(flag), _) => flag.0,
+        (None, Some(rate)) => rate,
+        (None, None) => CaptureLimits::default().rate_per_s,
+    };
+    if let Some(text) = &args.log {
+        Template::parse(text).map_err(|e| usage("--log", e.to_string()))?;
+    }
+    for (flag, text) in args.when.iter().map(|t| ("--when", t)).chain(args.capture.iter().map(|t| ("--capture", t))) {
+        riptrace_protocol::expression::parse(text).map_err(|e| usage(flag, e.to_string()))?;
+    }
+    let one = |(i, text): (usize, &String)| {
+        Ok(Tracepoint {
+            id: TracepointId::new(format!("trace-{i}-{:012x}", crate::environment::random() >> 16))
+                .unwrap_or_else(|_| unreachable!("digits make a token")),
+            location: Location::parse(text).map_err(|e| usage(text, e.to_string()))?,
+            selector: selector.clone(),
+            condition: args.when.clone(),
+            hit_condition: None,
+            log_message: args.log.clone(),
+            captures: args.capture.clone(),
+            mode: match args.mode {
+                TraceMode::Hit => Mode::Hit,
+                TraceMode::Count => Mode::Count,
+            },
+            limits: CaptureLimits { rate_per_s, count: args.count, ..CaptureLimits::default() },
+        })
+    };
+    args.locations.iter().enumerate().map(one).collect()
+}
+
+async fn start(
+    client: &FleetClient,
+    handle: &SessionHandle,
+    tracepoints: Vec<Tracepoint>,
+    wait: bool,
+) -> Result<(), Failure> {
+    let mut created = Vec::new();
+    for tracepoint in tracepoints {
+        // Said to the person by the session's events, which are in order; this answer overtakes some of them.
+        created.push(handle.create(tracepoint).await?);
+    }
+    let taken = |probe: &ProbeStatus| matches!(probe.state, ProbeState::Armed | ProbeState::Pending);
+    if wait || created.iter().any(|status| status.probes.iter().any(taken)) {
+        return Ok(());
+    }
+    let mut why: Vec<String> = created
+        .iter()
+        .flat_map(|status| &status.probes)
+        .filter_map(|probe| {
+            Some(format!("{} pid {}: {}", probe.process.host, probe.process.key.pid, probe.reason.as_ref()?))
+        })
+        .collect();
+    why.dedup();
+    if why.is_empty() {
+        let fleet = client.fleet().await?;
+        let processes: usize = fleet.hosts.iter().map(|view| view.profile.processes.len()).sum();
+        why.push(format!(
+            "no process is meant (the fleet has {} hosts and {processes} processes): see `riptrace ps`, or give --wait",
+            fleet.hosts.len()
+        ));
+    }
+    Err(Failure::NothingMatched(format!("nothing is traced\n  {}", why.join("\n  "))))
+}
+
+/// Prints what a person or a program reads, and keeps the sums.
+struct Printer {
+    json: bool,
+    count_mode: bool,
+    count_max: Option<u64>,
+    style: Style,
+    dictionaries: Dictionaries,
+    /// What was said of each probe last.
+    said: BTreeMap<(TracepointId, ProcessId), (ProbeState, Option<String>)>,
+    ended: BTreeMap<TracepointId, bool>,
+    hits: u64,
+    dropped: u64,
+    /// Hits that were captured but dropped on the way here.
+    lost: u64,
+    reader_gone: bool,
+}
+
+impl Printer {
+    fn new(args: &args::Trace, tracepoints: &[Tracepoint]) -> Printer {
+        let template = args.log.as_deref().and_then(|text| Template::parse(text).ok());
+        let mut dictionaries = Dictionaries::default();
+        for tracepoint in tracepoints {
+            dictionaries.set_message(&tracepoint.id, template.clone());
+        }
+        Printer {
+            json: args.json,
+            count_mode: args.mode == TraceMode::Count,
+            count_max: args.count,
+            style: if output::colour() { Style::Ansi } else { Style::Plain },
+            dictionaries,
+            said: BTreeMap::new(),
+            ended: tracepoints.iter().map(|tracepoint| (tracepoint.id.clone(), false)).collect(),
+            hits: 0,
+            dropped: 0,
+            lost: 0,
+            reader_gone: false,
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.reader_gone
+            || self.count_max.is_some_and(|max| self.hits >= max)
+            || (self.ended.values().all(|&ended| ended) && self.count_max.is_none())
+    }
+
+    fn seen(&self) -> u64 {
+        self.hits + self.lost
+    }
+
+    fn event(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Items(items) => {
+                for item in items {
+                    self.item(item);
+                }
+            }
+            SessionEvent::State(SessionState { tracepoints, .. }) => {
+                for status in &tracepoints {
+                    self.status(status);
+                }
+            }
+            SessionEvent::Disconnected { why } => output::note(&format!("riptrace trace: {why}; waiting for it")),
+            SessionEvent::Reconnected { reopened } => output::note(if reopened {
+                "riptrace trace: the coordinator is back and had forgotten this session; tracepoints are set again"
+            } else {
+                "riptrace trace: the coordinator is back"
+            }),
+        }
+    }
+
+    fn item(&mut self, item: StreamItem) {
+        match item {
+            StreamItem::Hit(hit) => {
+                if self.done() {
+                    return;
+                }
+                self.hits += 1;
+                if self.json {
+                    let object = render::json::hit(&hit, &self.dictionaries);
+                    self.print_json(&object);
+                } else {
+                    let text = render::text::hit(&hit, &self.dictionaries, self.style);
+                    self.print(&text);
+                }
+            }
+            StreamItem::Drop(drop) => {
+                self.dropped += drop.count;
+                use riptrace_protocol::hit::DropReason;
+                if matches!(drop.reason, DropReason::Queue | DropReason::Bus | DropReason::Lost | DropReason::Session) {
+                    self.lost += drop.count;
+                }
+                if self.json {
+                    self.print_json(&render::json::drop(&drop));
+                } else {
+                    let text = render::text::drop(&drop, self.style);
+                    self.print(&text);
+                }
+            }
+            other => {
+                if let Err(why) = self.dictionaries.learn(&other) {
+                    output::note(&format!("riptrace trace: {why}; its hits are shown without values"));
+                }
+            }
+        }
+    }
+
+    fn status(&mut self, status: &TracepointStatus) {
+        if status.ended.is_some() {
+            self.ended.insert(status.tracepoint.clone(), true);
+        }
+        for probe in &status.probes {
+            let key = (probe.tracepoint.clone(), probe.process.clone());
+            let now = (probe.state, probe.reason.clone());
+            if self.said.get(&key) == Some(&now) {
+                continue;
+            }
+            self.said.insert(key, now);
+            if self.json {
+                self.print_json(&render::json::status(probe));
+            } else {
+                output::note(&render::text::status(probe, self.style));
+            }
+        }
+    }
+
+    fn last_status(&mut self, status: &TracepointStatus) {
+        if !self.count_mode {
+            return;
+        }
+        for probe in &status.probes {
+            let (host, pid) = (&probe.process.host, probe.process.key.pid);
+            if self.json {
+                self.print_json(&json!({
+                    "type": "count", "tracepoint": probe.tracepoint, "host": host, "pid": pid,
+                    "service": probe.service, "count": probe.passages,
+                }));
+            } else {
+                self.print(&format!(
+                    "{}  {host} {}[{pid}]  {} passages",
+                    status.location, probe.service, probe.passages
+                ));
+            }
+        }
+    }
+
+    fn summary(&mut self) {
+        if self.json {
+            self.print_json(&render::json::summary(self.hits, self.dropped));
+        } else {
+            output::note(&format!("{} hits, {} dropped", self.hits, self.dropped));
+        }
+    }
+
+    fn print(&mut self, text: &str) {
+        self.reader_gone |= output::line(text).is_err();
+    }
+
+    fn print_json(&mut self, object: &serde_json::Value) {
+        self.reader_gone |= output::json_line(object).is_err();
+    }
+}

@@ -1,0 +1,13 @@
+//! End to end: real Go programs, a real NATS server, real ptrace, several hosts on one machine.
+//!
+//! Every target checks its own results while it is traced; a wrong one ends it, and so the test.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod editor;
+mod failures;
+mod refusals;
+mod shop;
+mod torture;
+mod values;
