@@ -687,7 +687,10 @@ impl State {
         let mut probes: Vec<ProbeStatus> = Vec::new();
         let parting = self.parting.len().min(HEARTBEAT_PROBES_MAX);
         probes.extend(self.parting.drain(..parting));
-        for probe in self.probes.values_mut().filter(|probe| probe.changed) {
+        // A probe on its way in is no news: a reply or a later heartbeat tells what became of it, and a heartbeat that
+        // arrives after that reply must not take it back.
+        let settled = |probe: &&mut Probe| probe.changed && !matches!(probe.phase, Phase::Arming(_));
+        for probe in self.probes.values_mut().filter(settled) {
             if probes.len() >= HEARTBEAT_PROBES_MAX {
                 break;
             }

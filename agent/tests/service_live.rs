@@ -27,14 +27,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const TARGET: &str = r#"#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 static volatile long total;
 __attribute__((noinline)) static long work(long i, long twice) {
     total += twice;
     return total + i;
 }
-int main(void) {
+int main(int count, char **arguments) {
     char line[64];
+    (void)count;
+    /* Unbuffered: what is not read yet is left to the next program. */
+    setvbuf(stdin, NULL, _IONBF, 0);
     while (fgets(line, sizeof line, stdin)) {
+        if (line[0] == 'x')
+            execv("/proc/self/exe", arguments);
         long sum = 0;
         for (long i = 0, n = atol(line); i < n; i++)
             sum += work(i, 2 * i);
@@ -161,6 +167,15 @@ impl Target {
         self.stdout.read_line(&mut line).unwrap();
         self.total += times * (times - 1);
         assert_eq!(line.trim().parse(), Ok(self.total), "the target computes as without probes");
+    }
+}
+
+impl Target {
+    /// Has it start its program anew, as the same process.
+    fn exec(&mut self) {
+        writeln!(self.stdin, "x").unwrap();
+        self.stdin.flush().unwrap();
+        self.total = 0;
     }
 }
 
@@ -345,7 +360,7 @@ async fn hits_of_a_real_process_arrive_and_add_up() {
     let create = json!({
         "tracepoint": {
             "id": "t",
-            "location": { "kind": "line", "file": target.source, "line": 5 },
+            "location": { "kind": "line", "file": target.source, "line": 6 },
             "limits": { "rate_per_s": null },
         },
         "processes": [facts.key],
@@ -457,7 +472,7 @@ async fn a_nats_server_that_dies_costs_no_hit_and_an_exit_is_told() {
     let create = json!({
         "tracepoint": {
             "id": "t",
-            "location": { "kind": "line", "file": targets[0].source, "line": 5 },
+            "location": { "kind": "line", "file": targets[0].source, "line": 6 },
             "limits": { "rate_per_s": null },
         },
         "processes": processes.iter().map(|facts| facts.key).collect::<Vec<_>>(),
@@ -502,4 +517,32 @@ async fn a_nats_server_that_dies_costs_no_hit_and_an_exit_is_told() {
     assert!(removed.probes.iter().all(|probe| (probe.passages, probe.hits, probe.dropped) == (600, 600, 0)));
     drop((first, second));
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_exec_the_probe_is_armed_in_the_new_program() {
+    let nats = Nats::start().await;
+    let host = host("exec");
+    let mut target = Target::start(&host);
+    let agent = start(&nats, &host).await;
+    let client = async_nats::connect(&nats.url).await.unwrap();
+    let facts = process(&client, &host).await;
+    let mut status = client.subscribe(subject::status(&host)).await.unwrap();
+    let create = json!({
+        "tracepoint": { "id": "t", "location": { "kind": "line", "file": target.source, "line": 6 } },
+        "processes": [facts.key],
+    });
+    let reply: CreateReply = ask(&client, subject::create_tracepoint(&host), create).await;
+    assert_eq!(reply.probes[0].state, ProbeState::Armed, "{:?}", reply.probes[0].reason);
+    target.work(10);
+    target.exec();
+    let off = told(&mut status, |probe| probe.state == ProbeState::Off).await;
+    assert_eq!(off.reason.as_deref(), Some("the process replaced its program (exec)"));
+    assert_eq!(off.passages, 10);
+    told(&mut status, |probe| probe.state == ProbeState::Armed).await;
+    target.work(7);
+    let counted = told(&mut status, |probe| probe.passages == 7).await;
+    assert_eq!((counted.passages, counted.hits, counted.dropped), (7, 7, 0));
+    agent.stop().await;
+    target.work(5);
 }

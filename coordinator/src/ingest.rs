@@ -2,14 +2,14 @@
 //!
 //! The bus may deliver a batch twice (a publisher that heard no acknowledgement asks again) or after its successor. A
 //! duplicate is dropped; a gap is waited for, [`GAP_WAIT_MS`] long, and then counted by the numbers of the hits.
-//! A batch that comes after its gap was counted is dropped, because its hits are counted as lost already.
+//! Of a batch that comes after its gap was counted, the hits are dropped, because they are counted as lost already.
 //!
 //! What it is not: it orders one agent's batches only; across agents, [`crate::merge`] does.
 
 use crate::limits::{GAP_WAIT_MS, MS, PARKED_BATCHES_MAX, SOURCES_MAX};
 use crate::merge::SourceId;
 use riptrace_protocol::batch::Batch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// A batch with its place in the trace stream.
@@ -37,9 +37,14 @@ pub struct InTurn {
 pub enum Taken {
     /// It was in its turn, or waits for it.
     Yes,
-    /// It was seen before, or its hits were counted as lost.
+    /// Its hits are counted as lost already, or were shown by an earlier coordinator; what else it says is news.
+    TooLate,
+    /// It was seen before.
     Duplicate,
 }
+
+/// Gaps of one source that may still be filled too late, at most; the oldest is forgotten first.
+const GAPS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 struct Source {
@@ -47,7 +52,11 @@ struct Source {
     next_batch: Option<u64>,
     /// Number of the next hit; `None` when nothing is known: then the first batch tells.
     next_hit: Option<u64>,
+    /// Hits before `next_hit` are of no use to anybody: a first batch that reaches up to it is in its turn.
+    behind: bool,
     parked: BTreeMap<u64, Stored>,
+    /// Numbers of batches that were passed by without being seen.
+    unseen: VecDeque<Range<u64>>,
     /// Since when batches wait, monotonic.
     gap_since_ns: u64,
     used_ns: u64,
@@ -62,9 +71,13 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Goes on with a source whose next hit is `next_hit`; 0 for one that has just begun.
-    pub fn seed(&mut self, source: SourceId, next_hit: u64) {
-        self.sources.entry(source).or_default().next_hit.get_or_insert(next_hit);
+    /// Goes on with a source whose next hit is `next_hit`; 0 for one that has just begun. `behind` says that nobody
+    /// has any use for hits before it; otherwise it only tells where losses begin.
+    pub fn seed(&mut self, source: SourceId, next_hit: u64, behind: bool) {
+        let source = self.sources.entry(source).or_default();
+        if source.next_batch.is_none() && source.next_hit.is_none() {
+            (source.next_hit, source.behind) = (Some(next_hit), behind);
+        }
     }
 
     /// Takes a batch in; those whose turn has come are put out.
@@ -77,7 +90,10 @@ impl Ingest {
         let source = self.sources.entry(id).or_default();
         source.used_ns = now_ns;
         let number = stored.batch.number;
-        if source.next_batch.is_some_and(|next| number < next) || source.parked.contains_key(&number) {
+        if source.next_batch.is_some_and(|next| number < next) {
+            return if source.see(number) { Taken::TooLate } else { Taken::Duplicate };
+        }
+        if source.parked.contains_key(&number) {
             return Taken::Duplicate;
         }
         if source.parked.is_empty() {
@@ -126,8 +142,8 @@ impl Source {
             let batch = &entry.get().batch;
             let in_turn = match (self.next_batch, self.next_hit) {
                 (Some(next), _) => batch.number == next,
-                (None, Some(next_hit)) => batch.number == 0 || batch.first_hit <= next_hit,
-                (None, None) => batch.number == 0,
+                (None, Some(next_hit)) if self.behind => batch.number == 0 || batch.first_hit <= next_hit,
+                (None, _) => batch.number == 0,
             };
             if !in_turn {
                 break;
@@ -148,7 +164,26 @@ impl Source {
         missing
     }
 
+    /// Whether a batch that was passed by is seen for the first time.
+    fn see(&mut self, number: u64) -> bool {
+        let Some(at) = self.unseen.iter().position(|gap| gap.contains(&number)) else { return false };
+        let gap = std::mem::replace(&mut self.unseen[at], number + 1..number + 1);
+        self.unseen[at].end = gap.end;
+        self.pass_by(gap.start..number);
+        true
+    }
+
+    fn pass_by(&mut self, numbers: Range<u64>) {
+        if !numbers.is_empty() {
+            if self.unseen.len() >= GAPS_MAX {
+                self.unseen.pop_front();
+            }
+            self.unseen.push_back(numbers);
+        }
+    }
+
     fn put_out(&mut self, mut stored: Stored, out: &mut Vec<InTurn>) {
+        self.pass_by(self.next_batch.unwrap_or(0)..stored.batch.number);
         let first = stored.batch.first_hit;
         // A run that is new to us begins where its first batch does, unless it began after we did.
         let next = self.next_hit.unwrap_or(first);
@@ -219,7 +254,8 @@ mod tests {
         assert_eq!(numbers(&out), [0, 2]);
         assert_eq!(out[1].lost, 3..8);
         assert_eq!(ingest.batches_missing, 1);
-        assert_eq!(ingest.accept(2 + GAP_WAIT_MS * MS, batch(1, 3, 5), &mut out), Taken::Duplicate);
+        assert_eq!(ingest.accept(2 + GAP_WAIT_MS * MS, batch(1, 3, 5), &mut out), Taken::TooLate);
+        assert_eq!(ingest.accept(3 + GAP_WAIT_MS * MS, batch(1, 3, 5), &mut out), Taken::Duplicate);
         assert_eq!(out.len(), 2);
     }
 
@@ -240,7 +276,7 @@ mod tests {
         let mut ingest = Ingest::default();
         let mut out = Vec::new();
         let stored = batch(2, 5, 1);
-        ingest.seed(SourceId { host: stored.batch.host.clone(), incarnation: stored.batch.incarnation }, 0);
+        ingest.seed(SourceId { host: stored.batch.host.clone(), incarnation: stored.batch.incarnation }, 0, true);
         ingest.accept(0, stored, &mut out);
         ingest.tick(GAP_WAIT_MS * MS, &mut out);
         assert_eq!(out[0].lost, 0..5);

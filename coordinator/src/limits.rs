@@ -16,6 +16,12 @@ pub const PARKED_BATCHES_MAX: usize = 512;
 pub const MERGE_HITS_MAX: usize = 200_000;
 /// Bytes that wait in the merge, at most, for the same reason.
 pub const MERGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Batches that are not all released, at most: a minute of a hundred busy hosts. Beyond, the oldest is let go of, so
+/// that a restart would not read it again.
+pub const OUTSTANDING_MAX: usize = 300_000;
+/// A coordinator that is started anew reads so many messages of the trace stream more than it needs: batches that the
+/// bus delivered out of order before that point would look like lost ones. Two seconds of twenty busy hosts.
+pub const REPLAY_MARGIN: u64 = 2048;
 /// Agents' runs whose batches are remembered, at most; the oldest that have ended are forgotten first.
 pub const SOURCES_MAX: usize = 8192;
 
@@ -59,6 +65,9 @@ pub const RELIST_MS: u64 = 30_000;
 /// How long a request that takes probes out waits for the agents before it is answered, in milliseconds; the removal
 /// goes on after it.
 pub const REMOVE_WAIT_MS: u64 = 5_000;
+/// How long hits of a removed tracepoint are still shown: they were captured before it was removed, and a bus that
+/// restarts may hold them back.
+pub const RETIRED_MS: u64 = 60_000;
 
 /// How fast two clocks may drift apart, in parts per million: quartz is within 100, twice because there are two.
 pub const CLOCK_DRIFT_PPM: u64 = 200;

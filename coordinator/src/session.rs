@@ -129,9 +129,10 @@ impl SessionStream {
         &self.from_hits
     }
 
-    /// Whether an earlier coordinator has published this hit already.
-    pub fn has_shown(&self, source: &SourceId, number: u64) -> bool {
-        self.from_hits.get(source).is_some_and(|&next| number < next)
+    /// Whether an earlier coordinator has published this hit of the batch at `trace_sequence` already, or it was
+    /// before the session.
+    pub fn has_shown(&self, source: &SourceId, number: u64, trace_sequence: u64) -> bool {
+        trace_sequence < self.from_trace_sequence || self.from_hits.get(source).is_some_and(|&next| number < next)
     }
 
     /// A source says nothing more, and all of its batches are behind every session.
@@ -215,8 +216,12 @@ impl SessionStream {
         true
     }
 
-    /// Appends the loss of hits `first..end` of a source; what was told already is left out.
-    pub fn lost(&mut self, source: &SourceId, first: u64, end: u64) {
+    /// Appends the loss of hits `first..end` of a source, which the batch at `trace_sequence` shows; what was told
+    /// already, or was before the session, is left out.
+    pub fn lost(&mut self, source: &SourceId, first: u64, end: u64, trace_sequence: u64) {
+        if trace_sequence < self.from_trace_sequence {
+            return;
+        }
         let first = first.max(self.from_hits.get(source).copied().unwrap_or(0));
         if first < end {
             let drop = StreamDrop {

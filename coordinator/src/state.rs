@@ -23,7 +23,7 @@ use crate::event::{AskId, Event, RequestId};
 use crate::fleet::Host;
 use crate::ingest::Ingest;
 use crate::knowledge::Knowledge;
-use crate::limits::MS;
+use crate::limits::{MS, REPLAY_MARGIN};
 use crate::merge::{Merge, SourceId};
 use crate::session::{Position, SessionStream};
 use riptrace_protocol::fleet::TracepointStatus;
@@ -58,6 +58,12 @@ impl SavedSession {
     pub fn trace_sequence(&self) -> u64 {
         self.resume.as_ref().map_or(0, |resume| resume.trace_sequence).max(self.record.trace_sequence)
     }
+}
+
+/// From where on a coordinator reads the trace stream, which ends before sequence `end`.
+pub fn trace_start(saved: &[SavedSession], end: u64) -> u64 {
+    let needed = saved.iter().map(SavedSession::trace_sequence).min();
+    needed.map_or(end, |needed| needed.saturating_sub(REPLAY_MARGIN)).clamp(1, end.max(1))
 }
 
 /// A tracepoint that a session wants.
@@ -149,8 +155,10 @@ struct Carried {
 /// What happened that no viewer is told of, for the log and the tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Batches that came twice, or after their gap was counted.
+    /// Batches that came twice.
     pub batches_duplicate: u64,
+    /// Batches that came after their gap was counted: their hits are lost, their drops are not.
+    pub batches_late: u64,
     /// Messages of the trace stream that were no batch.
     pub batches_bad: u64,
     /// Heartbeats of runs that were replaced.
@@ -172,6 +180,8 @@ pub struct State {
     clocks: BTreeMap<ClockDomain, DomainClock>,
     sessions: BTreeMap<SessionId, Session>,
     wanted: BTreeMap<TracepointId, Wanted>,
+    /// Tracepoints that were removed, with the session whose hits may still be on their way and until when.
+    retired: BTreeMap<TracepointId, (SessionId, u64)>,
     generation: u64,
     waiters: Vec<Waiter>,
     asks: BTreeMap<AskId, (HostName, Asked)>,
@@ -203,6 +213,7 @@ impl State {
             clocks: BTreeMap::new(),
             sessions: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            retired: BTreeMap::new(),
             generation: 0,
             waiters: Vec::new(),
             asks: BTreeMap::new(),
@@ -229,10 +240,11 @@ impl State {
         sources.sort();
         sources.dedup();
         for source in sources {
-            let shown: Option<Vec<u64>> =
-                looking.iter().map(|stream| stream.from_hits().get(&source).copied()).collect();
-            if let Some(next_hit) = shown.and_then(|shown| shown.into_iter().min()) {
-                state.ingest.seed(source.clone(), next_hit);
+            let shown: Vec<Option<u64>> = looking.iter().map(|s| s.from_hits().get(&source).copied()).collect();
+            let next_hit = shown.iter().flatten().copied().min().unwrap_or(0);
+            let by_all = shown.iter().all(Option::is_some);
+            state.ingest.seed(source.clone(), next_hit, by_all);
+            if by_all {
                 state.position.next_hit.insert(source.clone(), next_hit);
             }
             state.merge.expect(&source, now_ns);

@@ -2,10 +2,10 @@
 
 mod agent;
 mod coordinator;
-// mod dap;
+mod dap;
 mod demo;
 mod doctor;
-// mod lsp;
+mod lsp;
 mod ps;
 mod trace;
 mod up;
@@ -21,8 +21,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Coordinator(args) => coordinator::run(args).await,
         Command::Ps(args) => ps::run(args).await,
         Command::Trace(args) => trace::run(args).await,
-        Command::Dap(_) => unimplemented!(),
-        Command::Lsp(_) => unimplemented!(),
+        Command::Dap(args) => dap::run(args).await,
+        Command::Lsp(args) => lsp::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }

@@ -24,7 +24,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long hits that were captured may still be on their way when the trace ends: the merge's patience and a little.
+/// How long nothing may arrive at the end of a trace while captured hits are still on their way: the merge's patience
+/// and a little.
 const DRAIN: Duration = Duration::from_millis(limits::MERGE_WAIT_MS + 3_000);
 
 /// Runs until the count is reached, the time is over, or Ctrl-C.
@@ -40,7 +41,7 @@ pub async fn run(args: args::Trace) -> Result<(), Failure> {
         client.open_session(environment.new_session_id(), environment.viewer()).await?;
     let mut printer = Printer::new(&args, &tracepoints);
 
-    let started = start(&client, &handle, tracepoints.clone(), args.wait).await;
+    let started = start(&client, &handle, tracepoints.clone(), &mut printer, args.wait).await;
     if let Err(failure) = started {
         // The session's lease would end it as well; saying so now takes the probes out now.
         let _ = handle.close().await;
@@ -78,20 +79,23 @@ pub async fn run(args: args::Trace) -> Result<(), Failure> {
             printer.last_status(&last);
         }
     }
-    let drained = async {
-        while !printer.done() && printer.seen() < captured {
-            match events.next().await {
+    let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
+    while !printer.done() && printer.seen() < captured {
+        let before = printer.seen();
+        tokio::select! {
+            event = events.next() => match event {
                 Some(event) => printer.event(event),
                 None => break,
+            },
+            () = &mut patience => {
+                let missing = captured.saturating_sub(printer.seen());
+                output::note(&format!("riptrace trace: {missing} hits that were captured did not arrive"));
+                break;
             }
         }
-    };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        output::note(&format!(
-            "riptrace trace: {} hits that were captured did not arrive within {} s",
-            captured.saturating_sub(printer.seen()),
-            DRAIN.as_secs()
-        ));
+        if printer.seen() > before {
+            patience.set(tokio::time::sleep(DRAIN));
+        }
     }
     let _ = handle.close().await;
     printer.summary();
@@ -141,6 +145,7 @@ async fn start(
     client: &FleetClient,
     handle: &SessionHandle,
     tracepoints: Vec<Tracepoint>,
+    printer: &mut Printer,
     wait: bool,
 ) -> Result<(), Failure> {
     let mut created = Vec::new();
@@ -152,6 +157,7 @@ async fn start(
     if wait || created.iter().any(|status| status.probes.iter().any(taken)) {
         return Ok(());
     }
+    created.iter().for_each(|status| printer.status(status));
     let mut why: Vec<String> = created
         .iter()
         .flat_map(|status| &status.probes)

@@ -130,7 +130,9 @@ fn every_odd_behaviour_of_a_target_survives_tracing() {
     target.program.write_line("exec");
     let ready = target.program.json_of("ready", SOON);
     assert_eq!(ready["generation"], 1);
-    trace.json_where(SOON, |line| line["type"] == "status" && line["state"] == "armed");
+    for _ in markers {
+        trace.json_where(SOON, |line| line["type"] == "status" && line["state"] == "armed");
+    }
     let again = target.command("run 10 counted");
     assert_eq!(again["passages"]["counted"], 10);
 

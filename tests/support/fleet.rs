@@ -2,7 +2,7 @@
 //!
 //! With namespaces every host has its own network (see [`riptrace::netns`]); its agent and its services run in it. All
 //! hosts share this machine's processes, so each agent is told to look only at those whose environment has
-//! `RIPTRACE_HOST=NAME` (`--only-env`).
+//! `RIPTRACE_HOST` as the host has it (`--only-env`); it differs between tests, which run side by side.
 
 use super::{
     SOON,
@@ -23,6 +23,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -62,9 +63,14 @@ impl FleetOptions {
 pub struct Host {
     /// Its name.
     pub name: String,
+    /// What `RIPTRACE_HOST` is in its processes; no other test's host of the same name has it.
+    pub tag: String,
     /// Its network, or `None` on loopback.
     pub namespace: Option<Namespace>,
 }
+
+/// Fleets of this process so far.
+static FLEETS: AtomicU32 = AtomicU32::new(0);
 
 impl Host {
     /// Where its services listen.
@@ -83,7 +89,7 @@ impl Host {
             }
             None => command(name),
         };
-        made.env("RIPTRACE_HOST", &self.name);
+        made.env("RIPTRACE_HOST", &self.tag);
         made
     }
 }
@@ -127,11 +133,13 @@ impl Fleet {
             assert!(netns::is_allowed(), "hosts with networks of their own need root and `ip`");
             Network::new().unwrap_or_else(|error| panic!("{error}"))
         });
+        let fleet = FLEETS.fetch_add(1, Ordering::Relaxed);
         let hosts = options
             .hosts
             .iter()
             .map(|name| Host {
                 name: name.clone(),
+                tag: format!("{name}.{}.{fleet}", std::process::id()),
                 namespace: network.as_mut().map(|network| network.add_host().unwrap_or_else(|error| panic!("{error}"))),
             })
             .collect();
@@ -226,7 +234,7 @@ impl Fleet {
     pub fn start_agent(&mut self, host: &str) {
         let mut made = self.host(host).command(RIPTRACE);
         made.args(["agent", "--nats", &self.nats_url(), "--host", host]);
-        made.arg("--only-env").arg(format!("RIPTRACE_HOST={host}"));
+        made.arg("--only-env").arg(format!("RIPTRACE_HOST={}", self.host(host).tag));
         made.args(&self.options.agent_args);
         made.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         // The agent itself is no process of its host that anybody wants to trace.

@@ -40,7 +40,7 @@ impl Shop {
     /// Starts the services on loopback, without a fleet.
     #[track_caller]
     pub fn start_alone() -> Self {
-        Self::start_on(|_| Host { name: "alone".to_owned(), namespace: None })
+        Self::start_on(|_| Host { name: "alone".to_owned(), tag: "alone".to_owned(), namespace: None })
     }
 
     #[track_caller]

@@ -107,11 +107,15 @@ impl Tracer {
         // A child with a copy of the patched text must be met before the tracer ends.
         let mut is_awaited = !self.expected.is_empty();
         for (&tid, thread) in &mut self.threads {
-            if self.held == Some(tid) {
+            if self.held == Some(tid) || thread.clear {
                 continue;
             }
-            if !thread.wanted && thread.leaving.is_none() && (thread.listening || is_wakeful(tid)) {
-                thread.wanted = sys::interrupt(tid).is_ok();
+            if !thread.wanted && thread.leaving.is_none() {
+                if thread.listening || is_wakeful(tid) {
+                    thread.wanted = sys::interrupt(tid).is_ok();
+                } else {
+                    thread.clear = true;
+                }
             }
             is_awaited |= thread.wanted || thread.leaving.is_some();
         }

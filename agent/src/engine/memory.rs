@@ -78,6 +78,10 @@ impl Memory for TargetMemory {
             Ok(read) => Err(Fault { at: Avma(at.0.wrapping_add(read as u64)) }),
             Err(_) => {
                 if sys::is_gone(&io::Error::last_os_error()) {
+                    // The thread that it was to be read by has ended; the file is of the memory, not of a thread.
+                    if self.file.as_ref().is_some_and(|file| file.read_exact_at(into, at.0).is_ok()) {
+                        return Ok(());
+                    }
                     self.gone.set(true);
                 }
                 Err(Fault { at })

@@ -56,6 +56,8 @@ pub(super) struct Thread {
     /// Its displaced instruction has raised a signal at this site with these registers: if it comes back just so, that
     /// is the same passage.
     pub(super) faulted: Option<(Avma, UserRegisters)>,
+    /// Since the text was restored it was seen where no slot and no breakpoint can concern it any more.
+    pub(super) clear: bool,
 }
 
 /// What the tracer is doing.
@@ -183,7 +185,7 @@ impl Tracer {
 
     /// A thread that is traced from now on.
     pub(super) fn met(&mut self, tid: Tid, kind: Kind) {
-        let thread = Thread { kind, wanted: false, listening: false, leaving: None, faulted: None };
+        let thread = Thread { kind, wanted: false, listening: false, leaving: None, faulted: None, clear: false };
         self.threads.insert(tid, thread);
     }
 

@@ -90,7 +90,7 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
     let view = build.view()?;
     let locals = scope::at_site(&view, site)?;
     let is_go = build.facts().language == Language::Go;
-    let names = Names { view: &view, locals: &locals, is_go };
+    let names = Names { view: &view, locals: &locals, site, is_go };
     let condition = compile_condition(build, site, tracepoint, &names, bias)?;
     let limits = &tracepoint.limits;
     let clamp = Clamp {
@@ -230,18 +230,6 @@ fn wanted(
     for text in &tracepoint.captures {
         let error = |error| PlanError::CaptureSyntax { text: text.clone(), error };
         let expr = parse(text).map_err(error)?;
-        for name in expr.names() {
-            if !names.locals.iter().any(|local| local.name == name) {
-                let known = names.locals.iter().map(|local| local.name.clone()).collect();
-                return Err(PlanError::Capture {
-                    text: text.clone(),
-                    problem: Box::new(Problem::NoSuchName { name: name.to_owned(), known }),
-                    file: site.file.clone(),
-                    line: site.line,
-                    build: build.facts().id.clone(),
-                });
-            }
-        }
         add_captures(&mut found, names, &expr, 0).map_err(|problem| PlanError::Capture {
             text: text.clone(),
             problem: Box::new(problem),
@@ -281,6 +269,10 @@ fn add_captures(
 ) -> Result<(), Problem> {
     for place in path::places(expr) {
         let name = place.to_string();
+        // Variables of the function are captured anyway.
+        if matches!(place, Expr::Name(name) if names.is_local(name)) {
+            continue;
+        }
         if found.iter().any(|wanted| wanted.scope == Scope::Capture && wanted.name == name) {
             continue;
         }

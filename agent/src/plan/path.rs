@@ -4,9 +4,9 @@
 use super::roots;
 use super::secrets::is_secret;
 use crate::symbols::place::{self, Part, Spot};
-use crate::symbols::scope::{Local, Presence};
+use crate::symbols::scope::{self, Local, Presence};
 use crate::symbols::types::{self, Member, Shape, TypeFacts};
-use crate::symbols::{Die, ResolveError, View};
+use crate::symbols::{Die, ResolveError, Site, View};
 use riptrace_protocol::expression::{BinaryOp, Expr, Literal, UnaryOp};
 
 /// Levels of embedded structs that a promoted field is looked for in.
@@ -131,6 +131,7 @@ pub(super) struct Found {
 pub(super) struct Names<'v, 'a> {
     pub(super) view: &'v View<'a>,
     pub(super) locals: &'v [Local],
+    pub(super) site: &'v Site,
     /// Whether Go's rules for types hold; other languages convert.
     pub(super) is_go: bool,
 }
@@ -149,6 +150,13 @@ impl Names<'_, '_> {
         match expr {
             Expr::Name(name) => self.variable(name),
             Expr::Select { of, field } => {
+                // A package is not a value: `cart.Rate` is one name.
+                if let Expr::Name(package) = &**of
+                    && !self.is_local(package)
+                    && let Some(found) = self.global(&format!("{package}.{field}"))?
+                {
+                    return Ok(found);
+                }
                 let outer = self.through_pointer(of, self.place(of)?)?;
                 self.select(of, outer, field)
             }
@@ -175,20 +183,25 @@ impl Names<'_, '_> {
         if is_secret(name) {
             return Err(Problem::Secret(name.to_owned()));
         }
-        let Some(local) = self.locals.iter().find(|local| local.name == name) else {
+        if let Some(local) = self.locals.iter().find(|local| local.name == name) {
+            return found(local);
+        }
+        self.global(name)?.ok_or_else(|| {
             let known = self.locals.iter().map(|local| local.name.clone()).filter(|name| !is_secret(name)).collect();
-            return Err(Problem::NoSuchName { name: name.to_owned(), known });
-        };
-        let why = match &local.presence {
-            Presence::Here(parts) => {
-                return Ok(Found { ty: local.ty, parts: parts.clone(), guards: Vec::new(), pointers: 0 });
-            }
-            Presence::OptimisedOut => "is optimised out".to_owned(),
-            Presence::Partial(present) => format!("exists only in part ({present})"),
-            Presence::Suspect(why) => format!("cannot be trusted: {why}"),
-            Presence::Unknown(why) => format!("cannot be read: {why}"),
-        };
-        Err(Problem::NotHere { name: name.to_owned(), why })
+            Problem::NoSuchName { name: name.to_owned(), known }
+        })
+    }
+
+    /// Whether a name is one of a variable of the function.
+    pub(super) fn is_local(&self, name: &str) -> bool {
+        self.locals.iter().any(|local| local.name == name)
+    }
+
+    fn global(&self, name: &str) -> Result<Option<Found>, Problem> {
+        if is_secret(name) {
+            return Err(Problem::Secret(name.to_owned()));
+        }
+        scope::global(self.view, self.site, name)?.as_ref().map(found).transpose()
     }
 
     fn through_pointer(&self, of: &Expr, found: Found) -> Result<Found, Problem> {
@@ -288,6 +301,19 @@ impl Names<'_, '_> {
     }
 }
 
+fn found(local: &Local) -> Result<Found, Problem> {
+    let why = match &local.presence {
+        Presence::Here(parts) => {
+            return Ok(Found { ty: local.ty, parts: parts.clone(), guards: Vec::new(), pointers: 0 });
+        }
+        Presence::OptimisedOut => "is optimised out".to_owned(),
+        Presence::Partial(present) => format!("exists only in part ({present})"),
+        Presence::Suspect(why) => format!("cannot be trusted: {why}"),
+        Presence::Unknown(why) => format!("cannot be read: {why}"),
+    };
+    Err(Problem::NotHere { name: local.name.clone(), why })
+}
+
 /// The address that the word at `offset` of some parts holds.
 pub(super) fn word(parts: &[Part], offset: u64) -> Option<Spot> {
     match roots::range(parts, offset, 8)?.as_slice() {
@@ -299,17 +325,19 @@ pub(super) fn word(parts: &[Part], offset: u64) -> Option<Spot> {
     }
 }
 
-/// The places of an expression that are more than a variable's name: what a capture reads for it.
+/// The places that an expression names: what a capture reads for it.
 pub(super) fn places(expr: &Expr) -> Vec<&Expr> {
     fn walk<'e>(expr: &'e Expr, into: &mut Vec<&'e Expr>) {
         match expr {
-            Expr::Select { .. } | Expr::Index { .. } | Expr::Unary { op: UnaryOp::Deref, .. } => into.push(expr),
+            Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } | Expr::Unary { op: UnaryOp::Deref, .. } => {
+                into.push(expr);
+            }
             Expr::Unary { of, .. } | Expr::Call { argument: of, .. } => walk(of, into),
             Expr::Binary { left, right, .. } => {
                 walk(left, into);
                 walk(right, into);
             }
-            Expr::Literal(_) | Expr::Name(_) => {}
+            Expr::Literal(_) => {}
         }
     }
     let mut found = Vec::new();

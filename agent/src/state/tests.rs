@@ -190,6 +190,8 @@ fn a_tracepoint_is_armed_counted_and_removed() {
     let mut script = Script::new();
     let request = script.ask(create("t", 3, &[1, 2]));
     assert_eq!(script.answer(request), None, "not before the work is done");
+    script.wait(HEARTBEAT_MS, true);
+    assert_eq!(script.said(), [], "a probe on its way in is no news");
     assert!(script.effects.contains(&Effect::ProbesExist(true)));
     script.succeed();
     let Some(Answer::Create(reply)) = script.answer(request) else { panic!() };

@@ -3,6 +3,7 @@
 //! The sections own their bytes; a [`View`] borrows them as `gimli` readers, so that no index holds a reference.
 //! Places in the debug information are kept as [`Die`]: which unit, and where in it.
 
+use super::call_frame::FrameIndex;
 use super::image::Image;
 use super::index::Index;
 use super::{ResolveError, SymbolsError};
@@ -10,6 +11,7 @@ use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, SectionId,
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 /// Bytes of a section.
 pub(super) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
@@ -38,6 +40,7 @@ pub(super) struct Sections {
     /// Address of `.eh_frame`, which its entries are relative to.
     eh_frame_at: u64,
     text_at: u64,
+    frame_index: OnceLock<FrameIndex>,
 }
 
 impl Sections {
@@ -63,6 +66,7 @@ impl Sections {
             eh_frame: image.section(".eh_frame")?,
             eh_frame_at: image.section_range(".eh_frame").map_or(0, |range| range.start),
             text_at: image.section_range(".text").map_or(0, |range| range.start),
+            frame_index: OnceLock::new(),
         })
     }
 
@@ -83,6 +87,11 @@ impl Sections {
         let mut section = gimli::EhFrame::new(&self.eh_frame, LittleEndian);
         section.set_address_size(8);
         section
+    }
+
+    /// The entries of both sections by address.
+    pub(super) fn frame_index(&self) -> &FrameIndex {
+        self.frame_index.get_or_init(|| FrameIndex::build(self))
     }
 
     /// What the entries of `.eh_frame` are relative to.
@@ -134,6 +143,7 @@ impl<'a> View<'a> {
         match value? {
             AttributeValue::UnitRef(offset) => Some(Die { unit, offset }),
             AttributeValue::DebugInfoRef(offset) => self.index.die_at(offset),
+            AttributeValue::DebugTypesRef(signature) => self.index.signed_type(signature),
             _ => None,
         }
     }

@@ -45,9 +45,17 @@ pub(super) struct Abstract {
     pub(super) name: String,
 }
 
-/// All functions of a unit.
+/// A variable of the whole program or of one file.
+#[derive(Debug)]
+pub(super) struct Global {
+    pub(super) die: Die,
+    pub(super) name: String,
+}
+
+/// All functions of a unit, and its variables outside of functions.
 #[derive(Debug, Default)]
 pub(super) struct Functions {
+    pub(super) globals: Vec<Global>,
     pub(super) concrete: Vec<Function>,
     pub(super) inlinable: Vec<Abstract>,
     /// Start, end, number in `concrete`; by start.
@@ -124,6 +132,11 @@ impl Functions {
                             .and_then(|line| u32::try_from(line).ok())
                             .unwrap_or(0),
                     });
+                }
+                gimli::DW_TAG_variable if depth == 1 && entry.has_attr(gimli::DW_AT_location) => {
+                    if let Some(name) = view.name(die)? {
+                        functions.globals.push(Global { die, name });
+                    }
                 }
                 _ => {}
             }

@@ -10,7 +10,7 @@ use super::ResolveError;
 use super::debug_info::{Bytes, Die, Sections, Unit};
 use super::functions::Functions;
 use super::lines::Lines;
-use gimli::{Abbreviations, DebugInfoOffset, UnitOffset};
+use gimli::{Abbreviations, DebugInfoOffset, DebugTypeSignature, UnitOffset, UnitType};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -38,6 +38,8 @@ pub(super) struct Index {
     pub(super) units: Vec<IndexedUnit>,
     /// Paths of all source files.
     pub(super) files: Vec<String>,
+    /// Types that have a unit of their own (DWARF 5), by signature.
+    signatures: HashMap<u64, Die>,
     /// Start, end, unit; by start.
     ranges: Vec<(u64, u64, u32)>,
 }
@@ -48,7 +50,7 @@ impl Index {
         let dwarf = sections.dwarf();
         let mut abbreviations: HashMap<usize, Arc<Abbreviations>> = HashMap::new();
         let mut files = Files::default();
-        let mut index = Index { units: Vec::new(), files: Vec::new(), ranges: Vec::new() };
+        let mut index = Index { units: Vec::new(), files: Vec::new(), signatures: HashMap::new(), ranges: Vec::new() };
         let mut headers = dwarf.units();
         while let Some(header) = headers.next()? {
             let Some(offset) = header.debug_info_offset() else { continue };
@@ -56,6 +58,9 @@ impl Index {
                 return Err(ResolveError::BadDwarf(format!("addresses of {} bytes", header.address_size())));
             }
             let number = index.units.len() as u32;
+            if let UnitType::Type { type_signature, type_offset } = header.type_() {
+                index.signatures.insert(type_signature.0, Die { unit: number, offset: type_offset });
+            }
             let shared = match abbreviations.get(&header.debug_abbrev_offset().0) {
                 Some(shared) => Arc::clone(shared),
                 None => {
@@ -114,6 +119,11 @@ impl Index {
         let number = after.checked_sub(1)?;
         let offset = UnitOffset(offset.0 - self.units[number].offset.0);
         Some(Die { unit: number as u32, offset })
+    }
+
+    /// The type with a signature.
+    pub(super) fn signed_type(&self, signature: DebugTypeSignature) -> Option<Die> {
+        self.signatures.get(&signature.0).copied()
     }
 
     /// A file's path.

@@ -11,6 +11,7 @@
 //!   a unit when a question needs them. Answers are kept for the life of the [`Build`].
 //! - A location that the debug information contradicts itself about is reported as such ([`scope`]), never evaluated.
 
+mod call_frame;
 mod debug_info;
 mod error;
 mod facts;

@@ -6,8 +6,9 @@
 //! reduce to that is reported with the operation's name, never approximated.
 
 use super::ResolveError;
+use super::call_frame;
 use super::debug_info::{Bytes, Die, Unit, Value, View};
-use gimli::{AttributeValue, Expression, Operation, UnwindSection};
+use gimli::{AttributeValue, Expression, Operation};
 
 /// Operations of one expression, at most: compilers write fewer than twenty.
 const OPERATIONS_MAX: usize = 256;
@@ -88,7 +89,7 @@ pub(crate) struct Moment<'v, 'a> {
 impl<'v, 'a> Moment<'v, 'a> {
     /// The moment when `pc`, in the function `body`, is about to run.
     pub(crate) fn new(view: &'v View<'a>, body: Die, pc: u64) -> Result<Moment<'v, 'a>, ResolveError> {
-        let mut moment = Moment { view, pc, frame_base: None, frame: canonical_frame(view, pc) };
+        let mut moment = Moment { view, pc, frame_base: None, frame: call_frame::canonical(view.sections, pc) };
         let (unit, entry) = view.entry(body)?;
         if let Some(AttributeValue::Exprloc(expression)) = entry.attr_value(gimli::DW_AT_frame_base) {
             moment.frame_base = match moment.evaluate(&unit, expression) {
@@ -276,22 +277,5 @@ pub(crate) fn capacity(place: &Place) -> u64 {
         Place::Memory(_) => u64::MAX,
         Place::Constant(bytes) => bytes.len() as u64,
         Place::Nothing => 0,
-    }
-}
-
-/// The canonical frame address at `pc`, from call frame information.
-fn canonical_frame(view: &View<'_>, pc: u64) -> Option<Spot> {
-    let bases = view.sections.bases();
-    rule(&view.sections.debug_frame(), &bases, pc).or_else(|| rule(&view.sections.eh_frame(), &bases, pc))
-}
-
-fn rule<'a, S: UnwindSection<Bytes<'a>>>(section: &S, bases: &gimli::BaseAddresses, pc: u64) -> Option<Spot> {
-    let mut context = gimli::UnwindContext::new();
-    let row = section.unwind_info_for_address(bases, &mut context, pc, S::cie_from_offset).ok()?;
-    match row.cfa() {
-        gimli::CfaRule::RegisterAndOffset { register, offset } => {
-            Some(Spot { base: Some(register.0), offset: *offset, derefs: Vec::new() })
-        }
-        gimli::CfaRule::Expression(_) => None,
     }
 }

@@ -204,6 +204,19 @@ fn site(
     }
 }
 
+/// File and line of an address as the function or one of its inlined copies has it: the line of the call where a copy
+/// inside it holds the address.
+fn line_in(function: &Function, lines: &Lines, inlined: Option<usize>, address: u64) -> (Option<FileNumber>, u32) {
+    let mut place = lines.at(address).map_or((None, 0), |row| (row.file, row.line));
+    let mut next = function.innermost(address);
+    while let Some(number) = next.filter(|_| next != inlined) {
+        let copy = &function.inlined[number];
+        place = (copy.call_file, copy.call_line);
+        next = copy.parent;
+    }
+    place
+}
+
 /// What may match a function's name: the name, without type arguments, without pointer receivers.
 fn plain(name: &str) -> String {
     let mut plain = String::with_capacity(name.len());
@@ -254,10 +267,8 @@ fn of_function(view: &View<'_>, image: &Image, wanted: &str) -> Result<Vec<Site>
             }
             let lines = Lines::of_unit(view, image, *unit)?;
             let mut add = |address: u64, inlined: Option<usize>| {
-                let row = lines.at(address);
-                let file = row.and_then(|row| row.file);
-                let mut site =
-                    site(view, *unit, function, inlined, address, FileNumber(0), row.map_or(0, |row| row.line));
+                let (file, line) = line_in(function, &lines, inlined, address);
+                let mut site = site(view, *unit, function, inlined, address, FileNumber(0), line);
                 site.file = file.map_or(String::new(), |file| view.index.path(file).to_owned());
                 sites.push(site);
             };

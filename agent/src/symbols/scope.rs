@@ -10,7 +10,7 @@
 //! - a variable declared on the site's line or after it does not hold its value yet: it is not in scope.
 
 use super::debug_info::{Bytes, Die, Entry, Unit, View};
-use super::functions::read_ranges;
+use super::functions::{Functions, read_ranges};
 use super::index::contains;
 use super::place::{Located, Moment, Part, Place, Spot, capacity};
 use super::types::{self, Shape, TypeFacts, unsigned};
@@ -99,6 +99,42 @@ pub(crate) fn at_site(view: &View<'_>, site: &Site) -> Result<Vec<Local>, Resolv
         locals[number].0.presence = Presence::Suspect(why);
     }
     Ok(visible(locals))
+}
+
+/// The variable outside of all functions that a name means at a site: one of this name (C), of the site's package, or
+/// `package.name` (Go). Several of one name are told apart by the site's own unit, else they are unknown.
+pub(crate) fn global(view: &View<'_>, site: &Site, name: &str) -> Result<Option<Local>, ResolveError> {
+    let (path, function) =
+        site.function.rsplit_once('/').map_or(("", site.function.as_str()), |(path, rest)| (path, rest));
+    let package = function.split('.').next().unwrap_or_default();
+    let in_package = if path.is_empty() { format!("{package}.{name}") } else { format!("{path}/{package}.{name}") };
+    let mut found = Vec::new();
+    for unit in 0..view.index.units.len() as u32 {
+        let functions = Functions::of_unit(view, unit)?;
+        let globals = functions.globals.iter().filter(|global| {
+            let is_suffix =
+                || name.contains('.') && global.name.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
+            global.name == name || site.is_go && (global.name == in_package || is_suffix())
+        });
+        found.extend(globals.map(|global| global.die));
+    }
+    if found.len() > 1 && found.iter().any(|die| die.unit == site.body.unit) {
+        found.retain(|die| die.unit == site.body.unit);
+    }
+    let Some(&die) = found.first() else { return Ok(None) };
+    let (unit, entry) = view.entry(die)?;
+    let moment = Moment::new(view, site.body, site.address.0)?;
+    let origins = view.origins(die)?;
+    let ty = origins.iter().find_map(|(at, entry)| view.target(at.unit, entry.attr_value(gimli::DW_AT_type)));
+    let presence = match (found.len(), ty) {
+        (1, Some(ty)) => {
+            let located = moment.locate(&unit, entry.attr_value(gimli::DW_AT_location))?;
+            judge(view, &types::read(view, ty)?, &located)?
+        }
+        (1, None) => Presence::Unknown("its type is not described".to_owned()),
+        (count, _) => Presence::Unknown(format!("{count} variables have this name: write more of it")),
+    };
+    Ok(Some(Local { name: name.to_owned(), declared_line: 0, scope: Scope::Capture, ty, presence }))
 }
 
 /// A variable that moved to the heap is described as a pointer named `&x`: it is shown as `x`.

@@ -10,7 +10,7 @@ use crate::limits::{
     DUPLICATE_WINDOW_S, MS, RETRY_MS_MIN, SESSION_AGE_MAX_S, SESSION_BYTES_MAX, SESSION_MESSAGES_MAX, TRACE_AGE_MAX_S,
     TRACE_BYTES_MAX,
 };
-use crate::state::SavedSession;
+use crate::state::{SavedSession, trace_start};
 use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, Context, kv};
@@ -188,8 +188,8 @@ impl Store {
                 resume.trace_sequence = 0;
             }
         }
-        let start = saved.iter().map(SavedSession::trace_sequence).min().unwrap_or(end);
-        Ok((saved, start.max(stream.first_sequence).max(1)))
+        let start = trace_start(&saved, end).max(stream.first_sequence);
+        Ok((saved, start))
     }
 
     /// Where a session's stream ends; asks until the store answers.

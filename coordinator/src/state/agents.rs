@@ -49,7 +49,7 @@ impl State {
             }
             Heard::NewRun => {
                 // All its batches are still to come.
-                self.ingest.seed(SourceId { host: name.clone(), incarnation }, 0);
+                self.ingest.seed(SourceId { host: name.clone(), incarnation }, 0, true);
                 self.all_statuses_dirty();
             }
             Heard::Past => {

@@ -4,7 +4,7 @@ use super::{Carried, Outstanding, Payload, State};
 use crate::clock::DomainClock;
 use crate::effect::Effect;
 use crate::ingest::{InTurn, Stored, Taken};
-use crate::limits::{MS, RETRY_MS_MIN};
+use crate::limits::{MS, OUTSTANDING_MAX, RETRY_MS_MIN};
 use crate::merge::{Item, Released, SourceId};
 use crate::session::hit_bytes;
 use riptrace_protocol::batch::Batch;
@@ -21,14 +21,27 @@ impl State {
         self.trace_next = trace_sequence.saturating_add(1);
         let source = SourceId { host: batch.host.clone(), incarnation: batch.incarnation };
         self.sources.insert(source, (trace_sequence, now_ns));
-        let outstanding =
-            Outstanding { host: batch.host.clone(), remaining: batch.hits.len(), drops: batch.drops.clone() };
+        // One more than its hits until its turn has come: so the position does not pass a batch that waits.
+        let remaining = batch.hits.len() + 1;
+        let outstanding = Outstanding { host: batch.host.clone(), remaining, drops: batch.drops.clone() };
         self.outstanding.insert(trace_sequence, outstanding);
+        if self.outstanding.len() > OUTSTANDING_MAX
+            && let Some((sequence, oldest)) = self.outstanding.pop_first()
+        {
+            self.show_drops(sequence, oldest);
+        }
         let stored = Stored { trace_sequence, arrived_ns: self.config.anchor.unix_ns(now_ns), batch };
         let mut turns = Vec::new();
-        if self.ingest.accept(now_ns, stored, &mut turns) == Taken::Duplicate {
-            self.counters.batches_duplicate += 1;
-            self.outstanding.remove(&trace_sequence);
+        match self.ingest.accept(now_ns, stored, &mut turns) {
+            Taken::Yes => {}
+            Taken::TooLate => {
+                self.counters.batches_late += 1;
+                self.outstanding.entry(trace_sequence).and_modify(|outstanding| outstanding.remaining = 0);
+            }
+            Taken::Duplicate => {
+                self.counters.batches_duplicate += 1;
+                self.outstanding.remove(&trace_sequence);
+            }
         }
         self.put_in_merge(now_ns, turns);
     }
@@ -101,13 +114,13 @@ impl State {
             }
             let end = match payload {
                 Payload::Lost { end } => {
-                    self.show_loss(&source, number, end);
+                    self.show_loss(&source, number, end, trace_sequence);
                     end
                 }
                 Payload::Hit(raw) => {
                     let hit =
                         Released { source: source.clone(), domain, number, time_ns, interval, late, payload: *raw };
-                    self.show_hit(now_ns, hit, effects);
+                    self.show_hit(now_ns, hit, trace_sequence, effects);
                     number.saturating_add(1)
                 }
             };
@@ -127,14 +140,21 @@ impl State {
         self.position.trace_sequence = self.position.trace_sequence.max(self.trace_next);
     }
 
-    fn show_hit(&mut self, now_ns: u64, hit: Released<RawHit>, effects: &mut Vec<Effect>) {
+    fn show_hit(&mut self, now_ns: u64, hit: Released<RawHit>, trace_sequence: u64, effects: &mut Vec<Effect>) {
         let id = hit.payload.tracepoint.clone();
         let Some(wanted) = self.wanted.get_mut(&id) else {
-            self.counters.hits_unwanted += 1;
+            // It was captured before its tracepoint was removed.
+            match self.retired.get(&id).and_then(|(session, _)| self.sessions.get_mut(session)) {
+                Some(session) if !session.stream.has_shown(&hit.source, hit.number, trace_sequence) => {
+                    session.stream.admit(now_ns, hit);
+                }
+                Some(_) => {}
+                None => self.counters.hits_unwanted += 1,
+            }
             return;
         };
         let Some(session) = self.sessions.get_mut(&wanted.session) else { return };
-        if session.stream.has_shown(&hit.source, hit.number) {
+        if session.stream.has_shown(&hit.source, hit.number, trace_sequence) {
             return;
         }
         let count_max = wanted.tracepoint.limits.count;
@@ -154,20 +174,21 @@ impl State {
     }
 
     /// Tells every session whose tracepoints the host may have had that hits of it are missing.
-    fn show_loss(&mut self, source: &SourceId, first: u64, end: u64) {
+    fn show_loss(&mut self, source: &SourceId, first: u64, end: u64, trace_sequence: u64) {
         let wanted = &self.wanted;
         for (id, session) in &mut self.sessions {
             let concerned = |w: &super::Wanted| w.session == *id && w.tracepoint.selector.may_match_host(&source.host);
             if wanted.values().any(concerned) {
-                session.stream.lost(source, first, end);
+                session.stream.lost(source, first, end, trace_sequence);
             }
         }
     }
 
     fn show_drops(&mut self, trace_sequence: u64, batch: Outstanding) {
         for drop in batch.drops {
-            let Some(wanted) = self.wanted.get(&drop.tracepoint) else { continue };
-            let Some(session) = self.sessions.get_mut(&wanted.session) else { continue };
+            let retired = self.retired.get(&drop.tracepoint).map(|(session, _)| session);
+            let owner = self.wanted.get(&drop.tracepoint).map(|wanted| &wanted.session).or(retired);
+            let Some(session) = owner.and_then(|id| self.sessions.get_mut(id)) else { continue };
             let drop = StreamDrop {
                 host: batch.host.clone(),
                 process: Some(drop.process),

@@ -3,7 +3,7 @@
 use super::{Awaited, Phase, Session, State, Waiter, Wanted};
 use crate::effect::{Effect, ReplyBody, SessionRecord, TracepointRecord};
 use crate::event::{Request, RequestId};
-use crate::limits::{MS, REMOVE_WAIT_MS, SESSION_TRACEPOINTS_MAX, SESSIONS_MAX, STATUS_INTERVAL_MS};
+use crate::limits::{MS, REMOVE_WAIT_MS, RETIRED_MS, SESSION_TRACEPOINTS_MAX, SESSIONS_MAX, STATUS_INTERVAL_MS};
 use crate::session::SessionStream;
 use riptrace_protocol::coordinator_api::{SessionOpen, SessionOpened, SessionState};
 use riptrace_protocol::fleet::{FleetView, HostView, TracepointStatus};
@@ -163,6 +163,7 @@ impl State {
             }
         }
         self.wanted.retain(|_, wanted| wanted.session != *id);
+        self.retired.retain(|_, (session, _)| session != id);
         effects.push(Effect::ForgetSession(id.clone()));
         self.dirty = true;
     }
@@ -205,6 +206,7 @@ impl State {
                     beyond: 0,
                 };
                 self.wanted.insert(tracepoint.id.clone(), wanted);
+                self.retired.remove(&tracepoint.id);
                 // What failed before says nothing about this version.
                 for link in self.hosts.values_mut().filter_map(|host| host.links.get_mut(&tracepoint.id)) {
                     link.failure = None;
@@ -237,7 +239,10 @@ impl State {
             return Err(Refusal::NoTracepoint { session: id, tracepoint });
         };
         let last = Box::new(self.tracepoint_status(wanted));
-        self.wanted.remove(&tracepoint);
+        // One whose count was reached has shown all that it may show.
+        if self.wanted.remove(&tracepoint).is_some_and(|wanted| wanted.ended.is_none()) {
+            self.retired.insert(tracepoint, (id.clone(), now_ns + RETIRED_MS * MS));
+        }
         self.save(&id, effects);
         self.waiters.push(Waiter {
             request,
@@ -292,6 +297,7 @@ impl State {
         let over = |session: &Session| matches!(session.phase, Phase::Open) && now_ns >= session.lease_until_ns;
         let ended: Vec<SessionId> = self.sessions.iter().filter(|(_, s)| over(s)).map(|(id, _)| id.clone()).collect();
         ended.iter().for_each(|id| self.end_session(id, effects));
+        self.retired.retain(|_, (_, until_ns)| now_ns < *until_ns);
     }
 
     pub(super) fn publish_statuses(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-/// Why the adapter cannot listen.
+/// Why the adapter cannot serve an editor.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub enum DapError {
     /// The address is not free, or not this machine's.
     #[error("cannot listen on {address}: {error}; choose another port, or 0 for any")]
     Bind {
@@ -34,6 +34,9 @@ pub enum ListenError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The connection failed in the middle.
+    #[error("the connection to the editor failed: {0}")]
+    Transport(std::io::Error),
 }
 
 /// Serves one editor on standard input and output, or any pair of streams, until it disconnects or closes them.
@@ -41,8 +44,8 @@ pub async fn serve_dap(
     reader: impl AsyncRead + Send + Unpin + 'static,
     writer: impl AsyncWrite + Send + Unpin + 'static,
     env: Arc<dyn Environment>,
-) {
-    serve(reader, writer, Transport::Stdio, Arc::new(RealFleets(env))).await;
+) -> Result<(), DapError> {
+    serve(reader, writer, Transport::Stdio, Arc::new(RealFleets(env))).await
 }
 
 /// As [`serve_dap`], over fleets of the caller's: tests bring their own.
@@ -50,21 +53,22 @@ pub async fn serve_fleets(
     reader: impl AsyncRead + Send + Unpin + 'static,
     writer: impl AsyncWrite + Send + Unpin + 'static,
     fleets: Arc<dyn Fleets>,
-) {
-    serve(reader, writer, Transport::Stdio, fleets).await;
+) -> Result<(), DapError> {
+    serve(reader, writer, Transport::Stdio, fleets).await
 }
 
-/// Serves each TCP connection as a session of its own, until the future is dropped. `bound` is told the address, whose
-/// port is the system's choice when `address` has port 0.
-pub async fn listen_dap(
-    address: SocketAddr,
-    env: Arc<dyn Environment>,
-    bound: impl FnOnce(SocketAddr),
-) -> Result<(), ListenError> {
-    let failed = |error| ListenError::Bind { address, error };
+/// Listens on `address` and serves each connection as a session of its own, until the future is dropped. With port 0
+/// the system chooses one; it is logged.
+pub async fn listen_dap(address: SocketAddr, env: Arc<dyn Environment>) -> Result<(), DapError> {
+    let failed = |error| DapError::Bind { address, error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    bound(listener.local_addr().map_err(failed)?);
-    let fleets: Arc<dyn Fleets> = Arc::new(RealFleets(env));
+    tracing::info!("the debug adapter listens on {}", listener.local_addr().map_err(failed)?);
+    serve_connections(listener, Arc::new(RealFleets(env))).await;
+    Ok(())
+}
+
+/// As [`listen_dap`], on a listener and over fleets of the caller's.
+pub async fn serve_connections(listener: TcpListener, fleets: Arc<dyn Fleets>) {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
@@ -82,7 +86,11 @@ pub async fn listen_dap(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(_) = sessions.join_next() => {}
+            Some(ended) = sessions.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    tracing::warn!("{error}");
+                }
+            }
         }
     }
 }
@@ -95,7 +103,7 @@ async fn serve(
     writer: impl AsyncWrite + Send + Unpin + 'static,
     transport: Transport,
     fleets: Arc<dyn Fleets>,
-) {
+) -> Result<(), DapError> {
     let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
     let writer = tokio::spawn(write_all(FramedWrite::new(writer, DapCodec::new(transport)), to_write));
     let (completed, completions) = mpsc::channel(COMPLETIONS_MAX);
@@ -110,11 +118,12 @@ async fn serve(
         completed,
         work: JoinSet::new(),
     };
-    driver.run(FramedRead::new(reader, DapCodec::new(transport)), completions).await;
+    let failed = driver.run(FramedRead::new(reader, DapCodec::new(transport)), completions).await;
     // The driver has dropped its sender: the writer ends once all is written.
     if let Err(error) = writer.await {
         tracing::debug!("the writer ended: {error}");
     }
+    failed.map_or(Ok(()), |error| Err(DapError::Transport(error)))
 }
 
 async fn write_all(mut frames: FramedWrite<impl AsyncWrite + Unpin, DapCodec>, mut messages: mpsc::Receiver<Outgoing>) {
@@ -183,8 +192,9 @@ impl Driver {
         mut self,
         mut frames: FramedRead<impl AsyncRead + Unpin, DapCodec>,
         mut completions: mpsc::Receiver<Completion>,
-    ) {
+    ) -> Option<std::io::Error> {
         let mut reads = true;
+        let mut failed = None;
         loop {
             let deadline = self.state.deadline();
             let event = tokio::select! {
@@ -200,7 +210,7 @@ impl Driver {
                     }
                     Some(Err(error)) => {
                         match error {
-                            CodecError::Io(_) => tracing::debug!("{error}"),
+                            CodecError::Io(error) => failed = Some(error),
                             CodecError::Browser | CodecError::Json(_) => tracing::warn!("{error}"),
                         }
                         reads = false;
@@ -230,7 +240,7 @@ impl Driver {
                 Some(_) = self.work.join_next() => continue,
             };
             if self.handle(event).await == Flow::Over {
-                return;
+                return failed;
             }
         }
     }

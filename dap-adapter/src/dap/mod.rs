@@ -14,4 +14,4 @@ mod limits;
 mod session;
 mod types;
 
-pub use driver::{ListenError, listen_dap, serve_dap, serve_fleets};
+pub use driver::{DapError, listen_dap, serve_connections, serve_dap, serve_fleets};

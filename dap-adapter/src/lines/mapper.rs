@@ -2,7 +2,7 @@
 
 use super::git::{GitError, Repository};
 use super::map::LineMap;
-use super::paths::{self, Home};
+use super::paths::{self, Home, Root};
 use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::ids::BuildId;
 use std::collections::HashMap;
@@ -195,6 +195,8 @@ struct Folder {
     repository: Option<Repository>,
     /// Folder of the nearest `go.mod`.
     module: Option<PathBuf>,
+    /// The path that it declares.
+    module_path: Option<String>,
 }
 
 /// A file at a commit.
@@ -274,7 +276,7 @@ impl LineMapper {
     /// How a local file is asked for where nothing is known of the builds (a fleet without processes yet).
     pub async fn build_path(&self, path: &Path) -> String {
         let path = self.absolute(path);
-        let folder = self.folder(&path).await.unwrap_or(Folder { repository: None, module: None });
+        let folder = self.folder(&path).await.unwrap_or(Folder { repository: None, module: None, module_path: None });
         self.suffix(&path, &folder)
     }
 
@@ -318,6 +320,17 @@ impl LineMapper {
             Text::Known { deployed, .. } => Some(deployed.text),
             Text::Added { .. } | Text::Unknown(_) => None,
         }
+    }
+
+    /// Whether a local file is in the folder of the checkout.
+    pub fn holds(&self, path: &Path) -> bool {
+        self.absolute(path).starts_with(self.absolute(Path::new(".")))
+    }
+
+    /// The path of the Go module that a local file belongs to.
+    pub async fn module(&self, path: &Path) -> Option<String> {
+        let path = self.absolute(path);
+        self.folder(&path).await.ok()?.module_path
     }
 
     async fn place(&self, path: &Path, line: u32, text: &str, build: &BuildFacts) -> Result<Place, NotThere> {
@@ -373,17 +386,21 @@ impl LineMapper {
     }
 
     /// Folders of the checkout that a build's path may be below of.
-    async fn roots(&self) -> Vec<PathBuf> {
+    async fn roots(&self) -> Vec<Root> {
         let cwd = self.absolute(Path::new("."));
-        let mut roots = vec![cwd.clone()];
-        if let Ok(folder) = self.folder(&cwd.join("_")).await {
-            roots.extend(folder.module);
-            roots.extend(folder.repository.map(|repository| repository.root().to_owned()));
+        let here = self.folder(&cwd.join("_")).await;
+        let mut roots: Vec<Root> = Vec::new();
+        let known: Vec<Folder> = self.memory().folders.values().cloned().collect();
+        for folder in here.iter().chain(&known) {
+            let (module, module_path) = (folder.module.clone(), folder.module_path.clone());
+            roots.extend(module.map(|folder| Root { folder, module: module_path }));
         }
-        let known = self.memory().folders.values().filter_map(|folder| folder.module.clone()).collect::<Vec<_>>();
-        roots.extend(known);
+        roots.push(Root { folder: cwd, module: None });
+        if let Ok(Folder { repository: Some(repository), .. }) = here {
+            roots.push(Root { folder: repository.root().to_owned(), module: None });
+        }
         let mut seen = std::collections::HashSet::new();
-        roots.retain(|root| seen.insert(root.clone()));
+        roots.retain(|root| seen.insert(root.folder.clone()));
         roots
     }
 
@@ -398,14 +415,15 @@ impl LineMapper {
             return Ok(known.clone());
         }
         let repository = if folder.is_dir() { Repository::find(&folder).await? } else { None };
-        let mut module = None;
+        let (mut module, mut module_path) = (None, None);
         for above in folder.ancestors() {
-            if tokio::fs::metadata(above.join("go.mod")).await.is_ok() {
+            if let Ok(go_mod) = tokio::fs::read_to_string(above.join("go.mod")).await {
                 module = Some(above.to_owned());
+                module_path = paths::module_path(&go_mod).map(str::to_owned);
                 break;
             }
         }
-        let found = Folder { repository, module };
+        let found = Folder { repository, module, module_path };
         let mut memory = self.memory();
         if memory.folders.len() >= FOLDERS_MAX {
             memory.folders.clear();

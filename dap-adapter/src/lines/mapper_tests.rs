@@ -173,6 +173,7 @@ async fn a_build_s_line_is_found_in_the_local_checkout() {
     let text = mapper.deployed_text(Path::new("cart/cart.go"), &facts).await.unwrap();
     assert_eq!(&*text, FIRST);
     assert_eq!(mapper.build_path(Path::new("cart/cart.go")).await, "cart/cart.go");
+    assert_eq!(mapper.module(Path::new("cart/cart.go")).await.as_deref(), Some("example.com/shop"));
 }
 
 #[tokio::test]

@@ -37,9 +37,32 @@ pub(super) fn build_path(file: &Path, home: &Home<'_>, rules: &[(String, String)
     }
 }
 
-/// Local paths that a build's path may stand for, most trustworthy first; the caller looks which of them exist.
-/// `roots` are folders of the checkout.
-pub(super) fn local_candidates(build_path: &str, roots: &[PathBuf], rules: &[(String, String)]) -> Vec<PathBuf> {
+/// A folder of the checkout, below which files of a build may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) folder: PathBuf,
+    /// Path of the Go module whose root it is.
+    pub(super) module: Option<String>,
+}
+
+impl Root {
+    /// Whether a build's folder is this one: by its name, or by its module's path.
+    fn is(&self, build_folder: &[&str]) -> bool {
+        let name = self.folder.file_name().map(|name| name.to_string_lossy());
+        let by_name = name.is_some_and(|name| build_folder.last().is_some_and(|last| *last == name));
+        by_name || self.module.as_deref().is_some_and(|module| !module.is_empty() && build_folder.join("/") == module)
+    }
+}
+
+/// Local paths that a build's path may stand for, most trustworthy first; the caller looks which of them exist. A name
+/// without a folder (`main.go`) could be any program's: it is taken only where the folder in front of it is the root
+/// itself, or where nothing stands in front of it.
+pub(super) fn local_candidates(build_path: &str, roots: &[Root], rules: &[(String, String)]) -> Vec<PathBuf> {
+    let parts: Vec<&str> = build_path.split('/').filter(|part| !part.is_empty()).collect();
+    // A path that climbs could lead out of the checkout.
+    if parts.contains(&"..") {
+        return Vec::new();
+    }
     let mut candidates: Vec<PathBuf> = rules
         .iter()
         .filter_map(|(there, here)| Some(PathBuf::from(join(here, strip_folder(build_path, there)?))))
@@ -48,10 +71,10 @@ pub(super) fn local_candidates(build_path: &str, roots: &[PathBuf], rules: &[(St
     if build_path.starts_with('/') {
         candidates.push(PathBuf::from(build_path));
     }
-    let parts: Vec<&str> = build_path.split('/').filter(|part| !part.is_empty()).collect();
     for start in 0..parts.len() {
-        let suffix = parts[start..].join("/");
-        candidates.extend(roots.iter().map(|root| root.join(&suffix)));
+        let (folder, suffix) = parts.split_at(start);
+        let fitting = roots.iter().filter(|root| suffix.len() > 1 || folder.is_empty() || root.is(folder));
+        candidates.extend(fitting.map(|root| root.folder.join(suffix.join("/"))));
     }
     candidates
 }
@@ -72,6 +95,16 @@ fn join(folder: &str, rest: &str) -> String {
         "" if folder.is_empty() => rest.to_owned(),
         trimmed => format!("{trimmed}/{rest}"),
     }
+}
+
+/// The module's path that a `go.mod` declares (<https://go.dev/ref/mod#go-mod-file-module>).
+pub(super) fn module_path(go_mod: &str) -> Option<&str> {
+    go_mod.lines().find_map(|line| {
+        let path = line.trim().strip_prefix("module")?;
+        let path = path.starts_with([' ', '\t']).then_some(path)?;
+        let path = path.split("//").next().unwrap_or_default().trim().trim_matches('"');
+        (!path.is_empty()).then_some(path)
+    })
 }
 
 #[cfg(test)]
@@ -112,19 +145,31 @@ mod tests {
 
     #[test]
     fn the_longest_suffix_is_tried_first() {
-        let roots = [PathBuf::from("/home/ana/shop")];
+        let roots = [Root { folder: PathBuf::from("/home/ana/shop"), module: Some("example.com/shop".into()) }];
         let rules = [("/build".to_owned(), "/src".to_owned())];
-        let candidates = local_candidates("/build/cart/cart.go", &roots, &rules);
-        let candidates: Vec<String> = candidates.iter().map(|path| slashes(path)).collect();
+        let candidates = |path: &str| -> Vec<String> {
+            local_candidates(path, &roots, &rules).iter().map(|path| slashes(path)).collect()
+        };
         assert_eq!(
-            candidates,
+            candidates("/build/cart/cart.go"),
             [
                 "/src/cart/cart.go",
                 "/build/cart/cart.go",
                 "/home/ana/shop/build/cart/cart.go",
                 "/home/ana/shop/cart/cart.go",
-                "/home/ana/shop/cart.go"
             ]
         );
+        assert_eq!(candidates("/x/shop/main.go").last().unwrap(), "/home/ana/shop/main.go");
+        assert_eq!(candidates("example.com/shop/main.go").last().unwrap(), "/home/ana/shop/main.go");
+        assert_eq!(candidates("main.go"), ["/home/ana/shop/main.go"]);
+        assert_eq!(candidates("/x/other/main.go").last().unwrap(), "/home/ana/shop/other/main.go");
+        assert_eq!(candidates("/x/../shop/main.go"), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_declares_its_path() {
+        assert_eq!(module_path("// c\nmodule example.com/shop // x\n\ngo 1.21\n"), Some("example.com/shop"));
+        assert_eq!(module_path("module \"a b\"\n"), Some("a b"));
+        assert_eq!(module_path("modulex y\ngo 1.21\n"), None);
     }
 }

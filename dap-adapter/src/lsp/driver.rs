@@ -1,7 +1,10 @@
 //! Runs the effects of the state: line mapping, layouts, refreshes and diagnostics.
 //!
 //! One task owns the loop; the state is behind a lock that is never held over an `await`, because the protocol's
-//! handlers read it too. At most one refresh is under way at a time, and none more often than [`TICK`].
+//! handlers read it too. While an editor answers its refreshes, one is under way at a time, and none more often than
+//! [`TICK`].
+//!
+//! A refresh is never cancelled, whatever ends: tower-lsp panics when an answer comes that nobody waits for any more.
 
 use super::observer::{Observed, fetch_layouts, observe};
 use super::state::{Effect, Event, Problem, Site, State, handle};
@@ -9,11 +12,12 @@ use crate::environment::{BusTarget, Environment};
 use crate::lines::{LineMapper, Local};
 use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::ids::BuildId;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How often the editor is told of changes, at most: three times a second is as often as a person reads.
 const TICK: Duration = Duration::from_millis(334);
@@ -21,8 +25,10 @@ const TICK: Duration = Duration::from_millis(334);
 const OBSERVED_MAX: usize = 256;
 /// Mappings under way at a time: each may run git.
 const MAPPINGS_MAX: usize = 4;
-/// An editor that has not answered a refresh for this long is asked again.
-const REFRESH_DEADLINE: Duration = Duration::from_secs(5);
+/// An editor that has not answered a refresh after this many ticks (five seconds) is asked again.
+const REFRESH_TICKS_MAX: u32 = 15;
+/// Refreshes that an editor may leave unanswered before it is not asked any more.
+const REFRESHES_MAX: usize = 8;
 
 /// What the driver asks of the editor.
 pub(super) trait Editor: Send + Sync + 'static {
@@ -81,8 +87,9 @@ pub(super) async fn drive<E: Editor>(
         mappers,
         bus: None,
         answers: JoinSet::new(),
-        waiting: Vec::new(),
-        refreshing: JoinSet::new(),
+        waiting: VecDeque::new(),
+        refreshing: Vec::new(),
+        ticks_waited: 0,
     };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -120,6 +127,12 @@ fn mapper(environment: &dyn Environment, folder: &Path) -> LineMapper {
     LineMapper::new(folder.to_owned(), rules)
 }
 
+/// A question about a line, which may run git.
+enum Question {
+    Map(Site, Option<Box<BuildFacts>>),
+    Judge(PathBuf, u32, Vec<BuildFacts>),
+}
+
 struct Driver<E> {
     shared: Shared,
     editor: Arc<E>,
@@ -127,17 +140,20 @@ struct Driver<E> {
     bus: Option<async_nats::Client>,
     /// Tasks that end in an event.
     answers: JoinSet<Event>,
-    /// Mappings that wait for their turn.
-    waiting: Vec<(Site, Option<Box<BuildFacts>>)>,
-    refreshing: JoinSet<()>,
+    /// Questions about lines that wait for their turn.
+    waiting: VecDeque<Question>,
+    /// Refreshes that are not answered yet. Dropping a handle does not end its task.
+    refreshing: Vec<JoinHandle<()>>,
+    /// Since the last of them was asked.
+    ticks_waited: u32,
 }
 
 impl<E: Editor> Driver<E> {
     async fn run(&mut self, event: Event) {
-        let ticked = matches!(event, Event::Tick);
         for effect in self.shared.apply(event) {
             match effect {
-                Effect::Map { site, build } => self.waiting.push((site, build)),
+                Effect::Map { site, build } => self.waiting.push_back(Question::Map(site, build)),
+                Effect::Judge { path, line, builds } => self.waiting.push_back(Question::Judge(path, line, builds)),
                 Effect::FetchLayouts { session } => {
                     let bus = self.bus.clone();
                     self.answers.spawn(async move {
@@ -148,37 +164,46 @@ impl<E: Editor> Driver<E> {
                         Event::Layouts { session, layouts }
                     });
                 }
-                Effect::Refresh => {
-                    while self.refreshing.try_join_next().is_some() {}
-                    if self.refreshing.is_empty() {
-                        let editor = self.editor.clone();
-                        self.refreshing.spawn(async move {
-                            if tokio::time::timeout(REFRESH_DEADLINE, editor.refresh()).await.is_err() {
-                                tracing::debug!("the editor does not answer a refresh");
-                            }
-                        });
-                    } else {
-                        // The one under way may have been answered from before this change: ask again.
-                        self.shared.look_again();
-                    }
-                }
+                Effect::Refresh => self.refresh(),
                 Effect::Publish { path, problems } => {
                     let text = self.shared.look(|state| state.document(&path).unwrap_or_default().to_owned());
                     self.editor.publish(&path, &problems, &text).await;
                 }
             }
         }
-        if ticked {
-            while self.answers.len() < MAPPINGS_MAX
-                && let Some((site, build)) = self.waiting.pop()
-            {
-                let (mappers, shared) = (self.mappers.clone(), self.shared.clone());
-                self.answers.spawn(async move {
-                    let local = find_locally(&mappers, &shared, &site, build.as_deref()).await;
-                    Event::Mapped { site, local }
-                });
-            }
+        while self.answers.len() < MAPPINGS_MAX
+            && let Some(question) = self.waiting.pop_front()
+        {
+            let (mappers, shared) = (self.mappers.clone(), self.shared.clone());
+            self.answers.spawn(async move {
+                match question {
+                    Question::Map(site, build) => {
+                        let local = find_locally(&mappers, &shared, &site, build.as_deref()).await;
+                        Event::Mapped { site, local }
+                    }
+                    Question::Judge(path, line, builds) => {
+                        let problem = judge(&mappers, &shared, &path, line, builds).await;
+                        Event::Judged { path, line, problem }
+                    }
+                }
+            });
         }
+    }
+
+    fn refresh(&mut self) {
+        self.refreshing.retain(|refresh| !refresh.is_finished());
+        if !self.refreshing.is_empty() {
+            self.ticks_waited += 1;
+            if self.ticks_waited < REFRESH_TICKS_MAX || self.refreshing.len() >= REFRESHES_MAX {
+                // The one under way may have been answered from before this change: ask again.
+                self.shared.look_again();
+                return;
+            }
+            tracing::debug!("the editor does not answer a refresh");
+        }
+        self.ticks_waited = 0;
+        let editor = self.editor.clone();
+        self.refreshing.push(tokio::spawn(async move { editor.refresh().await }));
     }
 }
 
@@ -197,6 +222,32 @@ async fn find_locally(
         }
     }
     None
+}
+
+/// Why no running build of the file's own module has a line. Builds of other modules may have the file too (as a
+/// dependency), which only their symbols tell: they are left to the tracepoint itself.
+async fn judge(
+    mappers: &[LineMapper],
+    shared: &Shared,
+    path: &Path,
+    line: u32,
+    mut builds: Vec<BuildFacts>,
+) -> Option<String> {
+    let mapper = mappers.iter().find(|mapper| mapper.holds(path)).or_else(|| mappers.first())?;
+    let module = mapper.module(path).await?;
+    builds.retain(|build| build.module.as_ref() == Some(&module));
+    if builds.is_empty() {
+        return None;
+    }
+    let text = shared.look(|state| state.document(path).map(str::to_owned));
+    match mapper.plan(path, line, text.as_deref(), &builds).await {
+        Ok(plan) if plan.targets.is_empty() => {
+            let reasons: Vec<String> = plan.refused.iter().map(|refused| refused.why.to_string()).collect();
+            Some(format!("no running build of {module} has this line; {}", reasons.join("; ")))
+        }
+        Ok(_) => None,
+        Err(why) => Some(why.to_string()),
+    }
 }
 
 /// A build of which nothing is known: lines are taken as they are, with a note.

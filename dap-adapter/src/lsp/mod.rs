@@ -18,10 +18,14 @@
 mod convert;
 mod driver;
 mod input;
+#[cfg(test)]
+mod live_tests;
 mod observer;
 mod server;
 mod show;
 mod state;
+#[cfg(test)]
+mod test_editor;
 #[cfg(test)]
 mod test_fleet;
 

@@ -23,6 +23,24 @@ use tower_lsp::lsp_types::{
 };
 use tower_lsp::{Client, LanguageServer, LspService, Server};
 
+/// Notification of our own editor plugins: all breakpoints of the editor, whether a session runs or not. With them,
+/// lines that no build has are told while the code is edited; without, when a tracepoint is asked for.
+const BREAKPOINTS: &str = "riptrace/breakpoints";
+
+/// Content of [`BREAKPOINTS`].
+#[derive(Debug, serde::Deserialize)]
+struct BreakpointsParams {
+    breakpoints: Vec<DocumentBreakpoints>,
+}
+
+/// The breakpoints of one document.
+#[derive(Debug, serde::Deserialize)]
+struct DocumentBreakpoints {
+    uri: Url,
+    /// From 0, as everywhere in the protocol.
+    lines: Vec<u32>,
+}
+
 /// Bytes of checked input that wait for the server: it holds back the editor, not the memory.
 const PIPE_BYTES: usize = 64 * 1024;
 /// How long the last answers may take at the end.
@@ -37,13 +55,14 @@ where
     serve(stdin, stdout, environment, Shared::default()).await;
 }
 
-async fn serve<R, W>(stdin: R, stdout: W, environment: Arc<dyn Environment>, shared: Shared)
+pub(super) async fn serve<R, W>(stdin: R, stdout: W, environment: Arc<dyn Environment>, shared: Shared)
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Send,
 {
     let build = LspService::build(|client| Backend::new(client, environment, shared));
-    let (service, socket) = build.custom_method(MALFORMED, Backend::malformed).finish();
+    let (service, socket) =
+        build.custom_method(MALFORMED, Backend::malformed).custom_method(BREAKPOINTS, Backend::breakpoints).finish();
     let (checked, checked_in) = tokio::io::duplex(PIPE_BYTES);
     let serving = Server::new(checked, stdout, socket).serve(service);
     tokio::pin!(serving);
@@ -116,6 +135,15 @@ impl Backend {
     async fn malformed(&self, params: serde_json::Value) -> Result<serde_json::Value> {
         let why = params.get("why").and_then(serde_json::Value::as_str).unwrap_or("the message cannot be read");
         Err(Error { code: ErrorCode::ParseError, message: why.to_owned().into(), data: None })
+    }
+
+    async fn breakpoints(&self, params: BreakpointsParams) {
+        let of = |document: DocumentBreakpoints| {
+            let path = convert::path(&document.uri);
+            let lines = document.lines.into_iter().map(|line| line.saturating_add(1));
+            path.into_iter().flat_map(move |path| lines.clone().map(move |line| (path.clone(), line)))
+        };
+        self.shared.apply(Event::Breakpoints(params.breakpoints.into_iter().flat_map(of).collect()));
     }
 
     /// A new text of a document.

@@ -1,6 +1,7 @@
 //! The server over a pipe, as an editor uses it.
 
-use super::super::test_fleet::{FILE, TEXT, fleet, hit, layout, message, probe};
+use super::super::test_editor::{DEADLINE, Editor};
+use super::super::test_fleet::{build, fleet, hit, layout, message, probe};
 use super::*;
 use crate::environment::{BusTarget, CheckoutDefaults, ConnectError};
 use futures::future::BoxFuture;
@@ -8,11 +9,9 @@ use riptrace_protocol::fleet::ProbeState;
 use riptrace_protocol::ids::SessionId;
 use riptrace_protocol::stream::StreamItem;
 use serde_json::{Value, json};
+use std::process::Command;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-
-/// No step of a test takes longer, but on a machine that is overloaded.
-const DEADLINE: Duration = Duration::from_secs(20);
+use tokio::io::AsyncWriteExt;
 
 /// A bus that is never reached, or refuses at once.
 struct NoBus {
@@ -37,130 +36,13 @@ impl Environment for NoBus {
     }
 }
 
-struct Editor {
-    pipe: DuplexStream,
-    shared: Shared,
-    serving: tokio::task::JoinHandle<()>,
-    folder: TempDir,
-    next_id: u64,
-}
-
-impl Editor {
-    async fn start(refuses: bool) -> Editor {
-        let folder = TempDir::new().unwrap();
-        std::fs::create_dir(folder.path().join("cart")).unwrap();
-        std::fs::write(folder.path().join(FILE), TEXT).unwrap();
-        let (pipe, theirs) = tokio::io::duplex(1 << 16);
-        let (stdin, stdout) = tokio::io::split(theirs);
-        let shared = Shared::default();
-        let serving = tokio::spawn(serve(stdin, stdout, Arc::new(NoBus { refuses }), shared.clone()));
-        let mut editor = Editor { pipe, shared, serving, folder, next_id: 0 };
-        let refresh = json!({"refreshSupport": true});
-        let root = Url::from_directory_path(editor.folder.path()).unwrap();
-        let answer = editor
-            .request(
-                "initialize",
-                json!({"rootUri": root, "capabilities": {"workspace": {"codeLens": refresh, "inlayHint": refresh}}}),
-            )
-            .await;
-        assert_eq!(answer["capabilities"]["inlayHintProvider"], true);
-        editor.notify("initialized", json!({})).await;
-        let document = json!({"uri": editor.uri(), "languageId": "go", "version": 1, "text": TEXT});
-        editor.notify("textDocument/didOpen", json!({"textDocument": document})).await;
-        editor
-    }
-
-    fn uri(&self) -> Url {
-        Url::from_file_path(self.folder.path().join(FILE)).unwrap()
-    }
-
-    async fn send(&mut self, message: Value) {
-        let body = message.to_string();
-        self.pipe.write_all(format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
-    }
-
-    async fn notify(&mut self, method: &str, params: Value) {
-        self.send(json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
-    }
-
-    /// The next message; requests of the server are answered.
-    async fn receive(&mut self) -> Value {
-        let message = tokio::time::timeout(DEADLINE, async {
-            let mut header = Vec::new();
-            while !header.ends_with(b"\r\n\r\n") {
-                header.push(self.pipe.read_u8().await.unwrap());
-            }
-            let header = String::from_utf8(header).unwrap();
-            let length = header.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
-            let mut body = vec![0; length.parse().unwrap()];
-            self.pipe.read_exact(&mut body).await.unwrap();
-            serde_json::from_slice::<Value>(&body).unwrap()
-        });
-        let message = message.await.expect("the server says nothing");
-        if message.get("method").is_some() && message.get("id").is_some() {
-            self.send(json!({"jsonrpc": "2.0", "id": message["id"], "result": null})).await;
-        }
-        message
-    }
-
-    async fn until(&mut self, method: &str) -> Value {
-        loop {
-            let message = self.receive().await;
-            if message["method"] == method {
-                return message["params"].clone();
-            }
-        }
-    }
-
-    async fn request(&mut self, method: &str, params: Value) -> Value {
-        self.next_id += 1;
-        let id = self.next_id;
-        let mut message = json!({"jsonrpc": "2.0", "id": id, "method": method});
-        if !params.is_null() {
-            message["params"] = params;
-        }
-        self.send(message).await;
-        loop {
-            let answer = self.receive().await;
-            if answer["id"] == id && answer.get("method").is_none() {
-                assert_eq!(answer.get("error"), None, "{method}");
-                return answer["result"].clone();
-            }
-        }
-    }
-
-    async fn lenses(&mut self) -> Value {
-        let uri = self.uri();
-        self.request("textDocument/codeLens", json!({"textDocument": {"uri": uri}})).await
-    }
-
-    async fn hints(&mut self) -> Value {
-        let uri = self.uri();
-        let range = json!({"start": {"line": 0, "character": 0}, "end": {"line": 6, "character": 0}});
-        self.request("textDocument/inlayHint", json!({"textDocument": {"uri": uri}, "range": range})).await
-    }
-
-    /// Asks until the answer holds; each refresh of the server is a reason to ask again.
-    async fn lenses_until(&mut self, holds: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let lenses = self.lenses().await;
-            if holds(&lenses) {
-                return lenses;
-            }
-            self.until("workspace/codeLens/refresh").await;
-        }
-    }
-
-    /// The server ends though its input stays open.
-    async fn ends(mut self) {
-        self.notify("exit", Value::Null).await;
-        tokio::time::timeout(DEADLINE, self.serving).await.expect("the server stays after exit").unwrap();
-    }
+async fn editor(refuses: bool) -> Editor {
+    Editor::start(Arc::new(NoBus { refuses }), |_| ()).await
 }
 
 #[tokio::test]
 async fn without_a_fleet_everything_is_empty() {
-    let mut editor = Editor::start(true).await;
+    let mut editor = editor(true).await;
     assert_eq!(editor.lenses().await, json!([]));
     assert_eq!(editor.hints().await, json!([]));
     let unsaved = json!({"textDocument": {"uri": "untitled:Untitled-1"}});
@@ -171,7 +53,7 @@ async fn without_a_fleet_everything_is_empty() {
 
 #[tokio::test]
 async fn hits_show_up_on_the_line_and_move_with_it() {
-    let mut editor = Editor::start(false).await;
+    let mut editor = editor(false).await;
     editor.shared.apply(Event::Fleet(Box::new(fleet(vec![probe("web-1", ProbeState::Armed, 0)]))));
     let items = vec![StreamItem::Layout(Box::new(layout())), hit(1, "web-1", 3)];
     editor.shared.apply(Event::Stream(message(items)));
@@ -193,7 +75,7 @@ async fn hits_show_up_on_the_line_and_move_with_it() {
 
 #[tokio::test]
 async fn a_tracepoint_that_no_build_takes_is_a_diagnostic() {
-    let mut editor = Editor::start(false).await;
+    let mut editor = editor(false).await;
     editor.shared.apply(Event::Fleet(Box::new(fleet(vec![probe("web-1", ProbeState::Refused, 0)]))));
     let published = editor.until("textDocument/publishDiagnostics").await;
     assert_eq!(published["uri"], editor.uri().as_str());
@@ -208,8 +90,51 @@ async fn a_tracepoint_that_no_build_takes_is_a_diagnostic() {
 }
 
 #[tokio::test]
+async fn a_breakpoint_on_a_line_that_was_added_locally_is_a_diagnostic() {
+    let mut commit = String::new();
+    let in_repository = |folder: &TempDir| {
+        std::fs::write(folder.path().join("go.mod"), "module example.com/shop\n").unwrap();
+        for arguments in ["init --quiet", "add --all", "commit --quiet --message first", "rev-parse HEAD"] {
+            let identity = ["-c", "user.name=Ana", "-c", "user.email=ana@example.com", "-c", "commit.gpgsign=false"];
+            let arguments = identity.into_iter().chain(arguments.split(' '));
+            let output = Command::new("git").args(arguments).current_dir(folder.path()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            commit = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        }
+    };
+    let mut editor = Editor::start(Arc::new(NoBus { refuses: false }), in_repository).await;
+    let uri = editor.uri();
+    let text = super::super::test_fleet::TEXT.replace("\tsave()", "\tlog(n)\n\tsave()");
+    let document = json!({"uri": uri, "version": 2});
+    let change = json!({"textDocument": document, "contentChanges": [{"text": text}]});
+    editor.notify("textDocument/didChange", change).await;
+    let breakpoints = json!({"breakpoints": [{"uri": uri, "lines": [4, 5]}, {"uri": "untitled:x", "lines": [0]}]});
+    editor.notify("riptrace/breakpoints", breakpoints).await;
+    let mut view = fleet(vec![]);
+    view.tracepoints.clear();
+    for host in &mut view.hosts {
+        let running = &mut host.profile.processes[0].build;
+        running.module = Some("example.com/shop".into());
+        running.vcs_revision = Some(commit.clone());
+    }
+    editor.shared.apply(Event::Fleet(Box::new(view)));
+    let published = editor.until("textDocument/publishDiagnostics").await;
+    let diagnostics = published["diagnostics"].as_array().unwrap();
+    assert_eq!(diagnostics.len(), 1, "{published}");
+    assert_eq!(diagnostics[0]["range"]["start"], json!({"line": 4, "character": 1}));
+    let message = format!(
+        "no running build of example.com/shop has this line; line 5 does not exist in build {} (commit {}): it was \
+         added or changed locally; the nearest line that it has is 6",
+        build().id,
+        &commit[..12]
+    );
+    assert_eq!(diagnostics[0]["message"], message);
+    editor.ends().await;
+}
+
+#[tokio::test]
 async fn the_newest_text_counts() {
-    let mut editor = Editor::start(false).await;
+    let mut editor = editor(false).await;
     let uri = editor.uri();
     for version in 2..50 {
         let text = format!("// {version}\n").repeat(version);
@@ -226,25 +151,42 @@ async fn the_newest_text_counts() {
 
 #[tokio::test]
 async fn garbage_is_answered_and_the_server_lives_on() {
-    let mut editor = Editor::start(true).await;
+    let mut editor = editor(true).await;
     editor.pipe.write_all(b"Content-Length: 5\r\n\r\n{nope").await.unwrap();
-    let answer = editor.receive().await;
+    let answer = editor.answer().await;
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&Value::Null, &json!(-32700)));
     editor.pipe.write_all(b"what?\r\n\r\n").await.unwrap();
-    let answer = editor.receive().await;
+    let answer = editor.answer().await;
     assert!(answer["error"]["message"].as_str().unwrap().contains("Content-Length: N"), "{answer}");
     editor.send(json!({"jsonrpc": "2.0", "id": 77, "method": "textDocument/noSuchThing", "params": {}})).await;
-    let answer = editor.receive().await;
+    let answer = editor.answer().await;
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(77), &json!(-32601)));
     editor.send(json!({"jsonrpc": "2.0", "id": 78, "method": "textDocument/codeLens", "params": {"x": 1}})).await;
-    assert_eq!(editor.receive().await["error"]["code"], -32602);
+    assert_eq!(editor.answer().await["error"]["code"], -32602);
     assert_eq!(editor.lenses().await, json!([]));
     editor.ends().await;
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_after_shutdown_does_no_harm() {
+    let mut editor = editor(false).await;
+    editor.answers = false;
+    let asked = loop {
+        let message = editor.receive().await;
+        if message["method"] == "workspace/codeLens/refresh" {
+            break message["id"].clone();
+        }
+    };
+    assert_eq!(editor.request("shutdown", Value::Null).await, Value::Null);
+    editor.send(json!({"jsonrpc": "2.0", "id": asked, "result": null})).await;
+    editor.send(json!({"jsonrpc": "2.0", "id": 4711, "method": "shutdown"})).await;
+    assert_eq!(editor.answer().await["error"]["code"], -32600, "it was shut down already");
+    editor.ends().await;
+}
+
+#[tokio::test]
 async fn the_server_ends_with_its_input() {
-    let editor = Editor::start(true).await;
+    let editor = editor(true).await;
     let Editor { pipe, serving, .. } = editor;
     drop(pipe);
     tokio::time::timeout(DEADLINE, serving).await.expect("the server stays without input").unwrap();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Opened/Changed/Closed ─┐                      ┌─> Map: where is this site in the local text? (answer: Mapped)
+//! Breakpoints ───────────┤                      ├─> Judge: has any build this line? (answer: Judged)
 //! Fleet/FleetLost ───────┼─> State ─> on Tick ──┼─> Refresh: hints and lenses have changed
 //! Stream/Layouts ────────┘      │               └─> Publish: the diagnostics of a document have changed
 //!                               └─> on Stream ────> FetchLayouts: hits whose layout was sent before we listened
@@ -10,7 +11,7 @@
 //! refreshes a second.
 //!
 //! Invariants
-//! - No IO, no clock. Every `Map` and `FetchLayouts` is answered by exactly one event, even when it failed.
+//! - No IO, no clock. Every `Map`, `Judge` and `FetchLayouts` is answered by exactly one event, even when it failed.
 //! - Everything is bounded; what is forgotten is only what the fleet does not have any more, or the oldest.
 //! - Values are decoded when they are shown: a hit costs a reference count here.
 
@@ -30,6 +31,8 @@ const TRACEPOINTS_MAX: usize = 2048;
 const HOSTS_MAX: usize = 256;
 /// Layouts that are kept, at most; when there are more, all are forgotten and fetched again where needed.
 const LAYOUTS_MAX: usize = 4096;
+/// Breakpoints of the editor that are judged, at most.
+const BREAKPOINTS_MAX: usize = 1024;
 /// Answers of the fleet without a tracepoint after which its hits are forgotten: hits may be faster than the answer.
 const ABSENT_MAX: u8 = 2;
 
@@ -50,6 +53,10 @@ pub(super) enum Event {
     Layouts { session: SessionId, layouts: Vec<Layout> },
     /// Answer to [`Effect::Map`]; `None` when the site is in no local file.
     Mapped { site: Site, local: Option<Local> },
+    /// All breakpoints of the editor: files and lines, from 1.
+    Breakpoints(BTreeSet<(PathBuf, u32)>),
+    /// Answer to [`Effect::Judge`]; `None` when a build may have the line.
+    Judged { path: PathBuf, line: u32, problem: Option<String> },
     /// Time to answer.
     Tick,
 }
@@ -61,6 +68,8 @@ pub(super) enum Effect {
     Map { site: Site, build: Option<Box<BuildFacts>> },
     /// Read the layouts that a session's stream began with. Answered with [`Event::Layouts`].
     FetchLayouts { session: SessionId },
+    /// Find out whether a line of a document is in any of these builds. Answered with [`Event::Judged`].
+    Judge { path: PathBuf, line: u32, builds: Vec<BuildFacts> },
     /// Ask the editor to fetch hints and lenses again.
     Refresh,
     /// Show the diagnostics of a document.
@@ -124,6 +133,16 @@ struct Mapping {
     used: bool,
 }
 
+/// A breakpoint of the editor, which no tracepoint may stand for.
+#[derive(Debug, Default)]
+struct Breakpoint {
+    /// Why no build has its line.
+    problem: Option<String>,
+    /// As with [`Mapping`].
+    stale: bool,
+    asked: bool,
+}
+
 #[derive(Debug, Default)]
 struct Tracked {
     status: Option<TracepointStatus>,
@@ -144,6 +163,7 @@ pub(super) struct State {
     lost_layouts: HashSet<LayoutId>,
     fetching: HashSet<SessionId>,
     mappings: HashMap<Site, Mapping>,
+    breakpoints: BTreeMap<(PathBuf, u32), Breakpoint>,
     /// Something that is shown has changed since the last tick.
     changed: bool,
 }
@@ -160,6 +180,8 @@ pub(super) fn handle(state: &mut State, event: Event, effects: &mut Vec<Effect>)
         Event::Stream(message) => state.stream(*message, effects),
         Event::Layouts { session, layouts } => state.fetched(&session, layouts),
         Event::Mapped { site, local } => state.mapped(&site, local),
+        Event::Breakpoints(all) => state.all_breakpoints(all),
+        Event::Judged { path, line, problem } => state.judged(path, line, problem),
         Event::Tick => state.tick(effects),
     }
 }
@@ -171,6 +193,9 @@ impl State {
             return;
         }
         let opened = !self.documents.contains_key(&path);
+        for ((of, _), breakpoint) in &mut self.breakpoints {
+            breakpoint.stale |= *of == path;
+        }
         for mapping in self.mappings.values_mut() {
             match &mapping.local {
                 Some(local) if local.path == path => mapping.stale = true,
@@ -191,6 +216,7 @@ impl State {
         if builds != self.builds {
             self.builds = builds;
             self.mappings.values_mut().for_each(|mapping| mapping.stale = true);
+            self.breakpoints.values_mut().for_each(|breakpoint| breakpoint.stale = true);
         }
         for tracked in self.tracepoints.values_mut() {
             tracked.absent = tracked.absent.saturating_add(1);
@@ -217,6 +243,10 @@ impl State {
     fn fleet_lost(&mut self) {
         self.changed |= !self.tracepoints.is_empty();
         self.tracepoints.clear();
+        self.builds.clear();
+        for breakpoint in self.breakpoints.values_mut() {
+            self.changed |= breakpoint.problem.take().is_some();
+        }
     }
 
     fn stream(&mut self, message: StreamMessage, effects: &mut Vec<Effect>) {
@@ -293,6 +323,40 @@ impl State {
         }
     }
 
+    fn all_breakpoints(&mut self, all: BTreeSet<(PathBuf, u32)>) {
+        let before = self.breakpoints.len();
+        self.breakpoints.retain(|at, _| all.contains(at));
+        self.changed |= self.breakpoints.len() != before;
+        for at in all.into_iter().take(BREAKPOINTS_MAX) {
+            self.breakpoints.entry(at).or_insert_with(|| Breakpoint { stale: true, ..Breakpoint::default() });
+        }
+    }
+
+    fn judged(&mut self, path: PathBuf, line: u32, problem: Option<String>) {
+        if let Some(breakpoint) = self.breakpoints.get_mut(&(path, line)) {
+            breakpoint.asked = false;
+            // Without a fleet there is nobody who could have the line, and nothing to say.
+            let problem = problem.filter(|_| !self.builds.is_empty());
+            self.changed |= breakpoint.problem != problem;
+            breakpoint.problem = problem;
+        }
+    }
+
+    fn judge(&mut self, effects: &mut Vec<Effect>) {
+        if self.builds.is_empty() {
+            return;
+        }
+        for ((path, line), breakpoint) in &mut self.breakpoints {
+            if breakpoint.stale && !breakpoint.asked && self.documents.contains_key(path) {
+                breakpoint.stale = false;
+                breakpoint.asked = true;
+                let mut builds: Vec<BuildFacts> = self.builds.values().cloned().collect();
+                builds.sort_by(|left, right| left.id.cmp(&right.id));
+                effects.push(Effect::Judge { path: path.clone(), line: *line, builds });
+            }
+        }
+    }
+
     fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.mappings.values_mut().for_each(|mapping| mapping.used = false);
         for site in self.tracepoints.values().flat_map(|tracked| &tracked.sites) {
@@ -307,6 +371,7 @@ impl State {
             }
         }
         self.mappings.retain(|_, mapping| mapping.used || mapping.asked);
+        self.judge(effects);
         if !std::mem::take(&mut self.changed) {
             return;
         }
@@ -374,6 +439,11 @@ impl State {
             // Two sessions may ask for the same line: one diagnostic says it.
             let messages: BTreeSet<String> = messages.collect();
             problems.extend(messages.into_iter().map(|message| Problem { line, message }));
+        }
+        for ((of, line), breakpoint) in &self.breakpoints {
+            if let (true, Some(message)) = (of == path, &breakpoint.problem) {
+                problems.push(Problem { line: *line, message: message.clone() });
+            }
         }
         problems
     }

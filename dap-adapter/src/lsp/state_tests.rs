@@ -194,3 +194,31 @@ fn a_closed_document_has_no_diagnostics() {
     assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
     assert_eq!(script.state.document(&file()), None);
 }
+
+#[test]
+fn a_breakpoint_that_no_build_has_is_a_problem_until_it_is_gone() {
+    let mut script = Script { state: State::default() };
+    script.event(Event::Text { path: file(), version: 1, text: TEXT.into() });
+    let set = |lines: &[u32]| Event::Breakpoints(lines.iter().map(|&line| (file(), line)).collect());
+    script.event(set(&[3, 5]));
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh], "without a fleet there is nobody to ask");
+    let mut view = fleet(vec![]);
+    view.tracepoints.clear();
+    script.event(Event::Fleet(Box::new(view.clone())));
+    let judge = |line| Effect::Judge { path: file(), line, builds: vec![build()] };
+    assert_eq!(script.event(Event::Tick), [judge(3), judge(5)]);
+    assert_eq!(script.event(Event::Tick), [], "asked only once");
+    script.event(Event::Judged { path: file(), line: 3, problem: Some("why".into()) });
+    script.event(Event::Judged { path: file(), line: 5, problem: None });
+    let publish = |problems: &[(u32, &str)]| {
+        let problem = |&(line, message): &(u32, &str)| Problem { line, message: message.to_owned() };
+        Effect::Publish { path: file(), problems: problems.iter().map(problem).collect() }
+    };
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh, publish(&[(3, "why")])]);
+
+    script.event(Event::Text { path: file(), version: 2, text: TEXT.into() });
+    assert_eq!(script.event(Event::Tick), [judge(3), judge(5), Effect::Refresh], "a changed text is judged again");
+    script.event(set(&[5]));
+    script.event(Event::Judged { path: file(), line: 3, problem: Some("why".into()) });
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh, publish(&[])]);
+}

@@ -18,10 +18,11 @@ export class Adapter {
   static async start(name) {
     await mkdir(artefacts, { recursive: true });
     const adapter = new Adapter();
-    const stderr = openSync(path.join(artefacts, `testsupport-${name}.log`), "w");
+    adapter.log = path.join(artefacts, `testsupport-${name}.log`);
+    const stderr = openSync(adapter.log, "w");
     adapter.process = spawn(binary, ["dap"], { cwd: shop, stdio: ["pipe", "pipe", stderr] });
     adapter.ended = new Promise((resolve) => {
-      adapter.process.once("exit", (code, signal) => resolve({ code, signal }));
+      adapter.process.once("close", (code, signal) => resolve({ code, signal }));
     });
     adapter.client = new DebugClient("", "", "riptrace");
     const emit = adapter.client.emit.bind(adapter.client);
@@ -35,13 +36,13 @@ export class Adapter {
 
   /** The body of the response; a refused request or a missed deadline is an error that names the request. */
   async request(command, args, milliseconds = ANSWER_MS) {
-    const response = await within(milliseconds, `the response to ${command}`, this.client.send(command, args));
+    const response = await this.#within(milliseconds, `the response to ${command}`, this.client.send(command, args));
     return response.body ?? {};
   }
 
   /** The error message that refuses a request; an error when it is not refused. */
   async refusal(command, args) {
-    const response = await within(
+    const response = await this.#within(
       ANSWER_MS,
       `the response to ${command}`,
       this.client.send(command, args).catch((error) => ({ refused: error.message })),
@@ -61,7 +62,7 @@ export class Adapter {
       this.#waiting.add(waiter);
     });
     const what = `event ${kind} where ${suits} (kinds so far: ${[...new Set(this.events.map((e) => e.event))].join(", ")})`;
-    return within(milliseconds, what, arrival).finally(() => this.#waiting.delete(waiter));
+    return this.#within(milliseconds, what, arrival).finally(() => this.#waiting.delete(waiter));
   }
 
   /** Does something and returns the `stopped` event that follows from it. */
@@ -74,6 +75,14 @@ export class Adapter {
   /** Ends the process if a test did not. */
   kill() {
     this.process.kill("SIGKILL");
+  }
+
+  /** As `within`, and an error at once when the process has ended. */
+  #within(milliseconds, what, promise) {
+    const ended = this.ended.then(({ code, signal }) => {
+      throw new Error(`${what}: the adapter has ended (${signal ?? `exit status ${code}`}); its log: ${this.log}`);
+    });
+    return within(milliseconds, what, Promise.race([promise, ended]));
   }
 
   #arrived(message) {

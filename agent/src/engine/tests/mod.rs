@@ -4,5 +4,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests of live processes live in real time")]
 
 mod c_program;
+mod go_program;
 mod limits;
 mod support;

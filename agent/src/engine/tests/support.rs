@@ -63,7 +63,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn start(program: &Path, args: &[&str]) -> Target {
         let mut child = Command::new("/bin/sh")
-            .args(["-c", r#""$0" "$@"; echo exited $?"#])
+            .args(["-c", r#"setpriv --pdeathsig KILL -- "$0" "$@"; echo exited $?"#])
             .arg(program)
             .args(args)
             .stdin(Stdio::piped())
@@ -76,7 +76,10 @@ impl Target {
         thread::spawn(move || stdout.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
         let mut target = Target { shell: child, pid: 0, stdin, lines, program: program.to_owned() };
         let hello = target.line();
-        target.pid = hello.strip_prefix("ready ").and_then(|pid| pid.parse().ok()).expect(&hello);
+        // `ready PID`, or an object in JSON that says so.
+        let json: serde_json::Value = serde_json::from_str(&hello).unwrap_or_default();
+        let in_json = json["pid"].as_u64().map(|pid| pid as u32);
+        target.pid = hello.strip_prefix("ready ").and_then(|pid| pid.parse().ok()).or(in_json).expect(&hello);
         target
     }
 
@@ -100,6 +103,11 @@ impl Target {
     #[track_caller]
     pub(super) fn line(&self) -> String {
         self.lines.recv_timeout(SOON).expect("the target says something")
+    }
+
+    /// A line, if there is one by now.
+    pub(super) fn said(&self) -> Option<String> {
+        self.lines.try_recv().ok()
     }
 
     #[track_caller]
@@ -181,7 +189,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // The target asks to be killed when its parent is.
+        // The target is killed when its parent is (`setpriv`, util-linux).
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

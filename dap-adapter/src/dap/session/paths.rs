@@ -58,7 +58,7 @@ impl Paths {
     }
 
     /// The local file that a build's path names.
-    pub(super) fn to_local(&mut self, build: &str) -> Option<String> {
+    pub(super) fn local_of(&mut self, build: &str) -> Option<String> {
         if let Some(known) = self.cache.get(build) {
             return known.clone();
         }
@@ -178,8 +178,8 @@ mod tests {
             ("/src/../checkout/cart/cart.go", None),
             ("", None),
         ] {
-            assert_eq!(paths.to_local(build).as_deref(), local, "{build}");
-            assert_eq!(paths.to_local(build).as_deref(), local, "{build}, remembered");
+            assert_eq!(paths.local_of(build).as_deref(), local, "{build}");
+            assert_eq!(paths.local_of(build).as_deref(), local, "{build}, remembered");
         }
     }
 }

@@ -100,7 +100,7 @@ impl State {
 
     /// The local file of a build's file; where there is none, a source that says so when it is opened.
     pub(super) fn source_of(&mut self, build_file: &str) -> Source {
-        match self.paths.to_local(build_file) {
+        match self.paths.local_of(build_file) {
             Some(path) => self.local_source(&path),
             None => Source {
                 name: build_file.rsplit('/').next().map(str::to_owned),

@@ -1,0 +1,199 @@
+//! A Go program that checks its own results in fifty goroutines, while garbage is collected, goroutines are preempted and
+//! stacks grow.
+
+use super::support::{Target, Tracing, captures_rdi, eventually, id, probe};
+use crate::engine::EngineEvent;
+use crate::plan;
+use crate::symbols::{Build, Site};
+use crate::target;
+use riptrace_protocol::ids::Avma;
+use riptrace_protocol::limits::RATE_PER_S_DEFAULT;
+use riptrace_protocol::location::Location;
+use riptrace_protocol::selector::Selector;
+use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+/// The lines of the program that count their own passages.
+const MARKERS: [&str; 9] = ["leaf", "loop", "locals", "recurse", "counted", "spawn", "nil", "panic", "thread"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torture")
+}
+
+/// A Go toolchain: `RIPTRACE_GO`, on the PATH, or in the cache where the tests of the binary put theirs.
+fn go() -> PathBuf {
+    if let Some(go) = std::env::var_os("RIPTRACE_GO") {
+        return go.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("go")).find(|go| go.is_file());
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let cached = cache.and_then(|cache| fs::read_dir(cache.join("riptrace/tools")).ok()).and_then(|tools| {
+        let tools = tools.filter_map(|tool| Some(tool.ok()?.path().join("bin/go")));
+        tools.filter(|go| go.is_file()).max()
+    });
+    on_path.or(cached).expect("a Go toolchain is needed: set RIPTRACE_GO, or run `cargo test -p riptrace` once")
+}
+
+fn torture() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, program) = BUILT.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("torture");
+        let status = Command::new(go())
+            .args(["build", "-buildvcs=false", "-o"])
+            .arg(&program)
+            .current_dir(source())
+            .env("GOTOOLCHAIN", "local")
+            .env("GOFLAGS", "-mod=mod")
+            .status();
+        assert!(status.unwrap().success());
+        (folder, program)
+    });
+    program
+}
+
+/// A process of the program, and what its debug information says.
+struct Torture {
+    target: Target,
+    build: Build,
+}
+
+impl Torture {
+    fn start(args: &[&str]) -> Torture {
+        let target = Target::start(torture(), args);
+        let build = Build::open(Path::new(&format!("/proc/{}/exe", target.pid()))).unwrap();
+        Torture { target, build }
+    }
+
+    fn bias(&self) -> u64 {
+        let exe = torture().canonicalize().unwrap();
+        let maps = target::mappings(self.target.pid()).unwrap();
+        let first = maps.iter().find(|mapping| Path::new(&mapping.path) == exe).unwrap();
+        self.build.bias(Avma(first.lo), first.file_offset).unwrap()
+    }
+
+    fn sites(&self, marker: &str) -> Vec<Site> {
+        let comment = format!("// BP {marker}");
+        let found = fs::read_dir(source()).unwrap().find_map(|file| {
+            let path = file.unwrap().path();
+            let text = fs::read_to_string(&path).ok()?;
+            let line = text.lines().position(|line| line.ends_with(&comment))? + 1;
+            Some(Location::Line { file: path.file_name()?.to_str()?.to_owned(), line: line as u32 })
+        });
+        self.build.resolve(&found.unwrap()).unwrap()
+    }
+
+    /// Arms a line with all that the plan captures there, without a budget.
+    fn arm(&self, tracing: &Tracing, marker: &str) {
+        let tracepoint = Tracepoint {
+            id: id(marker),
+            location: Location::Function { name: marker.to_owned() },
+            selector: Selector::default(),
+            condition: None,
+            hit_condition: None,
+            log_message: None,
+            captures: Vec::new(),
+            mode: Mode::Hit,
+            limits: CaptureLimits { rate_per_s: Some(RATE_PER_S_DEFAULT), ..CaptureLimits::default() },
+        };
+        let bias = self.bias();
+        let mut armed = probe(marker, &[], &Arc::new(captures_rdi()));
+        for site in self.sites(marker) {
+            let plan = plan::compile(&self.build, &site, &tracepoint, bias).unwrap();
+            let address = site.address.in_process(bias);
+            armed.sites.extend(probe(marker, &[address], &Arc::new(plan.program)).sites);
+        }
+        tracing.engine.arm(armed).unwrap();
+    }
+
+    fn ask(&mut self, command: &str) -> Value {
+        self.target.send(command);
+        self.answer()
+    }
+
+    fn answer(&self) -> Value {
+        let line = self.target.line();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("the target says {line:?}"))
+    }
+}
+
+#[test]
+fn fifty_goroutines_pass_every_line_and_every_passage_is_counted() {
+    let mut torture = Torture::start(&[]);
+    let maps = torture.target.executable_maps();
+    let mut tracing = Tracing::attach(&torture.target);
+    MARKERS.iter().for_each(|marker| torture.arm(&tracing, marker));
+    let said = torture.ask("run 2000");
+    assert_eq!(said["type"], "run");
+    for marker in MARKERS {
+        let counts = tracing.counts(marker);
+        assert_eq!(said["passages"][marker], counts.passages, "{marker}");
+        assert_eq!(counts.hits + counts.dropped.values().sum::<u64>(), counts.passages, "{marker}: {counts:?}");
+    }
+    println!("while traced the program seems to have stood still for {} ms at most", said["max_gap_ms"]);
+    let hits = tracing.hits();
+    assert!(hits.iter().all(|hit| hit.captured.goroutine.is_some()), "every hit of Go code has its goroutine");
+    tracing.engine.detach();
+    torture.target.assert_is_as_it_was(maps);
+    assert_eq!(torture.ask("run 200")["type"], "run");
+    torture.ask("exit");
+    torture.target.exits_with(0);
+}
+
+#[test]
+fn a_go_program_may_be_let_go_at_any_moment() {
+    let torture = Torture::start(&["-forever", "-pause", "1ms"]);
+    let maps = torture.target.executable_maps();
+    for round in 0..50 {
+        let tracing = Tracing::attach(&torture.target);
+        MARKERS.iter().for_each(|marker| torture.arm(&tracing, marker));
+        let marker = MARKERS[round % (MARKERS.len() - 1)];
+        eventually("a passage", || (tracing.counts(marker).passages > 0).then_some(()));
+    }
+    torture.target.assert_is_as_it_was(maps);
+    torture.target.signal(libc::SIGUSR1);
+    assert_eq!(torture.answer()["type"], "stats");
+    torture.target.signal(libc::SIGTERM);
+    torture.answer();
+    torture.target.exits_with(0);
+}
+
+#[test]
+fn a_storm_of_preemptions_is_passed_on() {
+    let mut torture = Torture::start(&[]);
+    let tracing = Tracing::attach(&torture.target);
+    MARKERS.iter().for_each(|marker| torture.arm(&tracing, marker));
+    torture.target.send("run 1000");
+    let said = loop {
+        // SIGURG is what the runtime preempts goroutines with; it expects foreign ones at any time.
+        torture.target.signal(libc::SIGURG);
+        if let Some(line) = torture.target.said() {
+            break serde_json::from_str::<Value>(&line).unwrap();
+        }
+    };
+    for marker in MARKERS {
+        assert_eq!(said["passages"][marker], tracing.counts(marker).passages, "{marker}");
+    }
+}
+
+#[test]
+fn children_and_successors_of_a_go_program_are_not_hurt() {
+    let mut torture = Torture::start(&[]);
+    let tracing = Tracing::attach(&torture.target);
+    MARKERS.iter().for_each(|marker| torture.arm(&tracing, marker));
+    for _ in 0..20 {
+        assert_eq!(torture.ask("fork")["type"], "fork");
+    }
+    assert_eq!(torture.ask("run 100")["type"], "run");
+    let said = torture.ask("exec");
+    assert_eq!((&said["type"], said["generation"].as_u64()), (&Value::from("ready"), Some(1)));
+    assert_eq!(tracing.event(), EngineEvent::Execed);
+    assert_eq!(torture.ask("run 100")["type"], "run");
+}
