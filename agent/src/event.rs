@@ -53,13 +53,28 @@ pub(crate) struct Armed {
     pub(crate) layouts: Vec<Arc<Layout>>,
 }
 
+/// Why a probe is not in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotArmed {
+    /// Whether the build has no code for the place, rather than that something failed.
+    pub(crate) absent: bool,
+    /// Why, for a person.
+    pub(crate) why: String,
+}
+
+impl From<String> for NotArmed {
+    fn from(why: String) -> NotArmed {
+        NotArmed { absent: false, why }
+    }
+}
+
 /// How a piece of work ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
     /// Of [`Work::Load`]: done, or why not.
     Loaded(Result<(), String>),
     /// Of [`Work::Arm`]: in place, or why not.
-    Armed(Result<Armed, String>),
+    Armed(Result<Armed, NotArmed>),
     /// Of [`Work::Disarm`]: the final counts, if it was there.
     Disarmed(Option<ProbeCounts>),
     /// Of [`Work::Detach`].

@@ -24,7 +24,7 @@
 //! - Each request is answered once: when its work has ended, or at its deadline with what is known then.
 //! - The state of the whole host is bounded by [`PROBES_MAX`], [`TRACEPOINTS_MAX`] and [`LAYOUTS_MAX`].
 
-use crate::event::{Answer, Armed, Ask, Effect, Event, Gone, JobId, Outcome, ProbeCounts, RequestId, Work};
+use crate::event::{Answer, Armed, Ask, Effect, Event, Gone, JobId, NotArmed, Outcome, ProbeCounts, RequestId, Work};
 use crate::publish::recent::Recent;
 use riptrace_protocol::agent_api::{AttachReply, Create, Heartbeat};
 use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus, ProcessFacts};
@@ -451,7 +451,7 @@ impl State {
         }
     }
 
-    fn armed(&mut self, job: JobId, result: Result<Armed, String>) {
+    fn armed(&mut self, job: JobId, result: Result<Armed, NotArmed>) {
         // A probe that is not wanted any more, or was replaced, has left: the work that takes it out is on its way.
         let Some(probe) = self.probes.values_mut().find(|probe| probe.phase == Phase::Arming(job)) else { return };
         probe.changed = true;
@@ -468,9 +468,9 @@ impl State {
                 }
                 probe.layouts = armed.layouts;
             }
-            Err(why) => {
+            Err(NotArmed { absent, why }) => {
                 probe.phase = Phase::Refused;
-                probe.status.state = ProbeState::Refused;
+                probe.status.state = if absent { ProbeState::Absent } else { ProbeState::Refused };
                 probe.status.reason = Some(why);
             }
         }

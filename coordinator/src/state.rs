@@ -80,6 +80,15 @@ struct Wanted {
     beyond: u64,
 }
 
+/// A tracepoint that was removed, while hits that were captured before may still come.
+#[derive(Debug)]
+struct Retired {
+    session: SessionId,
+    until_ns: u64,
+    /// Hits that its `count` still allows.
+    remaining: u64,
+}
+
 #[derive(Debug)]
 enum Phase {
     /// Its stream's end is being read; these wait for it.
@@ -180,8 +189,8 @@ pub struct State {
     clocks: BTreeMap<ClockDomain, DomainClock>,
     sessions: BTreeMap<SessionId, Session>,
     wanted: BTreeMap<TracepointId, Wanted>,
-    /// Tracepoints that were removed, with the session whose hits may still be on their way and until when.
-    retired: BTreeMap<TracepointId, (SessionId, u64)>,
+    /// Tracepoints that were removed, while hits of them may still be on their way.
+    retired: BTreeMap<TracepointId, Retired>,
     generation: u64,
     waiters: Vec<Waiter>,
     asks: BTreeMap<AskId, (HostName, Asked)>,

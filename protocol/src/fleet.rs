@@ -108,6 +108,9 @@ pub enum ProbeState {
     Armed,
     /// It cannot be armed; the reason says why.
     Refused,
+    /// The build has no code for this place, so there is nothing to arm; the reason says what it lacks. Not a failure:
+    /// a fleet runs more than one program.
+    Absent,
     /// It was armed and is no more, though it is still wanted; the reason says why (over its budget, process gone).
     Off,
 }

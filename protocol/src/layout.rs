@@ -95,6 +95,9 @@ pub enum Root {
     Redacted,
 }
 
+/// What the type of a field is that is never read because of its name ([`TypeKind::Opaque`]).
+pub const REDACTED: &str = "redacted";
+
 /// A type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Type {

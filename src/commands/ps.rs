@@ -5,7 +5,7 @@ use crate::connect::connect;
 use crate::failure::Failure;
 use crate::output;
 use riptrace_dap_adapter::fleet::FleetClient;
-use riptrace_protocol::fleet::{FleetView, HostView, ProbeState, ProbeStatus, ProcessFacts};
+use riptrace_protocol::fleet::{FleetView, HostView, ProbeStatus, ProcessFacts};
 use riptrace_protocol::ids::HostName;
 use riptrace_protocol::selector::Selector;
 use serde_json::{Value, json};
@@ -133,12 +133,7 @@ fn row(host: &HostName, process: &ProcessFacts) -> Vec<String> {
 }
 
 fn probe_state(probe: &ProbeStatus) -> String {
-    let state = match probe.state {
-        ProbeState::Pending => "pending",
-        ProbeState::Armed => "armed",
-        ProbeState::Refused => "refused",
-        ProbeState::Off => "off",
-    };
+    let state = riptrace_dap_adapter::render::json::state_word(probe.state);
     match probe.mechanism {
         Some(mechanism) => format!("{state} ({})", format!("{mechanism:?}").to_lowercase()),
         None => state.to_owned(),

@@ -157,7 +157,9 @@ async fn start(
     if wait || created.iter().any(|status| status.probes.iter().any(taken)) {
         return Ok(());
     }
-    created.iter().for_each(|status| printer.status(status));
+    if printer.json {
+        created.iter().for_each(|status| printer.status(status));
+    }
     let mut why: Vec<String> = created
         .iter()
         .flat_map(|status| &status.probes)
@@ -296,7 +298,7 @@ impl Printer {
             self.said.insert(key, now);
             if self.json {
                 self.print_json(&render::json::status(probe));
-            } else {
+            } else if !matches!(probe.state, ProbeState::Pending | ProbeState::Absent) {
                 output::note(&render::text::status(probe, self.style));
             }
         }

@@ -145,7 +145,7 @@ fn a_line_that_no_build_has_says_so_and_exits_with_3() {
     );
     let lines = trace.json_to_end(SOON);
     trace.wait_for_code(3, SOON);
-    let refused = lines.iter().find(|line| line["state"] == "refused").expect("a status");
-    assert!(refused["reason"].as_str().is_some_and(|why| why.contains("cart.go")), "{refused}");
+    let absent = lines.iter().find(|line| line["state"] == "absent").expect("a status");
+    assert!(absent["reason"].as_str().is_some_and(|why| why.contains("cart.go")), "{absent}");
     shop.stop();
 }

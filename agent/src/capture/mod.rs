@@ -5,3 +5,6 @@ pub mod memory;
 pub mod program;
 pub mod registers;
 mod test;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 use super::builds::Builds;
 use super::engines::{Counted, Engines, Epoch};
 use crate::engine::{EngineEvent, Probe, ProbeSite};
-use crate::event::{Armed, JobId, Outcome, ProbeCounts, Work};
+use crate::event::{Armed, JobId, NotArmed, Outcome, ProbeCounts, Work};
 use crate::plan;
 use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
@@ -91,7 +91,7 @@ async fn serve(
         };
         let failed = match work {
             Work::Load => Outcome::Loaded(Err(PANICKED.to_owned())),
-            Work::Arm(_) => Outcome::Armed(Err(PANICKED.to_owned())),
+            Work::Arm(_) => Outcome::Armed(Err(PANICKED.to_owned().into())),
             Work::Disarm(_) => Outcome::Disarmed(None),
             Work::Detach => Outcome::Detached,
         };
@@ -121,15 +121,18 @@ impl Host {
         }
     }
 
-    fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, String> {
+    fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, NotArmed> {
         let loaded = self.builds.load(process)?;
-        let found = loaded.build.resolve(&tracepoint.location).map_err(|error| error.to_string())?;
+        let found = loaded
+            .build
+            .resolve(&tracepoint.location)
+            .map_err(|error| NotArmed { absent: error.is_absence(), why: error.to_string() })?;
         if found.len() > PROBE_SITES_MAX {
-            return Err(format!(
+            return Err(NotArmed::from(format!(
                 "{} addresses belong to {}, at most {PROBE_SITES_MAX} can be traced",
                 found.len(),
                 tracepoint.location
-            ));
+            )));
         }
         let mut sites = Vec::new();
         let mut layouts: BTreeMap<LayoutId, Layout> = BTreeMap::new();
@@ -154,7 +157,8 @@ impl Host {
                 "{} addresses belong to {}, and their variables take {bytes} bytes to describe (at most {LAYOUT_BYTES_MAX}): choose a line that is inlined less",
                 found.len(),
                 tracepoint.location
-            ));
+            )
+            .into());
         }
         let news = self.news.clone();
         let tell = move |epoch, event| {

@@ -77,7 +77,7 @@ impl Memory for TargetMemory {
             Ok(read) if read == into.len() => Ok(()),
             Ok(read) => Err(Fault { at: Avma(at.0.wrapping_add(read as u64)) }),
             Err(_) => {
-                if sys::is_gone(&io::Error::last_os_error()) {
+                if io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT) {
                     // The thread that it was to be read by has ended; the file is of the memory, not of a thread.
                     if self.file.as_ref().is_some_and(|file| file.read_exact_at(into, at.0).is_ok()) {
                         return Ok(());

@@ -25,6 +25,7 @@ impl Tracer {
         let status = sys::take(tid)?;
         self.threads.remove(&tid);
         self.expected.remove(&tid);
+        self.met_early.remove(&tid);
         if self.held == Some(tid) {
             self.held = None;
         }
@@ -54,7 +55,9 @@ impl Tracer {
     /// its text back and let go: `false`.
     fn meet(&mut self, tid: Tid) -> io::Result<bool> {
         let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-        let is_expected = self.expected.remove(&tid);
+        if !self.expected.remove(&tid) {
+            self.met_early.insert(tid);
+        }
         let process = target::status(tid as u32).map_err(|_| gone())?.process;
         if process == self.key.pid {
             self.met(tid, Kind::Own);
@@ -76,15 +79,12 @@ impl Tracer {
             }
         }
         sys::detach(tid, 0)?;
-        if !is_expected {
-            self.released.insert(tid);
-        }
         Ok(false)
     }
 
     fn created(&mut self, tid: Tid) -> io::Result<()> {
         let child = sys::created(tid)?;
-        if !self.released.remove(&child) && !self.threads.contains_key(&child) {
+        if !self.met_early.remove(&child) && !self.threads.contains_key(&child) {
             self.expected.insert(child);
         }
         self.go_on(tid, 0)

@@ -84,8 +84,8 @@ pub(super) struct Tracer {
     pub(super) held: Option<Tid>,
     /// Children that were made and have not been met yet.
     pub(super) expected: BTreeSet<Tid>,
-    /// Children that were met and let go before their parent has told of them.
-    pub(super) released: BTreeSet<Tid>,
+    /// Children that were met before their parent has told of them.
+    pub(super) met_early: BTreeSet<Tid>,
 }
 
 impl Tracer {
@@ -136,7 +136,7 @@ impl Tracer {
             phase: Phase::Tracing,
             held: None,
             expected: BTreeSet::new(),
-            released: BTreeSet::new(),
+            met_early: BTreeSet::new(),
         };
         match tracer.seize_all() {
             // The process may have been replaced by another of its pid between the check and the first seize.
@@ -163,7 +163,7 @@ impl Tracer {
                     Err(error) if sys::is_gone(&error) => continue,
                     // Already traced, as the child of one that is; or a thread that has ended and stays for the others.
                     Err(error) => match target::status(tid as u32) {
-                        Ok(status) if status.tracer == sys::own_tid() as u32 => {}
+                        Ok(status) if status.tracer == sys::own_tid() as u32 => drop(self.met_early.insert(tid)),
                         Ok(status) if matches!(status.state, 'Z' | 'X') => continue,
                         Err(target::TargetError::Gone { .. }) => continue,
                         _ => return Err(AttachError::Seize { pid, source: error }),

@@ -18,7 +18,7 @@ use crate::symbols::scope::{self, Presence};
 use crate::symbols::{Build, Die, ResolveError, Site, types};
 use path::{Found, Names};
 use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
-use riptrace_protocol::fleet::{Language, SiteFacts};
+use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::ids::BuildId;
 use riptrace_protocol::layout::{Layout, Root, Scope, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
@@ -89,7 +89,8 @@ pub enum PlanError {
 pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -> Result<Plan, PlanError> {
     let view = build.view()?;
     let locals = scope::at_site(&view, site)?;
-    let is_go = build.facts().language == Language::Go;
+    // A Go executable may have C in it.
+    let is_go = site.is_go();
     let names = Names { view: &view, locals: &locals, site, is_go };
     let condition = compile_condition(build, site, tracepoint, &names, bias)?;
     let limits = &tracepoint.limits;

@@ -11,12 +11,10 @@ use super::secrets::is_secret;
 use crate::capture::program::{Follow, FollowIndex};
 use crate::symbols::types::{self, Shape, TypeFacts};
 use crate::symbols::{Die, ResolveError, View};
-use riptrace_protocol::layout::{Field, Type, TypeIndex, TypeKind};
+use riptrace_protocol::layout::{Field, REDACTED, Type, TypeIndex, TypeKind};
 use riptrace_protocol::limits::LAYOUT_TYPES_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// What the type of a redacted field is called.
-pub(super) const REDACTED: &str = "redacted";
 /// Nesting of values in values that is looked through for pointers and secrets: real types have a dozen levels, and
 /// damaged ones contain themselves.
 const NESTING_MAX: usize = 48;

@@ -234,7 +234,7 @@ fn what_cannot_be_armed_says_why() {
     script.tell(Event::Discovered(vec![facts(1, "go:a"), refused]));
     let request = script.ask(create("t", 3, &[1, 3, 812]));
     let work = script.work();
-    script.tell(Event::Done { job: work[0].0, outcome: Outcome::Armed(Err("no code at cart.go:3".into())) });
+    script.tell(Event::Done { job: work[0].0, outcome: Outcome::Armed(Err("no code at cart.go:3".to_owned().into())) });
     let why = |why: &str| (ProbeState::Refused, Some(why.to_owned()));
     assert_eq!(
         script.created(request),
@@ -452,7 +452,7 @@ impl World {
         let Some((job, work)) = self.queues.get_mut(&pid).and_then(VecDeque::pop_front) else { return false };
         let outcome = match work {
             Work::Load => Outcome::Loaded(if fails { Err("no".into()) } else { Ok(()) }),
-            Work::Arm(_) if fails || !self.alive.contains_key(&pid) => Outcome::Armed(Err("no".into())),
+            Work::Arm(_) if fails || !self.alive.contains_key(&pid) => Outcome::Armed(Err("no".to_owned().into())),
             Work::Arm(tracepoint) => {
                 self.armed.insert((tracepoint.id.clone(), pid), job);
                 armed()

@@ -5,7 +5,7 @@
 
 use super::debug_info::{Bytes, Sections};
 use super::place::Spot;
-use gimli::{BaseAddresses, CieOrFde, UnwindOffset, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, UnwindSection};
 
 /// Entries of both sections together, at most: four times what the largest executables have.
 const ENTRIES_MAX: usize = 4 << 20;

@@ -100,6 +100,16 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// Whether the build simply has no code for the place: it is another program, or was built from other text.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            ResolveError::NoSuchFile { .. } | ResolveError::NoCode { .. } | ResolveError::NoSuchFunction { .. }
+        )
+    }
+}
+
 fn nearest(candidates: &[String]) -> String {
     if candidates.is_empty() { String::new() } else { format!(" (candidates: {})", candidates.join(", ")) }
 }

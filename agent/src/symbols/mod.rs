@@ -80,6 +80,11 @@ impl Site {
     pub(crate) fn body(&self) -> Die {
         self.body
     }
+
+    /// Whether the function is compiled from Go.
+    pub(crate) fn is_go(&self) -> bool {
+        self.is_go
+    }
 }
 
 /// What an executable is, from its headers, notes and build information alone: cheap, no DWARF is read.
@@ -172,3 +177,9 @@ impl Build {
         }
     }
 }
+
+/// One build serves all processes that run it, from any thread.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Build>();
+};

@@ -460,3 +460,59 @@ fn constant(value: AttributeValue<Bytes<'_>>) -> Located {
     };
     Located::Whole(Place::Constant(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> Spot {
+        Spot { base: Some(7), offset, derefs: Vec::new() }
+    }
+
+    fn candidate(name: &str, place: Place) -> Candidate {
+        Candidate {
+            name: name.to_owned(),
+            declared_line: 1,
+            scope: Scope::Local,
+            ty: None,
+            located: Located::Whole(place),
+            nesting: 0,
+        }
+    }
+
+    fn local(name: &str, declared_line: u32, nesting: usize) -> (Local, usize) {
+        let presence = Presence::OptimisedOut;
+        (Local { name: name.to_owned(), declared_line, scope: Scope::Local, ty: None, presence }, nesting)
+    }
+
+    #[test]
+    fn a_whole_at_the_place_of_its_own_length_is_no_value() {
+        // As Go describes `k` of `for k := range m`: the slot of `k.len`.
+        let k = candidate("k", Place::Memory(at(-40)));
+        let check = |part: Candidate| contradiction(&k, &[candidate("k", Place::Memory(at(-40))), part]);
+        assert!(check(candidate("k.len", Place::Memory(at(-40)))).is_some());
+        assert!(check(candidate("k.ptr", Place::Memory(at(-64)))).is_some());
+        assert_eq!(check(candidate("k.ptr", Place::Memory(at(-40)))), None);
+        assert_eq!(check(candidate("k.len", Place::Memory(at(-32)))), None);
+        assert_eq!(check(candidate("key.len", Place::Memory(at(-40)))), None);
+    }
+
+    #[test]
+    fn two_variables_that_overlap_are_both_suspect() {
+        let locals = [local("text", 1, 0), local("number", 2, 0), local("copy", 3, 0)];
+        let overlapping = [(0, at(-40), 16), (1, at(-32), 8)];
+        let found: Vec<usize> = overlaps(&locals, &overlapping).into_iter().map(|(number, _)| number).collect();
+        assert_eq!(found, [0, 1]);
+        // Neighbours are no overlap, and two names of one value share its place.
+        assert!(overlaps(&locals, &[(0, at(-40), 16), (1, at(-24), 8)]).is_empty());
+        assert!(overlaps(&locals, &[(1, at(-24), 8), (2, at(-24), 8)]).is_empty());
+        assert!(overlaps(&locals, &[(0, at(-40), 16), (1, at(-32).deref(), 8)]).is_empty());
+    }
+
+    #[test]
+    fn an_inner_variable_hides_an_outer_one_of_its_name() {
+        let shown = visible(vec![local("x", 1, 0), local("y", 9, 0), local("x", 5, 1), local("z", 3, 2)]);
+        let names: Vec<(&str, u32)> = shown.iter().map(|local| (local.name.as_str(), local.declared_line)).collect();
+        assert_eq!(names, [("z", 3), ("x", 5), ("y", 9)]);
+    }
+}

@@ -54,6 +54,10 @@ impl State {
             }
             Heard::Past => {
                 self.counters.heartbeats_past += 1;
+                // Once per power of two: two agents of one name go on for hours.
+                if self.counters.heartbeats_past.is_power_of_two() {
+                    tracing::warn!(host = %name, "two agents run under one host name: give one of them another --host");
+                }
                 return;
             }
         }

@@ -144,12 +144,13 @@ impl State {
         let id = hit.payload.tracepoint.clone();
         let Some(wanted) = self.wanted.get_mut(&id) else {
             // It was captured before its tracepoint was removed.
-            match self.retired.get(&id).and_then(|(session, _)| self.sessions.get_mut(session)) {
-                Some(session) if !session.stream.has_shown(&hit.source, hit.number, trace_sequence) => {
-                    session.stream.admit(now_ns, hit);
-                }
-                Some(_) => {}
-                None => self.counters.hits_unwanted += 1,
+            let Some(retired) = self.retired.get_mut(&id).filter(|retired| retired.remaining > 0) else {
+                self.counters.hits_unwanted += 1;
+                return;
+            };
+            let Some(session) = self.sessions.get_mut(&retired.session) else { return };
+            if !session.stream.has_shown(&hit.source, hit.number, trace_sequence) && session.stream.admit(now_ns, hit) {
+                retired.remaining -= 1;
             }
             return;
         };
@@ -186,7 +187,7 @@ impl State {
 
     fn show_drops(&mut self, trace_sequence: u64, batch: Outstanding) {
         for drop in batch.drops {
-            let retired = self.retired.get(&drop.tracepoint).map(|(session, _)| session);
+            let retired = self.retired.get(&drop.tracepoint).map(|retired| &retired.session);
             let owner = self.wanted.get(&drop.tracepoint).map(|wanted| &wanted.session).or(retired);
             let Some(session) = owner.and_then(|id| self.sessions.get_mut(id)) else { continue };
             let drop = StreamDrop {

@@ -1,6 +1,6 @@
 //! The coordinator's side towards viewers: sessions, tracepoints, and the view of the fleet.
 
-use super::{Awaited, Phase, Session, State, Waiter, Wanted};
+use super::{Awaited, Phase, Retired, Session, State, Waiter, Wanted};
 use crate::effect::{Effect, ReplyBody, SessionRecord, TracepointRecord};
 use crate::event::{Request, RequestId};
 use crate::limits::{MS, REMOVE_WAIT_MS, RETIRED_MS, SESSION_TRACEPOINTS_MAX, SESSIONS_MAX, STATUS_INTERVAL_MS};
@@ -163,7 +163,7 @@ impl State {
             }
         }
         self.wanted.retain(|_, wanted| wanted.session != *id);
-        self.retired.retain(|_, (session, _)| session != id);
+        self.retired.retain(|_, retired| retired.session != *id);
         effects.push(Effect::ForgetSession(id.clone()));
         self.dirty = true;
     }
@@ -239,10 +239,11 @@ impl State {
             return Err(Refusal::NoTracepoint { session: id, tracepoint });
         };
         let last = Box::new(self.tracepoint_status(wanted));
-        // One whose count was reached has shown all that it may show.
-        if self.wanted.remove(&tracepoint).is_some_and(|wanted| wanted.ended.is_none()) {
-            self.retired.insert(tracepoint, (id.clone(), now_ns + RETIRED_MS * MS));
-        }
+        let count_max = wanted.tracepoint.limits.count.unwrap_or(u64::MAX);
+        let remaining = count_max.saturating_sub(wanted.counted);
+        let retired = Retired { session: id.clone(), until_ns: now_ns + RETIRED_MS * MS, remaining };
+        self.wanted.remove(&tracepoint);
+        self.retired.insert(tracepoint, retired);
         self.save(&id, effects);
         self.waiters.push(Waiter {
             request,
@@ -297,7 +298,7 @@ impl State {
         let over = |session: &Session| matches!(session.phase, Phase::Open) && now_ns >= session.lease_until_ns;
         let ended: Vec<SessionId> = self.sessions.iter().filter(|(_, s)| over(s)).map(|(id, _)| id.clone()).collect();
         ended.iter().for_each(|id| self.end_session(id, effects));
-        self.retired.retain(|_, (_, until_ns)| now_ns < *until_ns);
+        self.retired.retain(|_, retired| now_ns < retired.until_ns);
     }
 
     pub(super) fn publish_statuses(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {

@@ -1,5 +1,5 @@
 //! A whole fleet in one process, from one seed: the real state machine between simulated agents, viewers, clocks and
-//! a bus that loses, delays and repeats. `RIPTRACE_SEED=N` plays one seed alone.
+//! a bus that loses, delays and repeats. `RIPTRACE_SEED=N` plays one seed alone, `RIPTRACE_SEEDS=N` so many seeds.
 
 mod agent;
 mod check;
@@ -51,8 +51,12 @@ fn play(seed: u64, weather: Weather, keep_digest: bool) -> World {
 }
 
 fn play_all(name: &str, seeds: std::ops::Range<u64>, weather: Weather) -> Vec<World> {
-    let one = std::env::var("RIPTRACE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = one.map_or(seeds, |seed: u64| seed..seed + 1);
+    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let seeds = match (asked("RIPTRACE_SEED"), asked("RIPTRACE_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(count)) => seeds.start..seeds.start + count,
+        (None, None) => seeds,
+    };
     let play_one = |seed| {
         catch_unwind(AssertUnwindSafe(|| play(seed, weather, false))).unwrap_or_else(|panic| {
             eprintln!("seed {seed} of {name} fails: play it alone with RIPTRACE_SEED={seed}");
@@ -64,7 +68,7 @@ fn play_all(name: &str, seeds: std::ops::Range<u64>, weather: Weather) -> Vec<Wo
 
 #[test]
 fn in_fair_weather_nothing_is_late_and_every_hit_is_shown() {
-    let worlds = play_all("fair weather", 0..40, FAIR);
+    let worlds = play_all("fair weather", 0..30, FAIR);
     for world in &worlds {
         let stream = &world.streams[&SessionId::new("s0").unwrap()];
         assert!(stream.len() > 50, "the fleet was hit {} times only", stream.len());
@@ -75,27 +79,27 @@ fn in_fair_weather_nothing_is_late_and_every_hit_is_shown() {
 
 #[test]
 fn loss_delay_and_repetition_are_survived() {
-    let worlds = play_all("rough weather", 1_000..1_100, ROUGH);
+    let worlds = play_all("rough weather", 1_000..1_060, ROUGH);
     assert!(worlds.iter().any(|world| world.lost_and_told() > 0), "the bus lost nothing: the test tests nothing");
 }
 
 #[test]
 fn crashes_and_outages_are_survived() {
-    let worlds = play_all("storm", 2_000..2_200, STORM);
-    assert!(worlds.iter().map(|world| world.crashes).sum::<u64>() > 100, "the coordinator hardly ever crashed");
+    let worlds = play_all("storm", 2_000..2_120, STORM);
+    assert!(worlds.iter().map(|world| world.crashes).sum::<u64>() > 60, "the coordinator hardly ever crashed");
     assert!(worlds.iter().any(|world| world.streams.values().any(|stream| stream.late > 0)));
 }
 
 #[test]
 fn one_seed_always_gives_the_same_effects() {
-    for seed in 3_000..3_010 {
+    for seed in 3_000..3_006 {
         assert_eq!(play(seed, STORM, true).digest, play(seed, STORM, true).digest, "seed {seed}");
     }
 }
 
 #[test]
 fn a_count_is_never_exceeded() {
-    for world in play_all("counts", 4_000..4_020, ROUGH) {
+    for world in play_all("counts", 4_000..4_015, ROUGH) {
         // The viewer may have replaced its tracepoint, which counts anew: each version has its own 25.
         let (session, tracepoint) = (SessionId::new("s2").unwrap(), TracepointId::new("t2").unwrap());
         let Some(stream) = world.streams.get(&session) else { continue };

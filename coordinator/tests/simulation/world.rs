@@ -277,21 +277,21 @@ impl World {
             Happening::Tick { run } => {
                 if run == self.run && self.tick_at_ns <= self.now_ns {
                     self.tick_at_ns = u64::MAX;
-                    self.to_coordinator(run, Event::Tick);
+                    self.coordinator_hears(run, Event::Tick);
                 }
             }
-            Happening::ToCoordinator { run, event } => self.to_coordinator(run, event),
+            Happening::ToCoordinator { run, event } => self.coordinator_hears(run, event),
             Happening::AgentAsked { run, ask, host, body } => self.agent_asked(run, ask, &host, &body),
             Happening::AskDeadline { run, ask } => {
                 if self.open_asks.remove(&(run, ask)) {
-                    self.to_coordinator(run, Event::Answered { ask, answer: Err(AskError::Timeout) });
+                    self.coordinator_hears(run, Event::Answered { ask, answer: Err(AskError::Timeout) });
                 }
             }
             Happening::Pinged { run, host, sent_ns } => self.pinged(run, host, sent_ns),
             Happening::PingDeadline { run, host, sent_ns } => {
                 if run == self.run && self.open_pings.get(&host) == Some(&sent_ns) {
                     self.open_pings.remove(&host);
-                    self.to_coordinator(run, Event::PingLost { host });
+                    self.coordinator_hears(run, Event::PingLost { host });
                 }
             }
             Happening::Heartbeat { host } => self.heartbeat(host),
@@ -312,7 +312,7 @@ impl World {
             }
             Happening::SessionRead { run, session } => {
                 let resume = self.resume(&session);
-                self.to_coordinator(run, Event::SessionLoaded { session, resume });
+                self.coordinator_hears(run, Event::SessionLoaded { session, resume });
             }
             Happening::Viewer { index } => self.viewer(index),
             Happening::Trouble => self.trouble(),
@@ -320,7 +320,7 @@ impl World {
             Happening::AgentStarts { host } => self.agent_starts(&host),
             Happening::BusBack => {
                 self.bus_up = true;
-                self.to_coordinator(self.run, Event::Connected);
+                self.coordinator_hears(self.run, Event::Connected);
             }
         }
     }
@@ -330,7 +330,7 @@ impl World {
         stream.messages.last().map(|message| message.resume.clone())
     }
 
-    fn to_coordinator(&mut self, run: u64, event: Event) {
+    fn coordinator_hears(&mut self, run: u64, event: Event) {
         if run != self.run {
             return;
         }
@@ -510,7 +510,7 @@ impl World {
         if let Some(batch) = self.trace.get(self.trace_read).cloned() {
             self.trace_read += 1;
             let trace_sequence = self.trace_read as u64;
-            self.to_coordinator(run, Event::Batch { trace_sequence, batch: Box::new(batch) });
+            self.coordinator_hears(run, Event::Batch { trace_sequence, batch: Box::new(batch) });
         }
     }
 
@@ -539,7 +539,7 @@ impl World {
         self.viewers[index].asked = Some(request);
         if self.coordinator.is_some() && !self.lost() {
             self.open_requests.insert(request, (self.now_ns, index));
-            self.to_coordinator(self.run, Event::Request { request, body });
+            self.coordinator_hears(self.run, Event::Request { request, body });
         }
     }
 
@@ -612,7 +612,7 @@ impl World {
             0 => self.coordinator_dies(),
             1 if self.bus_up => {
                 self.bus_up = false;
-                self.to_coordinator(self.run, Event::Disconnected);
+                self.coordinator_hears(self.run, Event::Disconnected);
                 let outage_ns = self.rng.range(200, 4_000) * MS;
                 self.schedule(outage_ns, Happening::BusBack);
             }
@@ -673,9 +673,9 @@ impl World {
             self.schedule((i as u64 + 1) * 1_000, Happening::TraceDelivered { run });
         }
         if !self.bus_up {
-            self.to_coordinator(run, Event::Disconnected);
+            self.coordinator_hears(run, Event::Disconnected);
         }
-        self.to_coordinator(run, Event::Tick);
+        self.coordinator_hears(run, Event::Tick);
     }
 
     /// Requests that were not answered though they have waited longer than any may.

@@ -12,7 +12,6 @@ use super::session::{Effect, Event, JoinedFleet, LocalFiles, State};
 use crate::environment::{BusTarget, Environment};
 use crate::timeline::TimelineLimits;
 use futures::{SinkExt, StreamExt};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +25,6 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 /// Why the adapter cannot serve an editor.
 #[derive(Debug, thiserror::Error)]
 pub enum DapError {
-    /// The address is not free, or not this machine's.
-    #[error("cannot listen on {address}: {error}; choose another port, or 0 for any")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
     /// The connection failed in the middle.
     #[error("the connection to the editor failed: {0}")]
     Transport(std::io::Error),
@@ -57,17 +48,12 @@ pub async fn serve_fleets(
     serve(reader, writer, Transport::Stdio, fleets).await
 }
 
-/// Listens on `address` and serves each connection as a session of its own, until the future is dropped. With port 0
-/// the system chooses one; it is logged.
-pub async fn listen_dap(address: SocketAddr, env: Arc<dyn Environment>) -> Result<(), DapError> {
-    let failed = |error| DapError::Bind { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    tracing::info!("the debug adapter listens on {}", listener.local_addr().map_err(failed)?);
+/// Serves each connection to the listener as a session of its own, until the future is dropped.
+pub async fn listen_dap(listener: TcpListener, env: Arc<dyn Environment>) {
     serve_connections(listener, Arc::new(RealFleets(env))).await;
-    Ok(())
 }
 
-/// As [`listen_dap`], on a listener and over fleets of the caller's.
+/// As [`listen_dap`], over fleets of the caller's.
 pub async fn serve_connections(listener: TcpListener, fleets: Arc<dyn Fleets>) {
     let mut sessions = JoinSet::new();
     loop {

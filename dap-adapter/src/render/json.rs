@@ -80,6 +80,7 @@ pub fn state_word(state: ProbeState) -> &'static str {
         ProbeState::Pending => "pending",
         ProbeState::Armed => "armed",
         ProbeState::Refused => "refused",
+        ProbeState::Absent => "absent",
         ProbeState::Off => "off",
     }
 }

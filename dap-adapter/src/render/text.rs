@@ -160,8 +160,8 @@ pub fn status(status: &ProbeStatus, style: Style) -> String {
             let mechanism = status.mechanism.map_or_else(String::new, |m| format!(", {}", mechanism(m)));
             format!("{who}: armed ({sites}{mechanism})")
         }
-        ProbeState::Refused | ProbeState::Off => {
-            let word = if status.state == ProbeState::Refused { "refused" } else { "off" };
+        ProbeState::Refused | ProbeState::Absent | ProbeState::Off => {
+            let word = super::json::state_word(status.state);
             let reason = status.reason.as_deref().unwrap_or("no reason given");
             style.warning(&format!("{who}: {word}: {reason}"))
         }

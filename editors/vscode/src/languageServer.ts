@@ -4,7 +4,6 @@
 import * as vscode from "vscode";
 import {
   LanguageClient,
-  TransportKind,
   type LanguageClientOptions,
   type ServerOptions,
 } from "vscode-languageclient/node";
@@ -61,10 +60,10 @@ export class LanguageServer implements vscode.Disposable {
       return;
     }
     const cwd = workspaceFolders()[0];
+    // Without `transport` the client speaks on the standard streams and adds no flag of its own.
     const server: ServerOptions = {
       command: search.path,
       args: ["lsp"],
-      transport: TransportKind.stdio,
       options: { env: childEnvironment(process.env, settings.nats), ...(cwd === undefined ? {} : { cwd }) },
     };
     const client: LanguageClientOptions = {

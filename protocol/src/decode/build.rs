@@ -5,7 +5,7 @@ use super::text;
 use crate::expression::quote;
 use crate::fleet::Language;
 use crate::hit::RawHit;
-use crate::layout::{Field, Layout, Type, TypeIndex, TypeKind};
+use crate::layout::{Field, Layout, REDACTED, Type, TypeIndex, TypeKind};
 use crate::limits;
 use crate::value::{Number, Scalar, Status, Value};
 
@@ -146,8 +146,9 @@ impl<'a> Builder<'a> {
             }
             TypeKind::Array { element, count } => self.array(value, *element, *count, place, depth)?,
             TypeKind::Struct { fields } => self.structure(value, fields, place, depth),
+            TypeKind::Opaque { what } if what == REDACTED => return Err(Status::Redacted),
             TypeKind::Opaque { what } => {
-                return Err(Status::NotCaptured { detail: format!("RipTrace cannot read a {what} yet") });
+                return Err(Status::NotCaptured { detail: format!("RipTrace does not read {what} values yet") });
             }
             // `resolve` leaves no alias.
             TypeKind::Alias { .. } => return Err(missing(End::Mismatch)),

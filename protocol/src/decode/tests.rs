@@ -337,7 +337,7 @@ fn a_variable_without_bytes_says_why() {
         "short = <not captured: the capture does not fit its layout>",
         "size = <not captured: the capture does not fit its layout>",
         "type = <not captured: the capture does not fit its layout>",
-        "m = <not captured: RipTrace cannot read a map yet>",
+        "m = <not captured: RipTrace does not read map values yet>",
         "x = <not captured: the capture does not fit its layout>",
     ]);
 }

@@ -19,8 +19,8 @@ pub(super) struct Editor {
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     seq: u64,
-    /// Events that came in while something else was waited for.
-    events: VecDeque<Value>,
+    /// Messages that came in while something else was waited for.
+    kept: VecDeque<Value>,
 }
 
 impl Editor {
@@ -38,7 +38,7 @@ impl Editor {
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Failed("the debug adapter has no standard streams".to_owned()));
         };
-        Ok(Editor { child, to, from: BufReader::new(from), seq: 0, events: VecDeque::new() })
+        Ok(Editor { child, to, from: BufReader::new(from), seq: 0, kept: VecDeque::new() })
     }
 
     /// Sends a request; returns the body of the answer.
@@ -63,17 +63,13 @@ impl Editor {
 
     /// Reads the answer to a request.
     pub(super) async fn response(&mut self, command: &str, seq: u64) -> Result<Value, Failure> {
+        let fits = |message: &Value| message["type"] == "response" && message["request_seq"] == seq;
         let answered = async {
-            loop {
-                let mut message = self.read().await?;
-                if message["type"] == "response" && message["request_seq"] == seq {
-                    if message["success"] == true {
-                        return Ok(message["body"].take());
-                    }
-                    return Err(Failure::Failed(format!("{command} was refused: {}", message["message"])));
-                }
-                self.events.push_back(message);
+            let mut message = self.take(fits).await?;
+            if message["success"] == true {
+                return Ok(message["body"].take());
             }
+            Err(Failure::Failed(format!("{command} was refused: {}", message["message"])))
         };
         tokio::time::timeout(ANSWER_TIMEOUT, answered)
             .await
@@ -83,21 +79,24 @@ impl Editor {
     /// The body of the next event of this name that `wanted` accepts; earlier ones of other kinds stay.
     pub(super) async fn event(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
         let fits = |message: &Value| message["type"] == "event" && message["event"] == name && wanted(&message["body"]);
-        if let Some(at) = self.events.iter().position(fits) {
-            return Ok(self.events.remove(at).map(|mut message| message["body"].take()).unwrap_or_default());
-        }
-        let came = async {
-            loop {
-                let mut message = self.read().await?;
-                if fits(&message) {
-                    return Ok(message["body"].take());
-                }
-                self.events.push_back(message);
-            }
-        };
+        let came = async { self.take(fits).await.map(|mut message| message["body"].take()) };
         tokio::time::timeout(ANSWER_TIMEOUT, came)
             .await
             .unwrap_or_else(|_| Err(Failure::Failed(format!("waited {} s for {name}", ANSWER_TIMEOUT.as_secs()))))
+    }
+
+    /// The first message that fits, of those that came in before and those to come; the others are kept.
+    async fn take(&mut self, fits: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
+        if let Some(message) = self.kept.iter().position(&fits).and_then(|at| self.kept.remove(at)) {
+            return Ok(message);
+        }
+        loop {
+            let message = self.read().await?;
+            if fits(&message) {
+                return Ok(message);
+            }
+            self.kept.push_back(message);
+        }
     }
 
     async fn read(&mut self) -> Result<Value, Failure> {

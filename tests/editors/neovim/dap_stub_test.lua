@@ -44,6 +44,7 @@ riptrace.setup({
 local function session(references)
   return {
     config = { type = 'riptrace' },
+    on_close = {},
     request = function(_, command, arguments, callback)
       h.equal(command, 'variables')
       local variables = references[arguments.variablesReference]
@@ -184,7 +185,7 @@ h.test('the status line counts hits and drops while a session runs', function()
   h.equal(riptrace.status(), '1 hit')
   receive(from, 'riptrace/statistics', { hits = 120, dropped = 3, hosts = 1, processes = 1 })
   h.equal(riptrace.status(), '120 hits, 3 dropped')
-  receive(from, 'terminated', {})
+  from.on_close.riptrace(from)
   h.equal(riptrace.status(), '')
 end)
 

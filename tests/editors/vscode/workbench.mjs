@@ -212,8 +212,8 @@ export class Workbench {
       if (variables.length > 0) return new Map(variables);
       if (Date.now() > deadline) throw new Error(`the row of ${link} has nothing under it`);
       // Brings the row back onto the screen if the list has followed newer ones.
-      await this.page.keyboard.press("ArrowUp");
       await this.page.keyboard.press("ArrowDown");
+      await this.page.keyboard.press("ArrowUp");
     }
   }
 

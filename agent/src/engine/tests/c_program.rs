@@ -274,6 +274,6 @@ fn what_a_passage_costs() {
     target.ask("run 1 4000", "ran");
     let each = start.elapsed() / 20_000;
     assert_eq!(tracing.counts("one").passages, 20_000);
-    println!("a passage costs about {each:?}");
+    eprintln!("a passage costs about {each:?}");
     assert!(each < SOON / 20_000);
 }

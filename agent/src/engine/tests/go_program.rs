@@ -137,7 +137,7 @@ fn fifty_goroutines_pass_every_line_and_every_passage_is_counted() {
         assert_eq!(said["passages"][marker], counts.passages, "{marker}");
         assert_eq!(counts.hits + counts.dropped.values().sum::<u64>(), counts.passages, "{marker}: {counts:?}");
     }
-    println!("while traced the program seems to have stood still for {} ms at most", said["max_gap_ms"]);
+    eprintln!("while traced the program seems to have stood still for {} ms at most", said["max_gap_ms"]);
     let hits = tracing.hits();
     assert!(hits.iter().all(|hit| hit.captured.goroutine.is_some()), "every hit of Go code has its goroutine");
     tracing.engine.detach();

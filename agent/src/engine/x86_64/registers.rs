@@ -77,5 +77,5 @@ const RESTART_UNLESS_HANDLED: i64 = -514;
 pub(in super::super) fn restarted(user: &UserRegisters) -> Option<UserRegisters> {
     let interrupted =
         user.rax as i64 == -i64::from(libc::EINTR) && INTERRUPTED_BY_STOPS.contains(&(user.orig_rax as i64));
-    interrupted.then(|| UserRegisters { rax: RESTART_UNLESS_HANDLED as u64, ..*user })
+    interrupted.then_some(UserRegisters { rax: RESTART_UNLESS_HANDLED as u64, ..*user })
 }

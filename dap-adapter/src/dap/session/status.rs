@@ -25,7 +25,12 @@ pub(super) struct Folded {
 
 /// Folds the states of all probes of a breakpoint.
 pub(super) fn fold(statuses: &[&TracepointStatus], selector: &str, arrived: &Arrived) -> Folded {
-    let probes: Vec<&ProbeStatus> = statuses.iter().flat_map(|status| &status.probes).collect();
+    let all = || statuses.iter().flat_map(|status| &status.probes);
+    // Other programs of the fleet are no failures; they are named only where no process has the line.
+    let mut probes: Vec<&ProbeStatus> = all().filter(|probe| probe.state != ProbeState::Absent).collect();
+    if probes.is_empty() {
+        probes = all().collect();
+    }
     let armed: Vec<&ProbeStatus> = probes.iter().copied().filter(|probe| probe.state == ProbeState::Armed).collect();
     let ended = statuses.iter().find_map(|status| status.ended.as_deref());
     let mut message = if probes.is_empty() {

@@ -112,16 +112,14 @@ function M.register(dap, config)
     state.statistics = body
   end
   dap.listeners.after.event_initialized[M.TYPE] = function(session)
-    if session.config.type == M.TYPE then
-      state.hits:clear()
-      state.statistics = nil
+    if session.config.type ~= M.TYPE then
+      return
     end
-  end
-  for _, ending in ipairs({ 'event_terminated', 'event_exited', 'disconnect' }) do
-    dap.listeners.after[ending][M.TYPE] = function(session)
-      if session.config.type == M.TYPE then
-        state.statistics = nil
-      end
+    state.hits:clear()
+    state.statistics = nil
+    -- Called however the session ends, also by a crash of the adapter.
+    session.on_close[M.TYPE] = function()
+      state.statistics = nil
     end
   end
   return state
