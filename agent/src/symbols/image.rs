@@ -317,11 +317,14 @@ impl Image {
 
     /// By how much the executable was moved, told by one mapping of it.
     pub(super) fn bias(&self, mapped_at: Avma, file_offset: u64) -> Option<u64> {
-        // A mapping starts at the page that holds the segment's first byte; some loaders split a segment.
-        let segment = self.loaded().find(|segment| {
-            let Some(end) = segment.offset.checked_add(segment.file_bytes) else { return false };
+        // A mapping starts at the page that holds the segment's first byte. Two segments may share a page of the file,
+        // and some loaders split a segment: the one that begins there is meant, else the one that goes on there.
+        let begins = |segment: &&Segment| segment.offset & !0xfff == file_offset;
+        let goes_on = |segment: &&Segment| {
+            let end = segment.offset.saturating_add(segment.file_bytes);
             (segment.offset & !0xfff..end).contains(&file_offset)
-        })?;
+        };
+        let segment = self.loaded().find(begins).or_else(|| self.loaded().find(goes_on))?;
         let bias = mapped_at.0.wrapping_sub(segment.address.wrapping_sub(segment.offset).wrapping_add(file_offset));
         (self.position_independent || bias == 0).then_some(bias)
     }

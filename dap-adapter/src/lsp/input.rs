@@ -114,13 +114,15 @@ fn length(headers: &[u8]) -> Option<u64> {
 enum Kind {
     Exit,
     Message,
+    /// A message that is better handed on like this: tower-lsp refuses `"params": null`, which means the same as none.
+    Rewritten(Bytes),
     Malformed(Malformed),
 }
 
 fn kind(body: &[u8]) -> Kind {
     let why = match serde_json::from_slice::<Request>(body) {
         Ok(request) if request.method() == "exit" => return Kind::Exit,
-        Ok(request) if !request.method().is_empty() => return Kind::Message,
+        Ok(request) if !request.method().is_empty() => return without_null(request),
         Ok(_) => "no method".to_owned(),
         Err(why) => why.to_string(),
     };
@@ -128,6 +130,17 @@ fn kind(body: &[u8]) -> Kind {
         Ok(_) => Kind::Message,
         Err(_) => Kind::Malformed(Malformed::Body(why)),
     }
+}
+
+fn without_null(request: Request) -> Kind {
+    if request.params() != Some(&serde_json::Value::Null) {
+        return Kind::Message;
+    }
+    let (method, id, _) = request.into_parts();
+    Kind::Rewritten(Bytes::from(match id {
+        Some(id) => json!({ "id": id, "jsonrpc": "2.0", "method": method }).to_string(),
+        None => json!({ "jsonrpc": "2.0", "method": method }).to_string(),
+    }))
 }
 
 /// Hands on messages until `exit`, the end of the input, or the end of the reader. Dropping `output` ends the server.
@@ -146,6 +159,7 @@ pub(super) async fn pump<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut input:
                     let request = json!({ "jsonrpc": "2.0", "id": null, "method": MALFORMED, "params": params });
                     Bytes::from(request.to_string())
                 }
+                (Kind::Rewritten(body), _) => body.clone(),
                 (_, Ok(body)) => body,
                 (_, Err(_)) => continue,
             };
@@ -221,6 +235,10 @@ mod tests {
             (r#"{"jsonrpc":"2.0","method":"exit"}"#, Some(Kind::Exit)),
             (r#"{"jsonrpc":"2.0","method":"x","id":1,"params":{}}"#, Some(Kind::Message)),
             (r#"{"jsonrpc":"2.0","id":1,"result":null}"#, Some(Kind::Message)),
+            (
+                r#"{"jsonrpc":"2.0","id":"a","method":"shutdown","params":null}"#,
+                Some(Kind::Rewritten(Bytes::from_static(br#"{"id":"a","jsonrpc":"2.0","method":"shutdown"}"#))),
+            ),
             (r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#, Some(Kind::Message)),
             ("{nope", None),
             ("5", None),

@@ -1,9 +1,9 @@
 //! The texts of lenses and hints: plain data in, plain text out.
 
-use super::state::{Shown, State};
+use super::state::{Shown, State, relevant};
 use crate::render::text::{origin, value_text};
 use riptrace_protocol::decode::Decoder;
-use riptrace_protocol::fleet::{ProbeState, TracepointStatus};
+use riptrace_protocol::fleet::ProbeState;
 use riptrace_protocol::ids::HostName;
 use riptrace_protocol::layout::{Layout, Scope};
 use riptrace_protocol::stream::OrderedHit;
@@ -43,12 +43,12 @@ pub(super) fn lenses(state: &State, path: &Path) -> Vec<Lens> {
 
 fn title(shown: &Shown<'_>) -> String {
     let mut title = counts(shown);
-    let status = shown.status;
-    let armed = armed(status);
-    if let Some(ended) = &status.ended {
+    let probes = relevant(shown.status);
+    let armed = probes.iter().filter(|probe| probe.state == ProbeState::Armed).count();
+    if let Some(ended) = &shown.status.ended {
         title.push_str(&format!(" · ended: {ended}"));
-    } else if armed < status.probes.len() {
-        title.push_str(&format!(" · armed in {armed} of {}", plural(status.probes.len() as u64, "process", "es")));
+    } else if armed < probes.len() {
+        title.push_str(&format!(" · armed in {armed} of {}", plural(probes.len() as u64, "process", "es")));
     } else if armed > 0 {
         title.push_str(&format!(" · armed in {}", plural(armed as u64, "process", "es")));
     }
@@ -56,10 +56,6 @@ fn title(shown: &Shown<'_>) -> String {
         title.push_str(" · line not certain");
     }
     title
-}
-
-fn armed(status: &TracepointStatus) -> usize {
-    status.probes.iter().filter(|probe| probe.state == ProbeState::Armed).count()
 }
 
 /// `web-1: 120 hits, web-2: 3 hits (10 dropped)`.

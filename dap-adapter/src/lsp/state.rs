@@ -16,7 +16,7 @@
 //! - Values are decoded when they are shown: a hit costs a reference count here.
 
 use crate::lines::Local;
-use riptrace_protocol::fleet::{BuildFacts, FleetView, ProbeState, TracepointStatus};
+use riptrace_protocol::fleet::{BuildFacts, FleetView, ProbeState, ProbeStatus, TracepointStatus};
 use riptrace_protocol::ids::{BuildId, HostName, LayoutId, SessionId, TracepointId};
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::location::Location;
@@ -33,6 +33,8 @@ const HOSTS_MAX: usize = 256;
 const LAYOUTS_MAX: usize = 4096;
 /// Breakpoints of the editor that are judged, at most.
 const BREAKPOINTS_MAX: usize = 1024;
+/// Reasons that a diagnostic names before it counts the rest.
+const REASONS_MAX: usize = 3;
 /// Answers of the fleet without a tracepoint after which its hits are forgotten: hits may be faster than the answer.
 const ABSENT_MAX: u8 = 2;
 
@@ -449,6 +451,12 @@ impl State {
     }
 }
 
+/// The probes that count: processes whose program has no such place at all are left out, unless none has it.
+pub(super) fn relevant(status: &TracepointStatus) -> Vec<&ProbeStatus> {
+    let relevant: Vec<&ProbeStatus> = status.probes.iter().filter(|p| p.state != ProbeState::Absent).collect();
+    if relevant.is_empty() { status.probes.iter().collect() } else { relevant }
+}
+
 /// Where a tracepoint is: its patched sites; where it was asked for, for processes that do not have it.
 fn sites(status: &TracepointStatus) -> BTreeSet<Site> {
     let mut sites = BTreeSet::new();
@@ -458,7 +466,7 @@ fn sites(status: &TracepointStatus) -> BTreeSet<Site> {
         }
     }
     if let (true, Location::Line { file, line }) = (sites.is_empty(), &status.location) {
-        for probe in &status.probes {
+        for probe in relevant(status) {
             sites.insert(Site { build: Some(probe.build.clone()), file: file.clone(), line: *line });
         }
         if status.probes.is_empty() {
@@ -474,17 +482,19 @@ fn untaken_message(status: &TracepointStatus) -> String {
         return "no running process is meant by this tracepoint: none matches its selector".to_owned();
     }
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for probe in &status.probes {
+    for probe in relevant(status) {
         let reason = probe.reason.as_deref().unwrap_or("no reason given");
         let who = format!("{} {}[{}]", probe.process.host, probe.service, probe.process.key.pid);
         reasons.entry(reason).or_default().push(who);
     }
-    let reasons = reasons.into_iter().map(|(reason, who)| match who.as_slice() {
+    let more = reasons.len().saturating_sub(REASONS_MAX);
+    let reasons = reasons.into_iter().take(REASONS_MAX).map(|(reason, who)| match who.as_slice() {
         [one] => format!("{one}: {reason}"),
         [first, rest @ ..] => format!("{first} and {} more: {reason}", rest.len()),
         [] => reason.to_owned(),
     });
-    format!("no running build takes this tracepoint; {}", reasons.collect::<Vec<_>>().join("; "))
+    let more = if more == 0 { String::new() } else { format!("; and {more} more reasons") };
+    format!("no running build takes this tracepoint; {}{more}", reasons.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::super::show::{hints, lenses};
 use super::super::test_fleet::{TEXT, build, dropped, fleet, hit, layout, message, probe, session};
 use super::*;
 use crate::lines::Note;
-use riptrace_protocol::fleet::ProbeState::{Armed, Pending, Refused};
+use riptrace_protocol::fleet::ProbeState::{Absent, Armed, Pending, Refused};
 
 struct Script {
     state: State,
@@ -103,6 +103,13 @@ fn a_tracepoint_that_no_build_takes_is_a_problem_with_the_reason() {
     assert!(effects.contains(&Effect::Refresh));
     assert_eq!(script.state.problems(&file()), []);
     assert_eq!(script.lenses(), [(4, "no hits yet · armed in 1 of 2 processes".to_owned())]);
+
+    // Another program of the fleet is no failure, unless there is nothing else.
+    let mut other = Script::new(vec![probe("web-1", Armed, 0), probe("web-2", Absent, 0)]);
+    other.settle(Some(4), None);
+    assert_eq!(other.lenses(), [(4, "no hits yet · armed in 1 process".to_owned())]);
+    let mut others = Script::new(vec![probe("web-1", Absent, 0), probe("web-2", Absent, 0)]);
+    assert_eq!(others.settle(Some(4), None), [Effect::Refresh, problem(message)]);
 
     let mut pending = Script::new(vec![probe("web-1", Pending, 0)]);
     pending.settle(Some(4), None);

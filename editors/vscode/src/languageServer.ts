@@ -2,11 +2,7 @@
  * Starts, restarts and stops `riptrace lsp`. One server for the window; a restart waits for the old one to end.
  */
 import * as vscode from "vscode";
-import {
-  LanguageClient,
-  type LanguageClientOptions,
-  type ServerOptions,
-} from "vscode-languageclient/node";
+import { LanguageClient, type LanguageClientOptions, type ServerOptions } from "vscode-languageclient/node";
 import { childEnvironment } from "./environment";
 import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
 

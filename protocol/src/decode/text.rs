@@ -63,9 +63,26 @@ pub(super) fn part(value: &Value) -> String {
     word.to_owned()
 }
 
-/// A struct type without a name is as long as its fields: it is not repeated in front of them.
-pub(super) fn short_type(name: &str) -> &str {
-    if name.starts_with("struct {") && name.len() > "struct {}".len() { "struct {...}" } else { name }
+/// A type's name as Go code writes it: of a package's path only the last element (`*example.com/shop/cart.Item` is
+/// `*cart.Item`). A struct type without a name is as long as its fields: it is not repeated in front of them.
+pub(super) fn short_type(name: &str) -> String {
+    if name.starts_with("struct {") && name.len() > "struct {}".len() {
+        return "struct {...}".to_owned();
+    }
+    let in_path = |c: char| c.is_alphanumeric() || "_-.~%/".contains(c);
+    let mut short = String::with_capacity(name.len());
+    let mut path_at = 0;
+    for c in name.chars() {
+        if c == '/' {
+            short.truncate(path_at);
+        } else {
+            short.push(c);
+            if !in_path(c) {
+                path_at = short.len();
+            }
+        }
+    }
+    short
 }
 
 fn cut(text: &str, bytes_max: usize) -> String {
@@ -73,4 +90,23 @@ fn cut(text: &str, bytes_max: usize) -> String {
         return text.to_owned();
     }
     format!("{}...", &text[..text.floor_char_boundary(bytes_max)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_type;
+
+    #[test]
+    fn of_a_packages_path_the_last_element_is_shown() {
+        for (name, short) in [
+            ("*example.com/shop/cart.Item", "*cart.Item"),
+            ("[]example.com/a-b/v2.T", "[]v2.T"),
+            ("map[string]net/http.Header", "map[string]http.Header"),
+            ("main.Pair[example.com/x/y.K,int]", "main.Pair[y.K,int]"),
+            ("int", "int"),
+            ("struct { A int }", "struct {...}"),
+        ] {
+            assert_eq!(short_type(name), short);
+        }
+    }
 }

@@ -190,7 +190,9 @@ async fn paused(editor: &mut Editor, label: &str) -> Result<At, Failure> {
     for frame in frames.iter().take(3) {
         say(&format!("           at {frame}"))?;
     }
-    for variable in &variables {
+    // All of the hit's own facts are looked at, and shown when the timeline opens.
+    let facts = variables.iter().filter(|variable| label.starts_with("paused") || !variable.starts_with("Hit:"));
+    for variable in facts {
         say(&format!("           {variable}"))?;
     }
     Ok(At { shown: Paused { title, frames, variables }, thread, frame })

@@ -8,6 +8,7 @@ import { execFile, spawn } from "node:child_process";
 import { chmod, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { artefacts, binary, nats, within } from "../support.mjs";
 
@@ -37,8 +38,8 @@ const QUIET_SETTINGS = {
 };
 
 /**
- * Starts a server with these extensions (.vsix files), set to the binary and the fleet of the tests. What server,
- * adapter and language server log goes to files among the artefacts that begin with `name`.
+ * Starts a server with these extensions (.vsix files), set to the binary and the fleet of the tests. What the
+ * server logs, and adapter and language server say and log, goes to files among the artefacts that begin with `name`.
  * Returns `{ url, close }`.
  */
 export async function startCodeServer({ name, extensions }) {
@@ -59,7 +60,7 @@ export async function startCodeServer({ name, extensions }) {
   await writeSettings(path.join(directory, "user", "User"), QUIET_SETTINGS);
   // Settings of the scope "machine", such as where a binary is, are only read from here.
   await writeSettings(path.join(directory, "user", "Machine"), {
-    "riptrace.path": await loggedBinary(directory, name),
+    "riptrace.path": await tappedBinary(directory, name),
     "riptrace.nats": nats,
   });
   for (const extension of extensions) {
@@ -98,13 +99,13 @@ export async function startCodeServer({ name, extensions }) {
   return { url, close };
 }
 
-/** Output channels stay empty here (code-server has no native logger): this keeps what adapter and server log. */
-async function loggedBinary(directory, name) {
+/** The binary, with what `dap` and `lsp` say and log written to files: output channels stay empty in code-server. */
+async function tappedBinary(directory, name) {
   const script = path.join(directory, "riptrace");
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const log = quoted(path.join(artefacts, name));
-  const keep = `dap | lsp) exec ${quoted(binary)} "$@" 2>>${log}-"$1".log ;;`;
-  await writeFile(script, `#!/bin/sh\ncase $1 in\n${keep}\nesac\nexec ${quoted(binary)} "$@"\n`);
+  const tap = [process.execPath, fileURLToPath(new URL("tap.mjs", import.meta.url)), path.join(artefacts, name)];
+  const tapped = `dap | lsp) exec ${tap.map(quoted).join(" ")}-"$1" ${quoted(binary)} "$@" ;;`;
+  await writeFile(script, `#!/bin/sh\ncase $1 in\n${tapped}\nesac\nexec ${quoted(binary)} "$@"\n`);
   await chmod(script, 0o755);
   return script;
 }

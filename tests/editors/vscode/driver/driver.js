@@ -143,14 +143,14 @@ check("hits arrive as output lines with their source", async () => {
 });
 
 check("the first hit of the breakpoint stops the session at its line", async () => {
-  await eventually("a stop", () => events("stopped").find(({ reason }) => reason === "breakpoint"), task.firstHitMs);
-  const item = await eventually(
-    "the focused stack frame",
-    () => vscode.debug.activeStackItem?.frameId !== undefined && vscode.debug.activeStackItem,
-    task.answerMs,
-    50,
+  const stop = await eventually(
+    "a stop",
+    () => events("stopped").find(({ reason }) => reason === "breakpoint"),
+    task.firstHitMs,
   );
-  const { scopes } = await session.customRequest("scopes", { frameId: item.frameId });
+  const { stackFrames } = await session.customRequest("stackTrace", { threadId: stop.threadId });
+  assert.equal(stackFrames[0].line, task.breakpoint.line);
+  const { scopes } = await session.customRequest("scopes", { frameId: stackFrames[0].id });
   const names = [];
   for (const { variablesReference } of scopes) {
     const { variables } = await session.customRequest("variables", { variablesReference });
