@@ -69,16 +69,12 @@ pub async fn run(args: args::Trace) -> Result<(), Failure> {
     }
 
     // What was captured and is still on its way belongs to the trace.
-    let mut captured = 0;
     for tracepoint in &tracepoints {
         if let Ok(last) = handle.remove(&tracepoint.id).await {
-            // A counter's passages leave no hit behind.
-            if args.mode == TraceMode::Hit {
-                captured += last.probes.iter().map(|probe| probe.hits).sum::<u64>();
-            }
             printer.last_status(&last);
         }
     }
+    let captured = printer.captured();
     let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
     while !printer.done() && printer.seen() < captured {
         let before = printer.seen();
@@ -188,6 +184,8 @@ struct Printer {
     dictionaries: Dictionaries,
     /// What was said of each probe last.
     said: BTreeMap<(TracepointId, ProcessId), (ProbeState, Option<String>)>,
+    /// Hits of each probe: before it was last set anew, and since.
+    counts: BTreeMap<(TracepointId, ProcessId), (u64, u64)>,
     ended: BTreeMap<TracepointId, bool>,
     hits: u64,
     dropped: u64,
@@ -210,6 +208,7 @@ impl Printer {
             style: if output::colour() { Style::Ansi } else { Style::Plain },
             dictionaries,
             said: BTreeMap::new(),
+            counts: BTreeMap::new(),
             ended: tracepoints.iter().map(|tracepoint| (tracepoint.id.clone(), false)).collect(),
             hits: 0,
             dropped: 0,
@@ -222,6 +221,21 @@ impl Printer {
         self.reader_gone
             || self.count_max.is_some_and(|max| self.hits >= max)
             || (self.ended.values().all(|&ended| ended) && self.count_max.is_none())
+    }
+
+    /// Hits that all probes have captured, as far as their states have said; a counter's passages leave none behind.
+    fn captured(&self) -> u64 {
+        if self.count_mode { 0 } else { self.counts.values().map(|(before, now)| before + now).sum() }
+    }
+
+    /// A process that became another program, or whose agent was restarted, counts from 0 again.
+    fn count(&mut self, probe: &ProbeStatus) {
+        let key = (probe.tracepoint.clone(), probe.process.clone());
+        let (before, now) = self.counts.entry(key).or_default();
+        if probe.hits < *now {
+            *before += *now;
+        }
+        *now = probe.hits;
     }
 
     fn seen(&self) -> u64 {
@@ -290,6 +304,7 @@ impl Printer {
             self.ended.insert(status.tracepoint.clone(), true);
         }
         for probe in &status.probes {
+            self.count(probe);
             let key = (probe.tracepoint.clone(), probe.process.clone());
             let now = (probe.state, probe.reason.clone());
             if self.said.get(&key) == Some(&now) {
@@ -305,6 +320,7 @@ impl Printer {
     }
 
     fn last_status(&mut self, status: &TracepointStatus) {
+        status.probes.iter().for_each(|probe| self.count(probe));
         if !self.count_mode {
             return;
         }

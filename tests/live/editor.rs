@@ -30,7 +30,7 @@ fn a_breakpoint_opens_a_timeline_that_is_stepped_through_both_ways() {
     let (mut editor, attached) = attach(&fleet, &target.fixture.source);
     let spot = target.fixture.spot("counted");
     let breakpoint = set(&mut editor, &spot, json!({}));
-    assert!(breakpoint["message"].as_str().is_some_and(|text| text.contains("1 of 1")), "{breakpoint}");
+    assert!(breakpoint["message"].as_str().is_some_and(|text| text.contains("armed in 1 process on 1 host")), "{breakpoint}");
     editor.call("configurationDone", json!({}));
     editor.response(attached, SOON);
     target.command("run 5 counted");
@@ -117,7 +117,9 @@ fn what_cannot_be_set_says_why_on_the_breakpoint() {
 fn garbage_on_standard_input_does_not_end_the_session() {
     let (fleet, _target) = fleet_with_target();
     let mut editor = fleet.editor();
-    editor.send_bytes(b"Content-Length: 9\r\n\r\n{\"seq\": 1");
+    editor.send_bytes(b"Content-Length: 11\r\n\r\n{\"seq\": 900");
+    let refused = editor.response(900, SOON);
+    assert_eq!(refused["success"], false, "{refused}");
     editor.send_bytes(b"Content-Length: 4\r\n\r\nnull");
     editor.call_refused("no/such/request", json!({}));
     editor.call_refused("stackTrace", json!({"threadId": 1}));

@@ -16,6 +16,8 @@
 //!   out of it, faults are shown at the site's own address, a return address is always the original one.
 //! - A stop is looked at without being taken from the kernel (`WNOWAIT`), and is answered in the same breath. If the
 //!   agent is killed in between, the kernel still holds the signal and delivers it: none is ever lost with the agent.
+//! - If the agent is killed, the process takes the breakpoints out by itself as it runs into them
+//!   ([`x86_64::fallback`]); what it has not run into is taken over by the next agent.
 //! - While a thread stands still the tracer waits for nothing but the kernel.
 //! - The engine forgets nothing that it patched: text is restored, threads are led out of the slots, and the slots are
 //!   unmapped before the process is let go.

@@ -2,12 +2,13 @@
 
 use super::api::ArmError;
 use super::signals::all_but_raised;
-use super::sites::{POOL_BYTES, room};
+use super::sites::room;
 use super::sys::{self, Change, Stop, Tid, Whose};
 use super::tracer::Tracer;
 use super::x86_64::SYSTEM_CALL;
+use super::x86_64::fallback::{self, ACTION_BYTES, POOL_BYTES};
 use super::x86_64::registers::system_call;
-use crate::capture::memory::Memory;
+use crate::capture::memory::{Memory, PAGE_BYTES};
 use crate::clock::domain_now_ns;
 use crate::target::{self, Mapping, Seccomp};
 use riptrace_protocol::ids::Avma;
@@ -97,30 +98,94 @@ impl Tracer {
         let instruction = self.system_call_instruction(&maps).ok_or(ArmError::Map { errno: libc::ENOSYS })?;
         let base = room(&maps, at).ok_or(ArmError::NoRoom(at))?;
         let tid = self.stop_one()?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        // Never writable for the process: the tracer writes it from outside.
-        let protection = libc::PROT_READ | libc::PROT_EXEC;
-        let args = [base.0, POOL_BYTES, protection as u64, flags as u64, u64::MAX, 0];
-        let mapped = self.call(tid, instruction, libc::SYS_mmap, args);
+        let mapped = self.map_pool_by(tid, instruction, base);
         self.release_held();
         match mapped {
-            Ok(Ok(mapped)) if mapped == base.0 => {
-                self.sites.add_pool(base);
-                Ok(())
-            }
-            // A kernel that does not know MAP_FIXED_NOREPLACE takes the address for a hint; the pages stay unused.
-            Ok(Ok(_)) => Err(ArmError::Map { errno: libc::EEXIST }),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(errno)) => Err(ArmError::Map { errno }),
             Err(error) if sys::is_gone(&error) => Err(ArmError::Gone),
             Err(error) => Err(ArmError::Map { errno: error.raw_os_error().unwrap_or(libc::EIO) }),
         }
     }
 
+    /// The same by a thread that is held; the inner error is a system call's.
+    fn map_pool_by(&mut self, tid: Tid, instruction: Avma, base: Avma) -> io::Result<Result<(), i32>> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // Never writable for the process: the tracer writes it from outside.
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let args = [base.0, POOL_BYTES, protection as u64, flags as u64, u64::MAX, 0];
+        match self.call(tid, instruction, libc::SYS_mmap, args)? {
+            Ok(mapped) if mapped == base.0 => {}
+            // A kernel that does not know MAP_FIXED_NOREPLACE takes the address for a hint; the pages stay unused.
+            Ok(_) => return Ok(Err(libc::EEXIST)),
+            Err(errno) => return Ok(Err(errno)),
+        }
+        self.write_held(tid, base, &fallback::header(base))?;
+        let old = match self.exchange_action(tid, instruction, fallback::action_at(base))? {
+            Ok(old) => old,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        self.write_held(tid, fallback::old_at(base), &old)?;
+        self.sites.add_pool(base);
+        Ok(Ok(()))
+    }
+
+    /// Has a held thread set the action for SIGTRAP to the one at `new`; the former one comes back. The kernel writes
+    /// that into memory of the process, so a page is mapped for the time of it.
+    fn exchange_action(
+        &mut self,
+        tid: Tid,
+        instruction: Avma,
+        new: Avma,
+    ) -> io::Result<Result<[u8; ACTION_BYTES], i32>> {
+        const SIGNAL_SET_BYTES: u64 = 8;
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let args = [0, PAGE_BYTES, protection as u64, flags as u64, u64::MAX, 0];
+        let page = match self.call(tid, instruction, libc::SYS_mmap, args)? {
+            Ok(page) => page,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        let args = [libc::SIGTRAP as u64, new.0, page, SIGNAL_SET_BYTES, 0, 0];
+        let exchanged = self.call(tid, instruction, libc::SYS_rt_sigaction, args)?;
+        let mut old = [0; ACTION_BYTES];
+        let read = self.memory.read(Avma(page), &mut old);
+        // A page that stays mapped hurts nobody.
+        let _ = self.call(tid, instruction, libc::SYS_munmap, [page, PAGE_BYTES, 0, 0, 0, 0])?;
+        Ok(match (exchanged, read) {
+            (Err(errno), _) => Err(errno),
+            (Ok(_), Err(_)) => Err(libc::EFAULT),
+            (Ok(_), Ok(())) => Ok(old),
+        })
+    }
+
+    /// Writes into memory that the process cannot write, while a thread of it is held.
+    fn write_held(&self, tid: Tid, at: Avma, bytes: &[u8]) -> io::Result<()> {
+        self.memory.write(at, bytes).or_else(|_| self.memory.poke(tid, at, bytes))
+    }
+
     /// Gives the memory for slots back; the held thread does it. No thread may be in one.
     pub(super) fn unmap_pools(&mut self, tid: Tid) -> io::Result<()> {
         let Ok(maps) = target::mappings(self.key.pid) else { return Ok(()) };
         let Some(instruction) = self.system_call_instruction(&maps) else { return Ok(()) };
-        for base in self.sites.pools() {
+        // The last one first: each handler has kept the one before it.
+        for base in self.sites.pools().into_iter().rev() {
+            let mut old = [0; ACTION_BYTES];
+            if self.memory.read(fallback::old_at(base), &mut old).is_err() {
+                continue;
+            }
+            self.write_held(tid, fallback::put_back_at(base), &old)?;
+            match self.exchange_action(tid, instruction, fallback::put_back_at(base))? {
+                Ok(was) if was[..8] == base.0.to_le_bytes() || was[..8] == [0; 8] => {}
+                Ok(was) => {
+                    // The program has a handler of its own since.
+                    self.write_held(tid, fallback::put_back_at(base), &was)?;
+                    let _ = self.exchange_action(tid, instruction, fallback::put_back_at(base))?;
+                }
+                Err(errno) => {
+                    tracing::warn!(target: "engine", pid = self.pid, errno, "the handler and the slots stay");
+                    continue;
+                }
+            }
             if let Err(errno) = self.call(tid, instruction, libc::SYS_munmap, [base.0, POOL_BYTES, 0, 0, 0, 0])? {
                 tracing::warn!(target: "engine", pid = self.pid, ?base, errno, "a page of slots stays mapped");
             }

@@ -5,6 +5,7 @@
 
 use super::counters::{Budget, Counters};
 use super::x86_64::displaced::{Displaced, SLOT_BYTES};
+use super::x86_64::fallback::{HEADER_BYTES, POOL_BYTES};
 use super::x86_64::{INSTRUCTION_BYTES_MAX, REACH_BYTES};
 use crate::capture::program::Program;
 use crate::target::Mapping;
@@ -12,8 +13,8 @@ use riptrace_protocol::ids::{Avma, LayoutId, TracepointId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Slots are mapped so many bytes at a time: a thousand sites, more than most processes ever get.
-pub(super) const POOL_BYTES: u64 = SLOT_BYTES as u64 * 1024;
+/// Slots in one piece of memory.
+const POOL_SLOTS_MAX: usize = ((POOL_BYTES - HEADER_BYTES) / SLOT_BYTES as u64) as usize;
 /// Lowest address that is tried: below is vm.mmap_min_addr, as distributions set it.
 const LOWEST: u64 = 0x1_0000;
 /// First address beyond the user's half (x86-64, four-level paging).
@@ -96,7 +97,7 @@ impl Sites {
     /// Where a thread with this instruction pointer is, if it is in a slot.
     pub(super) fn position(&self, rip: u64) -> Option<Position> {
         let pool = self.pools.iter().find(|pool| (pool.base..pool.base + POOL_BYTES).contains(&rip))?;
-        let from_base = rip - pool.base;
+        let from_base = (rip - pool.base).checked_sub(HEADER_BYTES)?;
         let site = *pool.sites.get((from_base / SLOT_BYTES as u64) as usize)?;
         let is_call = self.known.get(&site).is_some_and(|known| known.is_call);
         Some(Position { site, offset: from_base % SLOT_BYTES as u64, is_call })
@@ -112,10 +113,9 @@ impl Sites {
 
     /// Gives an address a slot in a pool that it can reach.
     pub(super) fn give_slot(&mut self, at: Avma, bytes: &[u8], displaced: &Displaced) -> Option<Avma> {
-        let pool = self.pools.iter_mut().find(|pool| {
-            pool.sites.len() < (POOL_BYTES / SLOT_BYTES as u64) as usize && within_reach(pool.base, at.0)
-        })?;
-        let slot = Avma(pool.base + pool.sites.len() as u64 * SLOT_BYTES as u64);
+        let pool =
+            self.pools.iter_mut().find(|pool| pool.sites.len() < POOL_SLOTS_MAX && within_reach(pool.base, at.0))?;
+        let slot = Avma(pool.base + HEADER_BYTES + pool.sites.len() as u64 * SLOT_BYTES as u64);
         pool.sites.push(at);
         let mut kept = [0; INSTRUCTION_BYTES_MAX];
         let length = bytes.len().min(kept.len());

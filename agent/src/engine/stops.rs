@@ -23,9 +23,11 @@ impl Tracer {
     /// A thread has ended, or is the first one and all have.
     pub(super) fn ended(&mut self, tid: Tid) -> io::Result<()> {
         let status = sys::take(tid)?;
-        self.threads.remove(&tid);
-        self.expected.remove(&tid);
-        self.met_early.remove(&tid);
+        let was_met = self.threads.remove(&tid).is_some();
+        if !self.expected.remove(&tid) && !was_met {
+            // Its parent may tell of it yet.
+            self.met_early.insert(tid);
+        }
         if self.held == Some(tid) {
             self.held = None;
         }

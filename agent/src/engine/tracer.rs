@@ -17,7 +17,10 @@ use crate::publish::sink::HitSink;
 use crate::target;
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
@@ -343,7 +346,15 @@ impl Tracer {
             DisplaceError::Kind(instruction) => ArmError::Instruction { at, instruction },
             DisplaceError::TooFar => ArmError::NoRoom(at),
         };
-        let displaced = Displaced::decode(at, &bytes[..read]).map_err(refused)?;
+        let mut displaced = Displaced::decode(at, &bytes[..read]);
+        if displaced.as_ref().err() == Some(&DisplaceError::Breakpoint)
+            && let Some(from_file) = self.bytes_of_file(at)
+        {
+            // Nobody else traces the process, so an agent or a debugger was killed and has left it behind.
+            bytes = from_file;
+            displaced = Displaced::decode(at, &bytes);
+        }
+        let displaced = displaced.map_err(refused)?;
         if displaced.is_call() && target::status(self.key.pid).is_ok_and(|status| status.shadow_stack) {
             return Err(ArmError::ShadowStack(at));
         }
@@ -358,9 +369,23 @@ impl Tracer {
                 self.sites.give_slot(at, instruction, &displaced).ok_or(ArmError::NoRoom(at))?
             }
         };
-        let code = displaced.slot(slot).map_err(refused)?;
+        let code = displaced.slot(slot, bytes[0]).map_err(refused)?;
         self.write_code(slot, &code)?;
         Ok(Site { original: bytes[0], slot, users: Vec::new() })
+    }
+
+    /// What the mapped file says is at an address.
+    fn bytes_of_file(&self, at: Avma) -> Option<[u8; INSTRUCTION_BYTES_MAX]> {
+        let maps = target::mappings(self.key.pid).ok()?;
+        let mapping = maps.iter().find(|mapping| (mapping.lo..mapping.hi).contains(&at.0))?;
+        let exe = PathBuf::from(format!("/proc/{}/exe", self.key.pid));
+        let is_mapped = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == mapping.inode);
+        let library = PathBuf::from(format!("/proc/{}/root{}", self.key.pid, mapping.path));
+        let path = [exe, library].into_iter().find(|path| is_mapped(path))?;
+        let mut bytes = [0; INSTRUCTION_BYTES_MAX];
+        let offset = at.0 - mapping.lo + mapping.file_offset;
+        fs::File::open(path).ok()?.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes)
     }
 
     /// Writes code while the threads run; where that is refused, through one that is stopped for it.

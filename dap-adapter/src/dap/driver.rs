@@ -8,11 +8,14 @@ use super::codec::{CodecError, DapCodec, Frame, Transport};
 use super::envelope::{self, Incoming, Outgoing};
 use super::fleet::{FleetEvents, FleetSession, Fleets, RealFleets};
 use super::limits::{CLOSE_WAIT, COMPLETIONS_MAX, OUTGOING_MAX};
-use super::session::{Effect, Event, JoinedFleet, LocalFiles, State};
+use super::session::{Effect, Event, JoinedFleet, LocalFiles, Mapped, State};
 use crate::environment::{BusTarget, Environment};
+use crate::lines::{LineMapper, NotThere};
 use crate::timeline::TimelineLimits;
 use futures::{SinkExt, StreamExt};
-use std::path::Path;
+use riptrace_protocol::fleet::BuildFacts;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -99,6 +102,9 @@ async fn serve(
         fleets,
         joined: None,
         events: None,
+        mapper: None,
+        to_map: VecDeque::new(),
+        maps: false,
         joining: None,
         outgoing,
         completed,
@@ -152,6 +158,11 @@ struct Driver {
     fleets: Arc<dyn Fleets>,
     joined: Option<Arc<dyn FleetSession>>,
     events: Option<Box<dyn FleetEvents>>,
+    mapper: Option<Arc<LineMapper>>,
+    /// Lines that wait to be mapped: as many as there are breakpoints, at most.
+    to_map: VecDeque<(i64, PathBuf, u32, Vec<BuildFacts>)>,
+    /// Whether one is being mapped.
+    maps: bool,
     joining: Option<tokio::task::AbortHandle>,
     outgoing: mpsc::Sender<Outgoing>,
     completed: mpsc::Sender<Completion>,
@@ -163,7 +174,7 @@ enum Completion {
     /// An event for the state machine.
     Event(Box<Event>),
     /// A fleet was joined.
-    Joined { attempt: u64, joined: super::fleet::Joined, fleet: Box<JoinedFleet> },
+    Joined { attempt: u64, joined: super::fleet::Joined, fleet: Box<JoinedFleet>, mapper: Arc<LineMapper> },
 }
 
 /// Whether the driver goes on.
@@ -208,8 +219,15 @@ impl Driver {
                     }
                 },
                 Some(completion) = completions.recv() => match completion {
-                    Completion::Event(event) => *event,
-                    Completion::Joined { attempt, joined, fleet } => {
+                    Completion::Event(event) => {
+                        if matches!(*event, Event::Mapped { .. }) {
+                            self.maps = false;
+                            self.map_next();
+                        }
+                        *event
+                    }
+                    Completion::Joined { attempt, joined, fleet, mapper } => {
+                        self.mapper = Some(mapper);
                         self.joined = Some(joined.session);
                         self.events = Some(joined.events);
                         Event::Joined { attempt, outcome: Ok(fleet) }
@@ -242,11 +260,15 @@ impl Driver {
                         tracing::debug!("a message had no reader");
                     }
                 }
-                Effect::Join { attempt, target } => self.join(attempt, target),
+                Effect::Join { attempt, target, substitutes } => self.join(attempt, target, substitutes),
                 Effect::AskFleet => self.ask(|session| {
                     let fleet = session.fleet();
                     Box::pin(async move { Event::Fleet(fleet.await) })
                 }),
+                Effect::Map { breakpoint, path, line, builds } => {
+                    self.to_map.push_back((breakpoint, path, line, builds));
+                    self.map_next();
+                }
                 Effect::Create(tracepoint) => self.ask(|session| {
                     let id = tracepoint.id.clone();
                     let created = session.create(tracepoint);
@@ -263,12 +285,18 @@ impl Driver {
         Flow::On
     }
 
-    fn join(&mut self, attempt: u64, target: BusTarget) {
+    fn join(&mut self, attempt: u64, target: BusTarget, substitutes: Vec<(String, String)>) {
         let fleets = self.fleets.clone();
         let completed = self.completed.clone();
         let joining = self.work.spawn(async move {
             let completion = match join(fleets, target).await {
-                Ok((joined, fleet)) => Completion::Joined { attempt, joined, fleet },
+                Ok((joined, fleet)) => {
+                    // Rules of the mapper name the build's path first.
+                    let mut rules: Vec<_> = substitutes.into_iter().map(|(local, build)| (build, local)).collect();
+                    rules.extend(fleet.defaults.substitute_path.iter().cloned());
+                    let mapper = Arc::new(LineMapper::new(fleet.defaults.root.clone(), rules));
+                    Completion::Joined { attempt, joined, fleet, mapper }
+                }
                 Err(why) => Completion::Event(Box::new(Event::Joined { attempt, outcome: Err(why) })),
             };
             tell(&completed, completion).await;
@@ -284,6 +312,31 @@ impl Driver {
         let answer = question(session.as_ref());
         let completed = self.completed.clone();
         self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
+    }
+
+    /// Finds the next local line in builds in the background: one after the other, so that answers come in the order of
+    /// the questions and git is not started for each breakpoint at once.
+    fn map_next(&mut self) {
+        if self.maps {
+            return;
+        }
+        let (Some(mapper), Some((breakpoint, path, line, builds))) = (self.mapper.clone(), self.to_map.pop_front())
+        else {
+            return;
+        };
+        self.maps = true;
+        let completed = self.completed.clone();
+        self.work.spawn(async move {
+            let outcome = match builds.as_slice() {
+                [] => Ok(Mapped::Path(mapper.build_path(&path).await)),
+                builds => match mapper.plan(&path, line, None, builds).await {
+                    Ok(plan) => Ok(Mapped::Plan(plan)),
+                    Err(NotThere::Unreadable { .. }) => Ok(Mapped::Unread),
+                    Err(why) => Err(why.to_string()),
+                },
+            };
+            tell(&completed, Completion::Event(Box::new(Event::Mapped { breakpoint, outcome }))).await;
+        });
     }
 
     fn close(&mut self) {

@@ -13,7 +13,8 @@ async fn a_breakpoint_is_verified_and_counts_and_names_the_rest() {
     assert_eq!((&set[0]["verified"], &set[0]["line"]), (&json!(true), &json!(42)));
     assert_eq!(
         set[0]["message"],
-        "armed in 2 of 3 processes on 2 hosts; web-1 gateway pid 900: no file cart/cart.go in build go:gateway-1"
+        "armed in 2 of 3 processes on 2 hosts; web-1 gateway pid 900: no file cart/cart.go in build go:gateway-1; \
+         cart: the local file is in no git repository, so the build's text is not known"
     );
     let tracepoint = &editor.fleet.asked().created[0];
     assert_eq!(tracepoint.location.to_string(), "cart/cart.go:42");
@@ -138,7 +139,8 @@ async fn a_status_that_changes_is_told_and_one_that_does_not_is_not() {
     assert_eq!((&changed["id"], &changed["verified"]), (&set[0]["id"], &json!(false)));
     assert_eq!(
         changed["message"],
-        "armed in none of 3 processes; web-1 cart pid 812 and 1 more: over its budget; web-1 gateway pid 900: x"
+        "armed in none of 3 processes; web-1 cart pid 812 and 1 more: over its budget; web-1 gateway pid 900: x",
+        "nothing is said of the text of builds that are not armed"
     );
     editor.finish().await;
 }

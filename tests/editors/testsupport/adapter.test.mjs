@@ -128,6 +128,10 @@ test("the first hit of a breakpoint opens the timeline, which steps through the 
       threads.some(({ id }) => id === stop.threadId),
       JSON.stringify(threads),
     );
+    // VS Code forgets a stop when a thread event of the same thread follows it.
+    const stopped = adapter.events.findIndex(({ event }) => event === "stopped");
+    const announced = adapter.events.findIndex(({ event, body }) => event === "thread" && body.threadId === stop.threadId);
+    assert.ok(announced >= 0 && announced < stopped, `thread event at ${announced}, stop at ${stopped}`);
   });
 
   await t.test("the stack's top frame is the line of the breakpoint, and pages are kept to", async () => {

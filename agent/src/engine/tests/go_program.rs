@@ -1,11 +1,15 @@
 //! A Go program that checks its own results in fifty goroutines, while garbage is collected, goroutines are preempted and
 //! stacks grow.
 
+use super::killed::{agent, is_patched};
 use super::support::{Target, Tracing, captures_rdi, eventually, id, probe};
 use crate::engine::EngineEvent;
+use crate::engine::memory::TargetMemory;
 use crate::plan;
 use crate::symbols::{Build, Site};
 use crate::target;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::limits::RATE_PER_S_DEFAULT;
 use riptrace_protocol::location::Location;
@@ -196,4 +200,33 @@ fn children_and_successors_of_a_go_program_are_not_hurt() {
     assert_eq!((&said["type"], said["generation"].as_u64()), (&Value::from("ready"), Some(1)));
     assert_eq!(tracing.event(), EngineEvent::Execed);
     assert_eq!(torture.ask("run 100")["type"], "run");
+}
+
+#[test]
+fn a_go_program_survives_its_agent_and_mends_itself() {
+    let torture = Torture::start(&["-forever", "-pause", "1ms"]);
+    let bias = torture.bias();
+    let sites: Vec<Avma> = ["leaf", "loop", "locals", "recurse", "counted", "spawn"]
+        .iter()
+        .flat_map(|marker| torture.sites(marker))
+        .map(|site| site.address.in_process(bias))
+        .collect();
+    let memory = TargetMemory::open(torture.target.pid() as i32);
+    for round in 0..30 {
+        let agent = agent(&torture.target, &sites);
+        eventually("all sites are patched", || {
+            assert_eq!(torture.target.said(), None, "round {round}");
+            sites.iter().all(|&at| is_patched(&memory, at)).then_some(())
+        });
+        for _ in 0..round * 200 {
+            std::hint::black_box(is_patched(&memory, sites[0]));
+        }
+        kill(agent, Signal::SIGKILL).unwrap();
+        waitpid(agent, None).unwrap();
+        eventually("the sites are mended", || sites.iter().all(|&at| !is_patched(&memory, at)).then_some(()));
+    }
+    torture.target.assert_text_is_the_files();
+    torture.target.signal(libc::SIGTERM);
+    assert_eq!(torture.answer()["type"], "stats");
+    torture.target.exits_with(0);
 }

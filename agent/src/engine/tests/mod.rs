@@ -5,5 +5,6 @@
 
 mod c_program;
 mod go_program;
+mod killed;
 mod limits;
 mod support;

@@ -8,7 +8,8 @@
 //! call          push [literal]; jmp target        literal: site+length, the return address that was always there
 //! ```
 //!
-//! The call is split so that a slot's address is never a return address: unwinders, garbage collectors and profilers read
+//! Behind the code a slot has the site's address and the byte that stood there ([`super::fallback`] reads them), and the
+//! literal. The call is split so that a slot's address is never a return address: unwinders, garbage collectors and profilers read
 //! those. Positions: the slot's first byte, where nothing is done yet, and those after it, which a thread leaves within
 //! two more instructions.
 
@@ -20,6 +21,12 @@ use riptrace_protocol::ids::Avma;
 
 /// Size of a slot, in bytes: the longest relocated instruction, the way back and the literal.
 pub(in super::super) const SLOT_BYTES: usize = 64;
+/// Most code in a slot.
+const CODE_BYTES_MAX: usize = 40;
+/// Where the site's address is, for the handler of a process that was left behind.
+pub(in super::super) const SITE_AT: usize = CODE_BYTES_MAX;
+/// Where the byte is that the breakpoint replaces.
+pub(in super::super) const ORIGINAL_AT: usize = 48;
 /// Where the literal is.
 const LITERAL_AT: usize = SLOT_BYTES - 8;
 /// `push qword ptr [rip + disp32]`
@@ -100,21 +107,23 @@ impl Displaced {
     }
 
     /// The bytes of a slot at `slot` that does what the instruction does.
-    pub(in super::super) fn slot(&self, slot: Avma) -> Result<[u8; SLOT_BYTES], DisplaceError> {
+    pub(in super::super) fn slot(&self, slot: Avma, original: u8) -> Result<[u8; SLOT_BYTES], DisplaceError> {
         let next = self.instruction.next_ip();
         let mut bytes = [super::BREAKPOINT; SLOT_BYTES];
+        bytes[SITE_AT..ORIGINAL_AT].copy_from_slice(&self.instruction.ip().to_le_bytes());
+        bytes[ORIGINAL_AT] = original;
         if self.is_call() {
             let displacement = (LITERAL_AT - PUSH_BYTES) as i32;
             bytes[..2].copy_from_slice(&PUSH_LITERAL);
             bytes[2..PUSH_BYTES].copy_from_slice(&displacement.to_le_bytes());
             let jump = encode(&[self.jump_of_call()?], slot.0 + PUSH_BYTES as u64)?;
-            place(&mut bytes[PUSH_BYTES..LITERAL_AT], &jump)?;
+            place(&mut bytes[PUSH_BYTES..CODE_BYTES_MAX], &jump)?;
             bytes[LITERAL_AT..].copy_from_slice(&next.to_le_bytes());
             return Ok(bytes);
         }
         let back =
             Instruction::with_branch(Code::Jmp_rel32_64, next).map_err(|_| DisplaceError::Kind("jmp".to_owned()))?;
-        place(&mut bytes, &encode(&[self.instruction, back], slot.0)?)?;
+        place(&mut bytes[..CODE_BYTES_MAX], &encode(&[self.instruction, back], slot.0)?)?;
         Ok(bytes)
     }
 
@@ -164,7 +173,7 @@ mod tests {
     fn slot_of(bytes: &[u8]) -> Vec<Instruction> {
         let displaced = Displaced::decode(SITE, bytes).unwrap();
         assert_eq!(displaced.length(), bytes.len());
-        let slot = displaced.slot(SLOT).unwrap();
+        let slot = displaced.slot(SLOT, bytes[0]).unwrap();
         Decoder::with_ip(64, &slot, SLOT.0, DecoderOptions::NONE)
             .into_iter()
             .take_while(|instruction| instruction.mnemonic() != Mnemonic::Int3)
@@ -203,8 +212,10 @@ mod tests {
     #[test]
     fn a_call_returns_to_where_it_always_did() {
         let displaced = Displaced::decode(SITE, &[0xe8, 0x10, 0, 0, 0]).unwrap();
-        let slot = displaced.slot(SLOT).unwrap();
+        let slot = displaced.slot(SLOT, 0xe8).unwrap();
         assert_eq!(slot[LITERAL_AT..], (SITE.0 + 5).to_le_bytes());
+        assert_eq!(slot[SITE_AT..ORIGINAL_AT], SITE.0.to_le_bytes());
+        assert_eq!(slot[ORIGINAL_AT], 0xe8);
         let code: Vec<Instruction> =
             Decoder::with_ip(64, &slot, SLOT.0, DecoderOptions::NONE).into_iter().take(2).collect();
         assert_eq!(code[0].mnemonic(), Mnemonic::Push);
@@ -250,6 +261,6 @@ mod tests {
     #[test]
     fn an_operand_out_of_reach_is_an_error() {
         let displaced = Displaced::decode(Avma(0x7fff_0000_0000), &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0]).unwrap();
-        assert_eq!(displaced.slot(SLOT).unwrap_err(), DisplaceError::TooFar);
+        assert_eq!(displaced.slot(SLOT, 0x48).unwrap_err(), DisplaceError::TooFar);
     }
 }

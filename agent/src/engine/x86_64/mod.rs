@@ -3,6 +3,7 @@
 //! A port to another architecture has the same files with the same functions.
 
 pub(super) mod displaced;
+pub(super) mod fallback;
 pub(super) mod registers;
 
 /// `int3`: raises SIGTRAP with the instruction pointer behind it (Intel SDM volume 3, 6.15, interrupt 3).

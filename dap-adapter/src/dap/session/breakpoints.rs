@@ -12,6 +12,7 @@ use super::super::types::{
     SetFunctionBreakpointsResponse, SetInstructionBreakpointsResponse, Source, SourceBreakpoint,
 };
 use super::event::Effect;
+use super::mapping::Mapping;
 use super::state::{Asked, Phase, State, Turn};
 use super::status::{Arrived, Folded, fold};
 use riptrace_protocol::expression::{self, Template};
@@ -19,6 +20,7 @@ use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
 use riptrace_protocol::location::Location;
+use riptrace_protocol::selector::Selector;
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Mode, Tracepoint};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,7 +30,7 @@ use std::time::Duration;
 pub(super) struct Breakpoints {
     last_id: i64,
     last_tracepoint: u64,
-    set: BTreeMap<i64, Breakpoint>,
+    pub(super) set: BTreeMap<i64, Breakpoint>,
     tracepoints: BTreeMap<TracepointId, Armed>,
     /// Tracepoints that no breakpoint has any more, oldest first; hits of theirs may still be under way.
     retired: VecDeque<TracepointId>,
@@ -44,39 +46,48 @@ enum Owner {
     Functions,
 }
 
+/// A place in builds: what a tracepoint asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) location: Location,
+    pub(super) selector: Selector,
+}
+
 /// What makes a breakpoint another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Spec {
-    place: Place,
+    at: At,
     condition: Option<String>,
     hit_condition: Option<String>,
     log_message: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum At {
     /// As the editor counts.
     Line(i64),
     Function(String),
 }
 
 #[derive(Debug)]
-struct Breakpoint {
+pub(super) struct Breakpoint {
     owner: Owner,
     source: Option<Source>,
     spec: Spec,
     /// What is to be asked of the fleet, or why nothing is.
-    plan: Result<Plan, String>,
-    tracepoint: Option<TracepointId>,
+    pub(super) plan: Result<Plan, String>,
+    /// One per place that the line has in the builds.
+    tracepoints: Vec<TracepointId>,
+    pub(super) mapping: Mapping,
     told: Option<Told>,
     dirty: bool,
 }
 
 /// A breakpoint that was understood.
 #[derive(Debug, Clone)]
-struct Plan {
+pub(super) struct Plan {
     /// Local file and line; `None` for a function.
-    local: Option<(String, u32)>,
+    pub(super) local: Option<(String, u32)>,
     function: Option<String>,
     hit_condition: Option<HitCondition>,
     template: Option<Template>,
@@ -92,6 +103,7 @@ struct Told {
 #[derive(Debug)]
 struct Armed {
     breakpoint: i64,
+    place: Place,
     stage: Stage,
     wanted: bool,
     is_log: bool,
@@ -186,8 +198,8 @@ impl Breakpoints {
 
     fn settled(&self, id: i64) -> bool {
         let Some(breakpoint) = self.set.get(&id) else { return true };
-        let Some(tracepoint) = &breakpoint.tracepoint else { return true };
-        self.tracepoints.get(tracepoint).is_none_or(|armed| armed.stage != Stage::Creating)
+        let created = |tracepoint| self.tracepoints.get(tracepoint).is_none_or(|armed| armed.stage != Stage::Creating);
+        !breakpoint.mapping.under_way && breakpoint.tracepoints.iter().all(created)
     }
 
     fn folded(&self, breakpoint: &Breakpoint, selector: &str, joined: bool) -> Folded {
@@ -195,15 +207,29 @@ impl Breakpoints {
         if let Err(why) = &breakpoint.plan {
             return unverified(why);
         }
-        let armed = breakpoint.tracepoint.as_ref().and_then(|tracepoint| self.tracepoints.get(tracepoint));
-        match armed {
-            None if joined => unverified("not asked of the fleet"),
-            None => unverified("not attached to a fleet yet"),
-            Some(Armed { stage: Stage::Refused(why), .. }) => unverified(why),
-            Some(armed) => match &armed.status {
-                Some(status) => fold(&[status], selector, &armed.arrived),
-                None => unverified("arming"),
-            },
+        let armed: Vec<&Armed> = breakpoint.tracepoints.iter().filter_map(|id| self.tracepoints.get(id)).collect();
+        let statuses: Vec<&TracepointStatus> = armed.iter().filter_map(|armed| armed.status.as_ref()).collect();
+        let refused = armed.iter().find_map(|armed| match &armed.stage {
+            Stage::Refused(why) => Some(why),
+            _ => None,
+        });
+        let mapping = &breakpoint.mapping;
+        match (statuses.is_empty(), refused) {
+            (true, Some(why)) => unverified(why),
+            (true, None) if breakpoint.mapping.under_way || !armed.is_empty() => unverified("arming"),
+            (true, None) if !joined => unverified("not attached to a fleet yet"),
+            (true, None) => unverified(&mapping.refused.join("; ")),
+            (false, refused) => {
+                let mut arrived = Arrived::default();
+                armed.iter().for_each(|armed| arrived.add(&armed.arrived));
+                let mut folded = fold(&statuses, selector, &arrived);
+                let notes = mapping.notes_of(&statuses);
+                for more in refused.into_iter().chain(&mapping.refused).chain(&notes) {
+                    folded.message.push_str("; ");
+                    folded.message.push_str(more);
+                }
+                folded
+            }
         }
     }
 }
@@ -223,7 +249,7 @@ impl State {
         let specs = wanted
             .into_iter()
             .map(|breakpoint| Spec {
-                place: Place::Line(breakpoint.line),
+                at: At::Line(breakpoint.line),
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: meant(breakpoint.log_message),
@@ -243,7 +269,7 @@ impl State {
         let specs = wanted
             .into_iter()
             .map(|breakpoint| Spec {
-                place: Place::Function(breakpoint.name),
+                at: At::Function(breakpoint.name),
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: None,
@@ -272,9 +298,8 @@ impl State {
             ids.push(id);
         }
         for id in old {
-            if let Some(breakpoint) = self.breakpoints.set.remove(&id)
-                && let Some(tracepoint) = breakpoint.tracepoint
-            {
+            let removed = self.breakpoints.set.remove(&id);
+            for tracepoint in removed.into_iter().flat_map(|breakpoint| breakpoint.tracepoints) {
                 self.retire(turn, &tracepoint);
             }
         }
@@ -289,25 +314,26 @@ impl State {
         self.breakpoints.last_id += 1;
         let id = self.breakpoints.last_id;
         let plan = self.plan(&owner, &spec);
-        let breakpoint = Breakpoint { owner, source, spec, plan, tracepoint: None, told: None, dirty: false };
+        let (tracepoints, mapping) = (Vec::new(), Mapping::default());
+        let breakpoint = Breakpoint { owner, source, spec, plan, tracepoints, mapping, told: None, dirty: false };
         self.breakpoints.set.insert(id, breakpoint);
         id
     }
 
     /// Understands what was asked, before anything is asked of the fleet.
     fn plan(&self, owner: &Owner, spec: &Spec) -> Result<Plan, String> {
-        let local = match (owner, &spec.place) {
-            (Owner::Source(path), Place::Line(line)) => {
+        let local = match (owner, &spec.at) {
+            (Owner::Source(path), At::Line(line)) => {
                 let file = self.client.path_in(path).map_err(|error| error.to_string())?;
                 let from_one = self.client.line_in(*line).ok_or_else(|| format!("{line} is not a line of a file"))?;
                 Some((file, from_one))
             }
             _ => None,
         };
-        let function = match &spec.place {
-            Place::Function(name) if name.trim().is_empty() => return Err("a function breakpoint needs a name".into()),
-            Place::Function(name) => Some(name.trim().to_owned()),
-            Place::Line(_) => None,
+        let function = match &spec.at {
+            At::Function(name) if name.trim().is_empty() => return Err("a function breakpoint needs a name".into()),
+            At::Function(name) => Some(name.trim().to_owned()),
+            At::Line(_) => None,
         };
         if let Some(condition) = &spec.condition {
             expression::parse(condition).map_err(|error| format!("condition: {error}"))?;
@@ -319,14 +345,48 @@ impl State {
         Ok(Plan { local, function, hit_condition, template })
     }
 
-    /// Asks the fleet for a breakpoint that has no tracepoint yet.
+    /// Asks the fleet for a breakpoint that has no tracepoint yet: a function by its name, a line once it is known where
+    /// the builds have it.
     fn create(&mut self, turn: &mut Turn<'_>, id: i64) {
-        let Some(session) = self.attachment.session.clone().filter(|_| self.phase == Phase::Joined) else { return };
-        let Some(breakpoint) = self.breakpoints.set.get_mut(&id) else { return };
+        let Some(breakpoint) = self.breakpoints.set.get(&id).filter(|_| self.phase == Phase::Joined) else { return };
         let Ok(plan) = &breakpoint.plan else { return };
-        if breakpoint.tracepoint.is_some() {
+        if !breakpoint.tracepoints.is_empty() {
             return;
         }
+        match plan.function.clone() {
+            None => self.map(turn, id),
+            Some(name) => {
+                let selector = self.attachment.config.selector.clone().unwrap_or_default();
+                self.reconcile(turn, id, vec![Place { location: Location::Function { name }, selector }]);
+            }
+        }
+    }
+
+    /// Makes the tracepoints of a breakpoint those of `places`.
+    pub(super) fn reconcile(&mut self, turn: &mut Turn<'_>, id: i64, mut places: Vec<Place>) {
+        let Some(breakpoint) = self.breakpoints.set.get_mut(&id) else { return };
+        let known = &self.breakpoints.tracepoints;
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut breakpoint.tracepoints).into_iter().partition(|tracepoint| {
+                let place = known.get(tracepoint).map(|armed| &armed.place);
+                let at = places.iter().position(|wanted| Some(wanted) == place);
+                at.map(|at| places.remove(at)).is_some()
+            });
+        breakpoint.tracepoints = kept;
+        breakpoint.dirty = true;
+        for tracepoint in gone {
+            self.retire(turn, &tracepoint);
+        }
+        for place in places {
+            self.ask_for(turn, id, place);
+        }
+    }
+
+    /// Asks the fleet for one place of a breakpoint.
+    fn ask_for(&mut self, turn: &mut Turn<'_>, id: i64, place: Place) {
+        let Some(session) = &self.attachment.session else { return };
+        let Some(breakpoint) = self.breakpoints.set.get_mut(&id) else { return };
+        let Ok(plan) = &breakpoint.plan else { return };
         self.breakpoints.last_tracepoint += 1;
         let name = format!("{session}-{}", self.breakpoints.last_tracepoint);
         let tracepoint = match TracepointId::new(name) {
@@ -336,18 +396,13 @@ impl State {
                 return;
             }
         };
-        let location = match (&plan.local, &plan.function) {
-            (Some((file, line)), _) => Location::Line { file: self.paths.to_build(file), line: *line },
-            (None, Some(name)) => Location::Function { name: name.clone() },
-            (None, None) => return,
-        };
         let config = &self.attachment.config;
         let defaults = CaptureLimits::default();
         let limits = CaptureLimits { rate_per_s: config.rate_per_s.unwrap_or(defaults.rate_per_s), ..defaults };
         let wanted = Tracepoint {
             id: tracepoint.clone(),
-            location,
-            selector: config.selector.clone().unwrap_or_default(),
+            location: place.location.clone(),
+            selector: place.selector.clone(),
             condition: breakpoint.spec.condition.clone(),
             hit_condition: plan.hit_condition,
             log_message: breakpoint.spec.log_message.clone(),
@@ -358,6 +413,7 @@ impl State {
         self.dictionaries.set_message(&tracepoint, plan.template.clone());
         let armed = Armed {
             breakpoint: id,
+            place,
             stage: Stage::Creating,
             wanted: true,
             is_log: plan.template.is_some(),
@@ -365,8 +421,7 @@ impl State {
             status: None,
             arrived: Arrived::default(),
         };
-        breakpoint.tracepoint = Some(tracepoint.clone());
-        breakpoint.dirty = breakpoint.told.is_some();
+        breakpoint.tracepoints.push(tracepoint.clone());
         self.breakpoints.tracepoints.insert(tracepoint, armed);
         turn.effect(Effect::Create(wanted));
     }
@@ -381,8 +436,12 @@ impl State {
 
     /// Removes all tracepoints and asks for them anew.
     pub(super) fn rearm_all(&mut self, turn: &mut Turn<'_>) {
-        let tracepoints: Vec<TracepointId> =
-            self.breakpoints.set.values_mut().filter_map(|breakpoint| breakpoint.tracepoint.take()).collect();
+        let tracepoints: Vec<TracepointId> = self
+            .breakpoints
+            .set
+            .values_mut()
+            .flat_map(|breakpoint| std::mem::take(&mut breakpoint.tracepoints))
+            .collect();
         for tracepoint in tracepoints {
             self.retire(turn, &tracepoint);
         }
@@ -533,9 +592,9 @@ impl State {
         breakpoint.dirty = false;
         breakpoint.told = Some(Told { folded: folded.clone(), at: now });
         // The asked line is echoed: an editor finds its mark by it.
-        let line = match breakpoint.spec.place {
-            Place::Line(line) => Some(line),
-            Place::Function(_) => None,
+        let line = match breakpoint.spec.at {
+            At::Line(line) => Some(line),
+            At::Function(_) => None,
         };
         Some(DapBreakpoint {
             id: Some(id),

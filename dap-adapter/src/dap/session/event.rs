@@ -3,10 +3,12 @@
 use super::super::envelope::{Malformed, Outgoing};
 use crate::environment::{BusTarget, CheckoutDefaults};
 use crate::fleet::SessionEvent;
-use riptrace_protocol::fleet::{FleetView, TracepointStatus};
+use crate::lines::Plan;
+use riptrace_protocol::fleet::{BuildFacts, FleetView, TracepointStatus};
 use riptrace_protocol::ids::{SessionId, TracepointId};
 use riptrace_protocol::tracepoint::Tracepoint;
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// What happens to a session.
 #[derive(Debug)]
@@ -33,6 +35,13 @@ pub(crate) enum Event {
     },
     /// Answer to [`Effect::AskFleet`].
     Fleet(Result<FleetView, String>),
+    /// Answer to [`Effect::Map`].
+    Mapped {
+        /// Which breakpoint.
+        breakpoint: i64,
+        /// Where its line is in the builds, or why it is no line at all.
+        outcome: Result<Mapped, String>,
+    },
     /// Answer to [`Effect::Create`].
     Created {
         /// Which tracepoint.
@@ -70,6 +79,17 @@ pub(crate) struct JoinedFleet {
     pub(crate) fleet: FleetView,
 }
 
+/// Where a local line is in the builds of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mapped {
+    /// As the line mapper says.
+    Plan(Plan),
+    /// The local file cannot be read here (the editor is on another machine): the line is taken as it is.
+    Unread,
+    /// No build is there to map to: the line is taken as it is, in the file that builds know by this path.
+    Path(String),
+}
+
 /// What a session wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
@@ -81,9 +101,22 @@ pub(crate) enum Effect {
         attempt: u64,
         /// Which fleet.
         target: BusTarget,
+        /// Local prefix and the build's prefix, for the mapping of lines.
+        substitutes: Vec<(String, String)>,
     },
     /// Look at the fleet: answered by [`Event::Fleet`].
     AskFleet,
+    /// Find a local line in builds: answered by [`Event::Mapped`].
+    Map {
+        /// Which breakpoint.
+        breakpoint: i64,
+        /// Local file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u32,
+        /// Builds that may have it.
+        builds: Vec<BuildFacts>,
+    },
     /// Create a tracepoint: answered by [`Event::Created`].
     Create(Tracepoint),
     /// Remove a tracepoint: answered by [`Event::Removed`].

@@ -190,7 +190,11 @@ impl State {
                 self.phase = Phase::Joining;
                 self.attachment.attempt += 1;
                 self.attachment.attaching = Some(asked);
-                let effect = Effect::Join { attempt: self.attachment.attempt, target: config.target.clone() };
+                let effect = Effect::Join {
+                    attempt: self.attachment.attempt,
+                    target: config.target.clone(),
+                    substitutes: config.substitute_path.clone(),
+                };
                 self.attachment.config = config;
                 turn.effect(effect);
             }
@@ -387,6 +391,9 @@ impl State {
         if let Ok(fleet) = outcome {
             self.attachment.fleet = Some(fleet);
             self.rows.statistics_changed();
+            if self.phase == Phase::Joined {
+                self.map_new_builds(turn);
+            }
         }
     }
 

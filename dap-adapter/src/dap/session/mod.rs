@@ -21,6 +21,7 @@ mod evaluate;
 mod event;
 mod handles;
 mod lifecycle;
+mod mapping;
 mod motion;
 mod own;
 mod paths;
@@ -31,6 +32,6 @@ mod stream;
 mod threads;
 mod variables;
 
-pub(crate) use event::{Effect, Event, JoinedFleet};
+pub(crate) use event::{Effect, Event, JoinedFleet, Mapped};
 pub(crate) use paths::LocalFiles;
 pub(crate) use state::State;

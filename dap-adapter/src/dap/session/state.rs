@@ -158,6 +158,7 @@ impl State {
             ),
             Event::Joined { attempt, outcome } => self.joined(&mut turn, attempt, outcome),
             Event::Fleet(outcome) => self.fleet_seen(&mut turn, outcome),
+            Event::Mapped { breakpoint, outcome } => self.mapped(&mut turn, breakpoint, outcome),
             Event::Created { tracepoint, outcome } => self.created(&mut turn, &tracepoint, outcome),
             Event::Removed { tracepoint, outcome } => self.removed(&mut turn, &tracepoint, outcome),
             Event::Stream(event) => self.stream(&mut turn, event),

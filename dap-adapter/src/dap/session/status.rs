@@ -14,6 +14,17 @@ pub(super) struct Arrived {
     pub(super) drops: BTreeMap<DropReason, u64>,
 }
 
+impl Arrived {
+    /// Adds what has arrived of another tracepoint of the same breakpoint.
+    pub(super) fn add(&mut self, other: &Arrived) {
+        self.hits += other.hits;
+        for (reason, count) in &other.drops {
+            let dropped = self.drops.entry(*reason).or_default();
+            *dropped = dropped.saturating_add(*count);
+        }
+    }
+}
+
 /// Status of a breakpoint for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Folded {
@@ -40,12 +51,8 @@ pub(super) fn fold(statuses: &[&TracepointStatus], selector: &str, arrived: &Arr
         format!("armed in none of {}", count(probes.len(), "process", "processes"))
     } else {
         let hosts: BTreeSet<_> = armed.iter().map(|probe| &probe.process.host).collect();
-        let of = if armed.len() == probes.len() {
-            count(probes.len(), "process", "processes")
-        } else {
-            format!("{} of {}", armed.len(), count(probes.len(), "process", "processes"))
-        };
-        format!("armed in {of} on {}", count(hosts.len(), "host", "hosts"))
+        let of = count(probes.len(), "process", "processes");
+        format!("armed in {} of {of} on {}", armed.len(), count(hosts.len(), "host", "hosts"))
     };
     match armed.iter().filter_map(|probe| probe.mechanism).max() {
         Some(Mechanism::Ptrace) => message.push_str(" by ptrace (a hit stops its thread for tens of microseconds)"),
@@ -154,7 +161,7 @@ mod tests {
             &none,
             (false, "no process that fits service=cart is there yet; it is armed in each that appears"),
         );
-        check(vec![armed("a", 1)], &none, (true, "armed in 1 process on 1 host"));
+        check(vec![armed("a", 1)], &none, (true, "armed in 1 of 1 process on 1 host"));
         check(
             vec![probe("a", 1, ProbeState::Pending, None)],
             &none,
