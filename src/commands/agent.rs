@@ -9,7 +9,7 @@ use riptrace_agent::AgentConfig;
 use riptrace_protocol::ids::HostName;
 
 /// Runs until Ctrl-C or SIGTERM; every probe is out when it returns.
-pub async fn run(args: args::Agent) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Agent) -> Result<(), Failure> {
     let config = config(args.host)?;
     let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
     let bus = connect(&args.bus.target(), &format!("riptrace agent {}", config.host)).await?;

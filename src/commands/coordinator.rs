@@ -8,7 +8,7 @@ use crate::shutdown;
 use riptrace_coordinator::CoordinatorConfig;
 
 /// Runs until Ctrl-C or SIGTERM.
-pub async fn run(args: args::Coordinator) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Coordinator) -> Result<(), Failure> {
     let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
     let bus = connect(&args.bus.target(), "riptrace coordinator").await?;
     output::note("riptrace coordinator: serving; Ctrl-C ends it");

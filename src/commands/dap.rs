@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// Serves the editor on standard input, or those that connect to an address.
-pub async fn run(args: args::Dap) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Dap) -> Result<(), Failure> {
     let environment = Arc::new(CommandEnvironment { flags: args.bus.target(), part: "dap" });
     let Some(address) = args.listen else {
         let served = riptrace_dap_adapter::dap::serve_dap(tokio::io::stdin(), tokio::io::stdout(), environment).await;

@@ -42,7 +42,7 @@ impl State {
 }
 
 /// Prints what was found; fails when tracing cannot work.
-pub async fn run(args: args::Doctor) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Doctor) -> Result<(), Failure> {
     let mut findings =
         vec![architecture(), kernel(), ptrace_child(), ptrace_scope(), capability(), nats_server(), pip()];
     findings.extend(fleet(&args).await);

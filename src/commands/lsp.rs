@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use std::sync::Arc;
 
 /// Serves the editor on standard input.
-pub async fn run(args: args::Lsp) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Lsp) -> Result<(), Failure> {
     let environment = Arc::new(CommandEnvironment { flags: args.bus.target(), part: "lsp" });
     riptrace_dap_adapter::lsp::serve_lsp(tokio::io::stdin(), tokio::io::stdout(), environment).await;
     Ok(())

@@ -11,7 +11,7 @@ use riptrace_protocol::selector::Selector;
 use serde_json::{Value, json};
 
 /// Prints hosts, processes and tracepoints.
-pub async fn run(args: args::Ps) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Ps) -> Result<(), Failure> {
     let selector = Selector::parse(&args.selector).map_err(|e| Failure::Usage(format!("--where: {e}")))?;
     let bus = connect(&args.bus.target(), "riptrace ps").await?;
     let fleet = FleetClient::new(bus).fleet().await?;

@@ -29,7 +29,7 @@ use std::time::Duration;
 const DRAIN: Duration = Duration::from_millis(limits::MERGE_WAIT_MS + 3_000);
 
 /// Runs until the count is reached, the time is over, or Ctrl-C.
-pub async fn run(args: args::Trace) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
     let target = args.bus.target();
     let settings = Settings::find(&target.cwd)?;
     let tracepoints = tracepoints(&args, &settings)?;

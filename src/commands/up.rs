@@ -23,7 +23,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const READY_POLL: Duration = Duration::from_millis(100);
 
 /// Runs until Ctrl-C or SIGTERM; every probe is out when it returns.
-pub async fn run(args: args::Up) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Up) -> Result<(), Failure> {
     if let Some(url) = up_file::read() {
         return Err(Failure::Usage(format!(
             "a `riptrace up` of yours is running already, at {url}: use it (other commands find it by themselves), or \

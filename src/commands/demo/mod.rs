@@ -23,7 +23,7 @@ use std::time::Duration;
 const STORY_TIMEOUT: Duration = Duration::from_secs(110);
 
 /// Tells the story, or with `--stay` keeps the stage up; everything it started is gone when it returns.
-pub async fn run(args: args::Demo) -> Result<(), Failure> {
+pub(super) async fn run(args: args::Demo) -> Result<(), Failure> {
     let signals = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
     let interrupted = signals.clone().ended();
     let prepared = async {
