@@ -7,9 +7,9 @@
 //! creds = "~/.config/riptrace/me.creds"
 //! selector = "label.env=staging"
 //! rate = 500                      # hits per second and process, or "none"
-//! [[substitute_path]]             # where the build machine had the sources
-//! from = "/build/src"
-//! to = "."
+//! [[substitute_path]]             # where the build machine had what is here, as `substitutePath` of an editor
+//! from = "."                      # here; relative to the file
+//! to = "/build/src"               # there
 //! ```
 
 use riptrace_dap_adapter::environment::{CheckoutDefaults, ConnectError};
@@ -33,7 +33,7 @@ pub struct Settings {
     pub selector: Option<Selector>,
     /// Budget of hits per second and process.
     pub rate: Option<Rate>,
-    /// Paths of the build to paths here.
+    /// Paths here and what they are in the build.
     #[serde(default)]
     pub substitute_path: Vec<Substitution>,
     /// Folder of the file; the folder that was asked about when there is none.
@@ -59,13 +59,13 @@ pub enum NoneWord {
     None,
 }
 
-/// Where a path of the build is here.
+/// What a path here is in the build.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Substitution {
-    /// Prefix in the build.
-    pub from: String,
-    /// Prefix here.
+    /// Folder here, relative to the settings file.
+    pub from: PathBuf,
+    /// Folder in the build.
     pub to: String,
 }
 
@@ -101,7 +101,15 @@ impl Settings {
                 Rate::PerSecond(n) => Some(n),
                 Rate::Unlimited(_) => None,
             }),
-            substitute_path: self.substitute_path.iter().map(|s| (s.from.clone(), s.to.clone())).collect(),
+            substitute_path: self
+                .substitute_path
+                .iter()
+                .map(|s| {
+                    // Without the dots, which a text comparison of paths would not see through.
+                    let here: PathBuf = expand(&self.root, &s.from).components().collect();
+                    (s.to.clone(), here.to_string_lossy().into_owned())
+                })
+                .collect(),
         }
     }
 }
@@ -131,6 +139,9 @@ mod tests {
         assert_eq!(settings.nats.as_deref(), Some("nats://h:1"));
         assert_eq!(settings.checkout().rate_per_s, Some(None));
         assert_eq!(settings.checkout().selector.as_deref(), Some("service=cart"));
+        let settings = read("[[substitute_path]]\nfrom = \".\"\nto = \"/build/src\"\n").unwrap();
+        let root = settings.root.to_string_lossy().into_owned();
+        assert_eq!(settings.checkout().substitute_path, [("/build/src".to_owned(), root)]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn a_breakpoint_opens_a_timeline_that_is_stepped_through_both_ways() {
     let spot = target.fixture.spot("counted");
     let breakpoint = set(&mut editor, &spot, json!({}));
     assert!(
-        breakpoint["message"].as_str().is_some_and(|text| text.contains("armed in 1 process on 1 host")),
+        breakpoint["message"].as_str().is_some_and(|text| text.contains("armed in 1 of 1 process on 1 host")),
         "{breakpoint}"
     );
     editor.call("configurationDone", json!({}));

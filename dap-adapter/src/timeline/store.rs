@@ -121,3 +121,7 @@ fn memory_bytes(hit: &OrderedHit) -> usize {
         + size_of_val(raw.stack.as_slice())
         + chunks
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -161,6 +161,13 @@ impl Editor {
         found["body"].clone()
     }
 
+    /// The next event of one of these names; returns the name and the body.
+    pub(crate) async fn first_of(&mut self, names: &[&str]) -> (String, Value) {
+        let is_one = |message: &Value| message["event"].as_str().is_some_and(|event| names.contains(&event));
+        let found = self.wait_for(&format!("one of the events {names:?}"), is_one).await;
+        (found["event"].as_str().unwrap().to_owned(), found["body"].clone())
+    }
+
     /// Reads and forgets the events of this name that have come so far.
     pub(crate) fn forget(&mut self, name: &str) {
         self.unread.retain(|message| message["event"] != name);

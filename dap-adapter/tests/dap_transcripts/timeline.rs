@@ -267,3 +267,19 @@ async fn own_requests_show_the_fleet_and_the_timeline() {
     assert_eq!(editor.ok("loadedSources", json!({})).await["sources"], json!([]));
     finish(editor).await;
 }
+
+#[tokio::test]
+async fn a_thread_is_announced_before_its_hit_opens() {
+    let mut editor = Editor::with_breakpoint().await;
+    let tracepoint = editor.fleet.newest();
+    let mut items = preamble(WEB_1);
+    items.push(hit(1, &tracepoint, WEB_1, 3));
+    editor.fleet.send(items).await;
+    let (first, thread) = editor.first_of(&["thread", "stopped"]).await;
+    let (second, stopped) = editor.first_of(&["thread", "stopped"]).await;
+    assert_eq!((first.as_str(), second.as_str()), ("thread", "stopped"));
+    assert_eq!((&thread["reason"], &thread["threadId"]), (&json!("started"), &stopped["threadId"]));
+    editor.event("output").await;
+    editor.event("riptrace/hit").await;
+    finish(editor).await;
+}

@@ -130,7 +130,9 @@ test("the first hit of a breakpoint opens the timeline, which steps through the 
     );
     // VS Code forgets a stop when a thread event of the same thread follows it.
     const stopped = adapter.events.findIndex(({ event }) => event === "stopped");
-    const announced = adapter.events.findIndex(({ event, body }) => event === "thread" && body.threadId === stop.threadId);
+    const announced = adapter.events.findIndex(
+      ({ event, body }) => event === "thread" && body.threadId === stop.threadId,
+    );
     assert.ok(announced >= 0 && announced < stopped, `thread event at ${announced}, stop at ${stopped}`);
   });
 

@@ -198,49 +198,54 @@ export class Workbench {
    */
   async openHitRow(link) {
     const deadline = Date.now() + ANSWER_MS;
-    const focused = this.page.locator(".repl .monaco-list-row.focused");
+    const late = (what) => {
+      if (Date.now() > deadline) throw new Error(what);
+    };
     await this.page.locator(".repl .monaco-list").focus();
     await this.page.keyboard.press("Home");
-    await focused.waitFor({ timeout: ANSWER_MS });
-    while ((await focused.evaluate((row) => row.querySelector(".source")?.textContent)) !== link) {
-      if (Date.now() > deadline) throw new Error(`no row of the Debug Console has the link ${link}`);
+    let steps = 0;
+    while ((await this.#focusedConsoleRow()).link !== link) {
+      late(`no row of the Debug Console has the link ${link}`);
       await this.page.keyboard.press("ArrowDown");
+      steps += 1;
     }
-    await this.page.keyboard.press("ArrowRight");
     for (;;) {
-      const variables = await this.#childrenOfFocusedRow();
-      if (variables.length > 0) return new Map(variables);
-      if (Date.now() > deadline) throw new Error(`the row of ${link} has nothing under it`);
+      const { expanded, children } = await this.#focusedConsoleRow();
+      if (children.length > 0) return new Map(children);
+      late(`the row of ${link} has nothing under it`);
+      if (expanded === "false") await this.page.keyboard.press("ArrowRight");
       // Brings the row back onto the screen if the list has followed newer ones.
-      await this.page.keyboard.press("ArrowDown");
-      await this.page.keyboard.press("ArrowUp");
+      await this.page.keyboard.press("Home");
+      for (let step = 0; step < steps; step += 1) await this.page.keyboard.press("ArrowDown");
     }
   }
 
-  #childrenOfFocusedRow() {
+  /** The focused row of the Debug Console: its source link, whether it is expanded, and the rows under it. */
+  #focusedConsoleRow() {
     return this.page.locator(".repl .monaco-list-rows").evaluate((list) => {
       // The list reuses its elements: their order in the document is not the order on the screen.
       const rows = new Map([...list.children].map((row) => [Number(row.dataset.index), row]));
-      const focused = [...rows].find(([, row]) => row.classList.contains("focused"));
+      const [index, focused] = [...rows].find(([, row]) => row.classList.contains("focused")) ?? [];
       const children = [];
-      for (let index = focused?.[0] + 1; rows.get(index)?.getAttribute("aria-level") === "2"; index += 1) {
-        const row = rows.get(index);
+      for (let below = index + 1; rows.get(below)?.getAttribute("aria-level") === "2"; below += 1) {
+        const row = rows.get(below);
         const name = row.querySelector(".name")?.textContent.replace(/[\s:=]+$/, "");
         children.push([name, row.querySelector(".value")?.textContent]);
       }
-      return children;
+      const link = focused?.querySelector(".source")?.textContent;
+      return { link, expanded: focused?.getAttribute("aria-expanded"), children };
     });
   }
 
-  /** Opens every scope of the Variables pane and waits for a variable. */
-  async variable(name) {
+  /** The value of a variable in the Variables pane. Opens every scope, and waits until the value matches. */
+  async variable(name, pattern = /\S/) {
     const scopes = this.page.locator('.debug-variables .monaco-list-row[aria-level="1"]');
     await scopes.first().waitFor({ timeout: ANSWER_MS });
     const closed = scopes.and(this.page.locator('[aria-expanded="false"]'));
     while ((await closed.count()) > 0) await this.expand(closed.first());
-    const row = this.variableRows.filter({
-      has: this.page.locator(".name", { hasText: new RegExp(`^\\s*${name}\\s*[:=]?\\s*$`) }),
-    });
+    const row = this.variableRows
+      .filter({ has: this.page.locator(".name", { hasText: new RegExp(`^\\s*${name}\\s*[:=]?\\s*$`) }) })
+      .filter({ has: this.page.locator(".value", { hasText: pattern }) });
     await row.first().waitFor({ timeout: ANSWER_MS });
     return row.first().locator(".value").textContent();
   }

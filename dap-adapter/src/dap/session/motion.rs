@@ -44,6 +44,7 @@ impl State {
         let is_function = breakpoint.is_some() && self.breakpoints.local(&hit.raw.tracepoint).is_none();
         self.leave();
         self.view = View::Paused { hit };
+        self.announce_thread(turn);
         turn.emit(DapEvent::Stopped(StoppedEventBody {
             reason: match reason {
                 Reason::Breakpoint if is_function => StoppedEventReason::String("function breakpoint".to_owned()),

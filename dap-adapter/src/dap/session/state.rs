@@ -172,7 +172,7 @@ impl State {
 
     /// When [`Event::Tick`] is wanted, as time since the session began.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        [self.breakpoints.deadline(), self.rows.deadline(), self.attachment.deadline(self.phase)]
+        [self.breakpoints.deadline(), self.rows.deadline(self.phase), self.attachment.deadline(self.phase)]
             .into_iter()
             .flatten()
             .min()
@@ -322,3 +322,7 @@ fn malformed_request(turn: &mut Turn<'_>, malformed: Malformed) {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -38,7 +38,10 @@ pub(super) struct Rows {
 
 impl Rows {
     /// When something is to be said.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self, phase: Phase) -> Option<Duration> {
+        if phase != Phase::Joined {
+            return None;
+        }
         let statistics = (self.statistics_dirty || self.new_thread.is_some()).then_some(self.statistics_at);
         let unshown = (self.unshown > 0).then_some(self.second + SECOND);
         [statistics, unshown].into_iter().flatten().min()
@@ -234,6 +237,14 @@ impl State {
         }));
     }
 
+    /// Announces the newest thread at once: an editor is told of a thread before it is told that the thread stopped.
+    pub(super) fn announce_thread(&mut self, turn: &mut Turn<'_>) {
+        if let Some(thread_id) = self.rows.new_thread.take() {
+            let reason = ThreadEventReason::Started;
+            turn.emit(DapEvent::Thread(ThreadEventBody { reason, thread_id }));
+        }
+    }
+
     /// Says what was held back.
     pub(super) fn rows_due(&mut self, turn: &mut Turn<'_>) {
         if self.phase != Phase::Joined {
@@ -256,10 +267,9 @@ impl State {
             let body = json!({"hits": hits, "dropped": dropped, "hosts": hosts, "processes": processes});
             turn.emit_own("statistics", body);
         }
-        if let Some(thread_id) = self.rows.new_thread.take() {
+        if self.rows.new_thread.is_some() {
             self.rows.statistics_at = turn.now + STATISTICS_INTERVAL;
-            let reason = ThreadEventReason::Started;
-            turn.emit(DapEvent::Thread(ThreadEventBody { reason, thread_id }));
+            self.announce_thread(turn);
         }
     }
 }
