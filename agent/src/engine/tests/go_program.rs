@@ -15,10 +15,10 @@ use riptrace_protocol::limits::RATE_PER_S_DEFAULT;
 use riptrace_protocol::location::Location;
 use riptrace_protocol::selector::Selector;
 use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
+use riptrace_provision::{BuildFlags, Cache, GoVersion, go};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 /// The lines of the program that count their own passages.
@@ -28,36 +28,16 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torture")
 }
 
-/// A Go toolchain: `RIPTRACE_GO`, on the PATH, or in the cache where the tests of the binary put theirs.
-fn go() -> PathBuf {
-    if let Some(go) = std::env::var_os("RIPTRACE_GO") {
-        return go.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("go")).find(|go| go.is_file());
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let cached = cache.and_then(|cache| fs::read_dir(cache.join("riptrace/tools")).ok()).and_then(|tools| {
-        let tools = tools.filter_map(|tool| Some(tool.ok()?.path().join("bin/go")));
-        tools.filter(|go| go.is_file()).max()
-    });
-    on_path.or(cached).expect("a Go toolchain is needed: set RIPTRACE_GO, or run `cargo test -p riptrace` once")
-}
-
+/// Built once, with the pinned toolchain of the user's cache.
 fn torture() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, program) = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("torture");
-        let status = Command::new(go())
-            .args(["build", "-buildvcs=false", "-o"])
-            .arg(&program)
-            .current_dir(source())
-            .env("GOTOOLCHAIN", "local")
-            .env("GOFLAGS", "-mod=mod")
-            .status();
-        assert!(status.unwrap().success());
+        let cache = Cache::from_env().unwrap_or_else(|error| panic!("{error}"));
+        go(&cache, GoVersion::newest(), &mut |_| {})
+            .and_then(|go| go.build(&source(), ".", &program, &BuildFlags::default()))
+            .unwrap_or_else(|error| panic!("{error}"));
         (folder, program)
     });
     program
