@@ -18,6 +18,7 @@ export function activate(context: vscode.ExtensionContext): void {
     registerDebugger(log),
     registerStatusBar(SHOW_FLEET),
     registerCommands(log, languageServer),
+    vscode.debug.onDidChangeBreakpoints(() => void languageServer?.tellBreakpoints()),
     vscode.workspace.onDidChangeConfiguration((change) => {
       // `trace.server` is followed by the client itself.
       if (["path", "nats", "languageServer"].some((name) => change.affectsConfiguration(`${SECTION}.${name}`))) {

@@ -3,6 +3,7 @@
  */
 import * as vscode from "vscode";
 import { LanguageClient, type LanguageClientOptions, type ServerOptions } from "vscode-languageclient/node";
+import { BREAKPOINTS, linesByDocument } from "./breakpoints";
 import { childEnvironment } from "./environment";
 import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
 
@@ -70,6 +71,18 @@ export class LanguageServer implements vscode.Disposable {
     this.log.info(`starting ${search.path} lsp in ${cwd ?? "no folder"}`);
     this.client = new LanguageClient("riptrace", "RipTrace", server, client);
     await this.client.start();
+    await this.tellBreakpoints();
+  }
+
+  /** Tells the server which lines have a breakpoint; quiet while it does not run. */
+  async tellBreakpoints(): Promise<void> {
+    if (!this.client?.isRunning()) {
+      return;
+    }
+    const lines = vscode.debug.breakpoints
+      .filter((breakpoint) => breakpoint instanceof vscode.SourceBreakpoint)
+      .map(({ location, enabled }) => ({ uri: location.uri.toString(), line: location.range.start.line, enabled }));
+    await this.client.sendNotification(BREAKPOINTS, { breakpoints: linesByDocument(lines) });
   }
 
   private async stopNow(): Promise<void> {
