@@ -199,6 +199,9 @@ pub struct Dap {
     /// Serve editors that connect to this address instead of the one on standard input
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Serve the editor on standard input: the default, spelt out as many editors do
+    #[arg(long, conflicts_with = "listen")]
+    pub stdio: bool,
 }
 
 /// `riptrace lsp`
@@ -207,6 +210,9 @@ pub struct Lsp {
     /// Bus flags.
     #[command(flatten)]
     pub bus: Bus,
+    /// Serve the editor on standard input: the default, spelt out as many editors do
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 /// `riptrace demo`

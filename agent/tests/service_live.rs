@@ -344,7 +344,7 @@ async fn hits_of_a_real_process_arrive_and_add_up() {
         "processes": [facts.key],
     });
     let reply: CreateReply = ask(&client, subject::create_tracepoint(&host), where_not).await;
-    assert_eq!(reply.probes[0].state, ProbeState::Refused);
+    assert_eq!(reply.probes[0].state, ProbeState::Absent);
     let reason = reply.probes[0].reason.clone().unwrap();
     assert!(reason.contains("no code at") && reason.contains(":1"), "{reason}");
 

@@ -28,6 +28,9 @@ use std::time::Duration;
 /// and a little.
 const DRAIN: Duration = Duration::from_millis(limits::MERGE_WAIT_MS + 3_000);
 
+/// How long a process that is meant may take to appear, without `--wait`.
+const APPEAR: Duration = Duration::from_secs(3);
+
 /// Runs until the count is reached, the time is over, or Ctrl-C.
 pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
     let target = args.bus.target();
@@ -150,6 +153,18 @@ async fn start(
         created.push(handle.create(tracepoint).await?);
     }
     let taken = |probe: &ProbeStatus| matches!(probe.state, ProbeState::Armed | ProbeState::Pending);
+    // An agent that has just started is still looking around.
+    let patience = tokio::time::sleep(APPEAR);
+    tokio::pin!(patience);
+    while !wait && created.iter().all(|status| status.probes.is_empty()) && !patience.is_elapsed() {
+        tokio::select! {
+            () = &mut patience => {}
+            () = tokio::time::sleep(APPEAR / 12) => {
+                let now = client.fleet().await?.tracepoints;
+                created = now.into_iter().filter(|s| created.iter().any(|c| c.tracepoint == s.tracepoint)).collect();
+            }
+        }
+    }
     if wait || created.iter().any(|status| status.probes.iter().any(taken)) {
         return Ok(());
     }

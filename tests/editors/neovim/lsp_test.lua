@@ -37,14 +37,19 @@ local tracer
 
 h.test('hit counts and values are shown on a traced line', function()
   local output = {}
-  tracer = vim.system({ binary, 'trace', ('%s:%d'):format(file, line), '--nats', nats, '--json' }, {
-    stdout = function(_, data)
-      table.insert(output, data or '')
-    end,
-  })
-  h.wait(h.FIRST_HIT_MS, 'a first hit of riptrace trace', function()
-    return table.concat(output):find('"type":"hit"', 1, true)
+  local function keep(_, data)
+    table.insert(output, data or '')
+  end
+  local ended
+  -- A fleet that has just been started does not know its processes yet: --wait.
+  local command = { binary, 'trace', ('%s:%d'):format(file, line), '--nats', nats, '--wait', '--json' }
+  tracer = vim.system(command, { stdout = keep, stderr = keep }, function(result)
+    ended = result
   end)
+  h.wait(h.FIRST_HIT_MS, 'a first hit of riptrace trace', function()
+    return ended or table.concat(output):find('"type":"hit"', 1, true)
+  end)
+  assert(not ended, 'riptrace trace ended: ' .. table.concat(output))
   local buffer = vim.api.nvim_get_current_buf()
   h.wait(h.FIRST_HIT_MS, 'a code lens with hits', function()
     return vim.iter(vim.lsp.codelens.get(buffer)):any(function(lens)
