@@ -34,7 +34,8 @@ pub struct Batch {
     pub hits: Vec<RawHit>,
     /// What did not become a hit since the last batch.
     pub drops: Vec<RawDrop>,
-    /// Program counters that occur here for the first time in this incarnation, with what they stand for.
+    /// Program counters with what they stand for: sent when first met, and again to a new coordinator, after an exec,
+    /// or when the agent has forgotten that it told. The newest entry holds.
     pub frames: Vec<FrameEntry>,
 }
 

@@ -49,8 +49,6 @@ pub fn clock_ping(host: &HostName) -> String {
 
 /// Every host's heartbeats.
 pub const STATUS_ALL: &str = "*.debugger.status";
-/// Every host's batches.
-pub const TRACE_ALL: &str = "*.debugger.trace";
 
 /// The fleet as the coordinator sees it.
 pub const FLEET_GET: &str = "riptrace.fleet.get";
@@ -79,7 +77,8 @@ pub fn session_status(session: &SessionId) -> String {
 
 /// Every session's ordered stream.
 pub const SESSION_STREAM_ALL: &str = "riptrace.session.*.stream";
-/// JetStream stream that keeps [`TRACE_ALL`].
+/// JetStream stream that keeps every host's [`trace`]: a subject for each host, because JetStream refuses a wildcard in
+/// the first token of a stream that acknowledges (it would cover `$JS` as well).
 pub const TRACE_STREAM: &str = "riptrace_trace";
 /// JetStream stream that keeps [`SESSION_STREAM_ALL`].
 pub const SESSION_STREAM: &str = "riptrace_session";

@@ -28,7 +28,7 @@ pub struct Dictionaries {
 /// One entry of a hit's call stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackEntry {
-    /// Program counter: the site itself, or a return address.
+    /// Program counter: the site itself, or a return address less one.
     pub pc: Avma,
     /// What it stands for; `None` when nothing is known of it.
     pub frame: Option<Frame>,
