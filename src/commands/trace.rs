@@ -334,23 +334,23 @@ impl Printer {
         }
     }
 
+    /// The final state of a tracepoint; of a counter, what it has counted: passages whose condition held.
     fn last_status(&mut self, status: &TracepointStatus) {
         status.probes.iter().for_each(|probe| self.count(probe));
         if !self.count_mode {
             return;
         }
-        for probe in &status.probes {
+        for probe in status.probes.iter().filter(|probe| probe.state != ProbeState::Absent) {
+            let key = (probe.tracepoint.clone(), probe.process.clone());
+            let count = self.counts.get(&key).map_or(0, |(before, now)| before + now);
             let (host, pid) = (&probe.process.host, probe.process.key.pid);
             if self.json {
                 self.print_json(&json!({
                     "type": "count", "tracepoint": probe.tracepoint, "host": host, "pid": pid,
-                    "service": probe.service, "count": probe.passages,
+                    "service": probe.service, "count": count,
                 }));
             } else {
-                self.print(&format!(
-                    "{}  {host} {}[{pid}]  {} passages",
-                    status.location, probe.service, probe.passages
-                ));
+                self.print(&format!("{}  {host} {}[{pid}]  {count} passages", status.location, probe.service));
             }
         }
     }

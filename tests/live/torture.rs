@@ -165,3 +165,17 @@ fn a_target_may_end_while_it_is_traced() {
     let lines = interrupt(trace);
     assert_eq!(lines.last().unwrap()["hits"], 10);
 }
+
+#[test]
+fn a_counter_counts_the_passages_whose_condition_holds() {
+    let (fleet, mut target) = fleet_with_target();
+    let spot = target.spot("loop");
+    let trace = fleet.trace(&[&spot, "--mode", "count", "--when", "i == 3"], 1);
+    assert_eq!(target.command("run 100 loop")["passages"]["loop"], 100);
+    // A job passes the line ten times, with i from 0 to 9.
+    let lines = interrupt(trace);
+    let counted = lines.iter().find(|line| line["type"] == "count").expect("a count");
+    assert_eq!(counted["count"], 10, "{counted}");
+    assert_eq!(sum(&lines, "hit", "none"), 0);
+    target.assert_untouched();
+}
