@@ -1,40 +1,18 @@
 //! Engine: the tracepoints inside one process.
 //!
-//! This is the ptrace backend, the last resort of the design: it stops the thread that hits, and only that one.
+//! [`Engine`] is the handle that the rest of the agent holds. Two backends do the work:
 //!
-//! ```text
-//! Engine (handle) --command + wake signal--> tracer thread --ptrace--> threads of the process
-//!                  <------- reply ----------       |
-//!                                                  '--hits, drops--> HitSink
-//! ```
+//! - `inprocess`: a passage runs inside the process, in tens of nanoseconds. ptrace only installs.
+//! - [`ptrace`]: the last resort, for processes in which nothing may run that is not theirs. It stops the thread that
+//!   hits.
 //!
-//! Invariants:
-//! - An armed site is an `int3` that stays where it is until the probe is removed: no thread can slip past while another
-//!   one is handled. The displaced instruction runs out of line, in a slot: the thread that hit is sent there and comes
-//!   back by itself, so a passage costs one stop.
-//! - No thread outside a slot ever sees a slot's address: signals that arrive in one are delivered once the thread is
-//!   out of it, faults are shown at the site's own address, a return address is always the original one.
-//! - A stop is looked at without being taken from the kernel (`WNOWAIT`), and is answered in the same breath. If the
-//!   agent is killed in between, the kernel still holds the signal and delivers it: none is ever lost with the agent.
-//! - If the agent is killed, the process takes the breakpoints out by itself as it runs into them
-//!   ([`x86_64::fallback`]); what it has not run into is taken over by the next agent.
-//! - While a thread stands still the tracer waits for nothing but the kernel.
-//! - The engine forgets nothing that it patched: text is restored, threads are led out of the slots, and the slots are
-//!   unmapped before the process is let go.
+//! What is particular to an architecture is in a folder of its own ([`x86_64`]).
 #![allow(unsafe_code, reason = "ptrace is the job of this module; each block says why it is sound")]
 
 mod api;
 mod handle;
 
-mod counters;
-mod sites;
-
-mod detach;
-mod passage;
-mod remote;
-mod signals;
-mod stops;
-mod tracer;
+mod ptrace;
 
 mod memory;
 mod sys;
@@ -42,6 +20,3 @@ mod x86_64;
 
 pub use api::{ArmError, ArmOutcome, AttachError, Counts, EngineEvent, Probe, ProbeSite};
 pub use handle::Engine;
-
-#[cfg(test)]
-mod tests;

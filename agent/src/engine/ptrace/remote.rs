@@ -1,15 +1,15 @@
 //! System calls that the process makes for the tracer: one thread is stopped for some tens of microseconds.
 
-use super::api::ArmError;
 use super::signals::all_but_raised;
 use super::sites::room;
-use super::sys::{self, Change, Stop, Tid, Whose};
 use super::tracer::Tracer;
-use super::x86_64::SYSTEM_CALL;
-use super::x86_64::fallback::{self, ACTION_BYTES, POOL_BYTES};
-use super::x86_64::registers::system_call;
 use crate::capture::memory::{Memory, PAGE_BYTES};
 use crate::clock::domain_now_ns;
+use crate::engine::api::ArmError;
+use crate::engine::sys::{self, Change, Stop, Tid, Whose};
+use crate::engine::x86_64::SYSTEM_CALL;
+use crate::engine::x86_64::fallback::{self, ACTION_BYTES, POOL_BYTES};
+use crate::engine::x86_64::registers::system_call;
 use crate::target::{self, Mapping, Seccomp};
 use riptrace_protocol::ids::Avma;
 use std::fs;

@@ -7,8 +7,8 @@
 //! itself is shown at the site's own address, as if the instruction had never been moved.
 
 use super::sites::Position;
-use super::sys::{self, SigInfo, Tid, UserRegisters};
 use super::tracer::{Leaving, Tracer};
+use crate::engine::sys::{self, SigInfo, Tid, UserRegisters};
 use std::io;
 
 /// Signals that an instruction raises itself: these are not blocked while a thread is stepped or made to call, since a

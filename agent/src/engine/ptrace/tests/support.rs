@@ -2,7 +2,8 @@
 
 use crate::capture::interpreter::Captured;
 use crate::capture::program::{Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
-use crate::engine::{Counts, Engine, EngineEvent, Probe, ProbeSite};
+use crate::engine::ptrace::PtraceEngine as Engine;
+use crate::engine::{Counts, EngineEvent, Probe, ProbeSite};
 use crate::publish::sink::{CapturedHit, HitQueue, QueueLimits};
 use crate::target;
 use object::{Object, ObjectSegment, ObjectSymbol};

@@ -6,9 +6,9 @@
 //! tracer thread ends. At last one thread unmaps the slots.
 
 use super::remote::sleeps_in;
-use super::sys::{self, Tid, UserRegisters};
 use super::tracer::{Phase, Tracer};
 use crate::clock::domain_now_ns;
+use crate::engine::sys::{self, Tid, UserRegisters};
 use riptrace_protocol::ids::Avma;
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

@@ -3,15 +3,15 @@
 //! Everything here is bounded: the thread stands still for it. No lock is waited for but the publisher's queue, which is
 //! held for the time of a push.
 
-use super::memory::TargetMemory;
 use super::sites::{ArmedProbe, User};
-use super::sys::{self, Tid, UserRegisters};
 use super::tracer::Tracer;
-use super::x86_64::registers::{captured, is_same_moment};
 use crate::capture::interpreter::{Truth, capture, test};
 use crate::capture::memory::CachedMemory;
 use crate::capture::registers::Registers;
 use crate::clock::domain_now_ns;
+use crate::engine::memory::TargetMemory;
+use crate::engine::sys::{self, Tid, UserRegisters};
+use crate::engine::x86_64::registers::{captured, is_same_moment};
 use crate::publish::sink::{CapturedHit, InProgress};
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::{Avma, ProcessKey};

@@ -2,7 +2,8 @@
 
 use super::support::{Target, Tracing, captures_rdi, id, probe, rdi};
 use crate::capture::program::{Comparison, Operand, Piece, Place, Program, Register, Test};
-use crate::engine::{ArmError, AttachError, Engine, Probe};
+use crate::engine::ptrace::PtraceEngine as Engine;
+use crate::engine::{ArmError, AttachError, Probe};
 use crate::publish::sink::{HitQueue, QueueLimits};
 use crate::target::{self, TargetError};
 use riptrace_protocol::hit::DropReason;

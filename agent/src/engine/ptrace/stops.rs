@@ -9,12 +9,12 @@
 //! Exec             the patched memory is gone
 //! ```
 
-use super::api::EngineEvent;
-use super::memory::TargetMemory;
-use super::sys::{self, SI_KERNEL, Stop, Tid};
 use super::tracer::{Kind, Phase, Tracer};
-use super::x86_64::{BREAKPOINT, registers};
 use crate::capture::memory::Memory;
+use crate::engine::api::EngineEvent;
+use crate::engine::memory::TargetMemory;
+use crate::engine::sys::{self, SI_KERNEL, Stop, Tid};
+use crate::engine::x86_64::{BREAKPOINT, registers};
 use crate::target;
 use riptrace_protocol::ids::Avma;
 use std::io;

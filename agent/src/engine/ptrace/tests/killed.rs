@@ -2,8 +2,8 @@
 
 use super::support::{Target, Tracing, captures_rdi, eventually, probe};
 use crate::capture::memory::Memory;
-use crate::engine::Engine;
 use crate::engine::memory::TargetMemory;
+use crate::engine::ptrace::PtraceEngine as Engine;
 use crate::publish::sink::{HitQueue, QueueLimits};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;

@@ -1,6 +1,6 @@
 //! Counts of a probe, written by the tracer thread and read by anybody; and its budget of hits.
 
-use super::api::Counts;
+use crate::engine::api::Counts;
 use riptrace_protocol::hit::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -3,16 +3,16 @@
 //! One OS thread per process, because ptrace answers only the thread that began it. All of the state below belongs to it
 //! alone; the counters are the only thing that others read.
 
-use super::api::{ArmError, ArmOutcome, AttachError, EngineEvent, Probe};
 use super::counters::{Budget, Counters};
 use super::handle::Command;
-use super::memory::TargetMemory;
 use super::sites::{ArmedProbe, Site, Sites, User};
-use super::sys::{self, Change, SigInfo, Tid, UserRegisters, Whose};
-use super::x86_64::displaced::{DisplaceError, Displaced};
-use super::x86_64::{BREAKPOINT, INSTRUCTION_BYTES_MAX};
 use crate::capture::memory::Memory;
 use crate::clock::domain_now_ns;
+use crate::engine::api::{ArmError, ArmOutcome, AttachError, EngineEvent, Probe};
+use crate::engine::memory::TargetMemory;
+use crate::engine::sys::{self, Change, SigInfo, Tid, UserRegisters, Whose};
+use crate::engine::x86_64::displaced::{DisplaceError, Displaced};
+use crate::engine::x86_64::{BREAKPOINT, INSTRUCTION_BYTES_MAX};
 use crate::publish::sink::HitSink;
 use crate::target;
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};

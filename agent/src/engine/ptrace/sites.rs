@@ -4,10 +4,10 @@
 //! process is let go, also when the site is removed: a thread may be on its way out of it.
 
 use super::counters::{Budget, Counters};
-use super::x86_64::displaced::{Displaced, SLOT_BYTES};
-use super::x86_64::fallback::{HEADER_BYTES, POOL_BYTES};
-use super::x86_64::{INSTRUCTION_BYTES_MAX, REACH_BYTES};
 use crate::capture::program::Program;
+use crate::engine::x86_64::displaced::{Displaced, SLOT_BYTES};
+use crate::engine::x86_64::fallback::{HEADER_BYTES, POOL_BYTES};
+use crate::engine::x86_64::{INSTRUCTION_BYTES_MAX, REACH_BYTES};
 use crate::target::Mapping;
 use riptrace_protocol::ids::{Avma, LayoutId, TracepointId};
 use std::collections::BTreeMap;
