@@ -8,7 +8,8 @@
 
 use super::memory::{Fault, Memory};
 use super::program::{
-    Address, Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, RootRead,
+    Address, Case, Clamp, Count, Follow, FollowIndex, Goroutine, GoroutinePointer, Key, Piece, Place, Program,
+    RUN_ELEMENTS_MAX, Reach, RootRead,
 };
 use super::registers::{RBP, RSP, Registers};
 use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState};
@@ -170,6 +171,18 @@ fn stack(program: &Program, registers: &Registers, memory: &dyn Memory) -> (Vec<
     }
 }
 
+/// How many elements a word of a [`Follow::Run`] stands for.
+fn elements_of(count: Count, word: u64) -> Option<u64> {
+    match count {
+        Count::Word => i64::try_from(word).is_ok().then_some(word),
+        Count::Mask => word.checked_add(1),
+        Count::Power => {
+            let power = word & 0xff;
+            (power <= 62).then(|| 1 << power)
+        }
+    }
+}
+
 /// Where the bytes of a value are.
 #[derive(Debug, Clone, Copy)]
 enum Source {
@@ -302,6 +315,55 @@ impl<'a> Capture<'a> {
                         self.push(Value { offset, follow: *follow, ..value });
                     }
                 }
+                Follow::Run { address_at, count_at, count, element_bytes, element, clamped } => {
+                    let at = usize::try_from(*address_at).ok().and_then(|offset| self.word(value, offset));
+                    let word = usize::try_from(*count_at).ok().and_then(|offset| self.word(value, offset));
+                    let (Some(at), Some(elements)) = (at, word.and_then(|word| elements_of(*count, word))) else {
+                        continue;
+                    };
+                    let most = if *clamped { u64::from(self.clamp.elements) } else { RUN_ELEMENTS_MAX };
+                    let number = elements.min(most);
+                    let wanted = elements.saturating_mul(*element_bytes);
+                    let taken = number.saturating_mul(*element_bytes);
+                    self.chunk(Avma(at), wanted, taken, *element, number, *element_bytes, value.depth);
+                }
+                Follow::Switch { key, value_at, cases, otherwise } => {
+                    let Some(key) = self.key(value, *key) else { continue };
+                    let found = cases.binary_search_by_key(&key, |&(word, _)| word);
+                    let Some(case) = found.map(|index| cases[index].1).ok().or(*otherwise) else { continue };
+                    self.case(value, *value_at, case);
+                }
+            }
+        }
+    }
+
+    /// The word that a switch goes by. One behind an address is captured with what surrounds it.
+    fn key(&mut self, value: Value, key: Key) -> Option<u64> {
+        match key {
+            Key::Word { at, bytes } => {
+                let start = value.offset.checked_add(usize::try_from(at).ok()?)?;
+                let word = self.source(value.source).get(start..start.checked_add(usize::from(bytes.min(8)))?)?;
+                Some(word.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+            }
+            Key::Through { at, offset, bytes } => {
+                let address = self.word(value, usize::try_from(at).ok()?)?;
+                if address == 0 {
+                    return None;
+                }
+                self.chunk(Avma(address), bytes, bytes, FollowIndex(u32::MAX), 0, 0, value.depth);
+                word(self.memory, Avma(address.wrapping_add(offset))).ok()
+            }
+        }
+    }
+
+    fn case(&mut self, value: Value, value_at: u64, case: Case) {
+        let Some(offset) = usize::try_from(value_at).ok().and_then(|at| at.checked_add(value.offset)) else { return };
+        match case.reach {
+            Reach::Here => self.push(Value { offset, follow: case.follow, ..value }),
+            Reach::Address { bytes } => {
+                let Some(depth) = value.depth.checked_sub(1) else { return };
+                let Some(at) = self.word(Value { offset, ..value }, 0) else { return };
+                self.chunk(Avma(at), bytes, bytes, case.follow, 1, 0, depth);
             }
         }
     }

@@ -178,6 +178,94 @@ pub enum Follow {
         /// Offset and content.
         fields: Vec<(u64, FollowIndex)>,
     },
+    /// Elements back to back at an address, their number somewhere else in the value: buffers of channels, directories
+    /// and groups of maps, buckets, vectors. Clamped by `elements` where `clamped`. Does not use up depth: the elements
+    /// are the value.
+    Run {
+        /// Offset of the word that holds the address.
+        address_at: u64,
+        /// Offset of the word that the number of elements is computed from.
+        count_at: u64,
+        /// How.
+        count: Count,
+        /// Size of an element.
+        element_bytes: u64,
+        /// What is in it.
+        element: FollowIndex,
+        /// Whether the tracepoint's limit of elements applies; where not, [`RUN_ELEMENTS_MAX`] does.
+        clamped: bool,
+    },
+    /// What there is depends on a word: the dynamic type of an interface, the code of a function value, the variant of
+    /// an enum, whether a map is small. Does not use up depth unless the case is reached through an address.
+    Switch {
+        /// The word.
+        key: Key,
+        /// Offset of the word that holds the value's address, or, for [`Reach::Here`], of the value itself.
+        value_at: u64,
+        /// What there is, by the word; sorted by it, each once.
+        cases: Vec<(u64, Case)>,
+        /// What there is for every other word; `None`: nothing is followed.
+        otherwise: Option<Case>,
+    },
+}
+
+/// Elements of a [`Follow::Run`] that no limit of the tracepoint clamps, at most: the directory of a map of some
+/// hundred thousand entries.
+pub const RUN_ELEMENTS_MAX: u64 = 256;
+
+/// How a word gives a number of elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// It is the number; none if it is negative.
+    Word,
+    /// One more than it: a mask.
+    Mask,
+    /// Two to its lowest byte: `B` of a classic map; none if that is over 62.
+    Power,
+}
+
+/// Where the word of a [`Follow::Switch`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// In the value, at this offset.
+    Word {
+        /// Offset in bytes.
+        at: u64,
+        /// Bytes of it, 1, 2, 4 or 8; taken as unsigned.
+        bytes: u8,
+    },
+    /// In memory: the word at `at` of the value is an address; the key is the word at `offset` from there. The `bytes`
+    /// bytes at that address are captured as a chunk, so that a reader finds the key again. No address, no key: nothing
+    /// is followed.
+    Through {
+        /// Offset of the address in the value.
+        at: u64,
+        /// Offset of the key from the address.
+        offset: u64,
+        /// Bytes captured at the address, at least `offset + 8`.
+        bytes: u64,
+    },
+}
+
+/// What there is in one case of a [`Follow::Switch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// How it is reached.
+    pub reach: Reach,
+    /// What is in it.
+    pub follow: FollowIndex,
+}
+
+/// How the value of a case is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is in place, at `value_at`.
+    Here,
+    /// The word at `value_at` is its address. Uses up one of `depth`.
+    Address {
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// Where the goroutine id is.
