@@ -141,10 +141,16 @@ fn inlined_functions_instances_and_closures_are_found() {
     assert_eq!(functions("generic-int"), [["main.index[go.shape.int]"]]);
     assert_eq!(functions("receiver"), [["main.(*Stack).Push"]]);
     for name in ["main.index", "main.small", "(*Stack).Push", "Stack.Push", "main.closure.func1"] {
-        let sites = build.resolve(&Location::Function { name: name.to_owned() });
+        let sites = build.resolve(&Location::Function {
+            name: name.to_owned(),
+            at: riptrace_protocol::location::FunctionPoint::Entry,
+        });
         assert_eq!(sites.unwrap_or_else(|error| panic!("{name}: {error}")).len(), 1, "{name}");
     }
-    let several = build.resolve(&Location::Function { name: "index".to_owned() });
+    let several = build.resolve(&Location::Function {
+        name: "index".to_owned(),
+        at: riptrace_protocol::location::FunctionPoint::Entry,
+    });
     let Err(ResolveError::AmbiguousFunction { candidates, .. }) = several else { panic!("{several:?}") };
     assert!(candidates.iter().any(|name| name == "main.index"), "{candidates:?}");
 }
@@ -153,7 +159,12 @@ fn inlined_functions_instances_and_closures_are_found() {
 fn a_function_is_entered_once_and_with_its_arguments() {
     for flags in flags() {
         let (fixture, build) = values(&flags);
-        let sites = build.resolve(&Location::Function { name: "main.ints".to_owned() }).unwrap();
+        let sites = build
+            .resolve(&Location::Function {
+                name: "main.ints".to_owned(),
+                at: riptrace_protocol::location::FunctionPoint::Entry,
+            })
+            .unwrap();
         let [site] = sites.as_slice() else { panic!("{sites:?}") };
         // Behind the stack check and the frame: a restart for a larger stack does not pass it again.
         let (_, place) = addr2line(&fixture, &[site.address]).remove(0);
@@ -246,7 +257,10 @@ fn conditions_and_captures_reach_globals_fields_and_elements() {
 fn the_runtime_is_refused() {
     let (_, build) = values(&BuildFlags::default());
     for name in ["runtime.mallocgc", "runtime.newproc"] {
-        let refused = build.resolve(&Location::Function { name: name.to_owned() });
+        let refused = build.resolve(&Location::Function {
+            name: name.to_owned(),
+            at: riptrace_protocol::location::FunctionPoint::Entry,
+        });
         assert!(matches!(&refused, Err(ResolveError::Denied { function, .. }) if function == name), "{refused:?}");
     }
 }
@@ -264,6 +278,12 @@ fn facts_survive_stripping() {
         assert!(facts.id.0.starts_with("go:") && facts.id.0.len() > 20, "{}", facts.id);
     }
     let build = Build::open(&stripped.program).unwrap();
-    assert_eq!(build.resolve(&Location::Function { name: "main.ints".to_owned() }), Err(ResolveError::NoDwarf));
+    assert_eq!(
+        build.resolve(&Location::Function {
+            name: "main.ints".to_owned(),
+            at: riptrace_protocol::location::FunctionPoint::Entry
+        }),
+        Err(ResolveError::NoDwarf)
+    );
     assert!(build.frames(Svma(0x40_1000), false).is_empty());
 }

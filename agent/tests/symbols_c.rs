@@ -89,7 +89,7 @@ fn at(marker: &str) -> Location {
 }
 
 fn function(name: &str) -> Location {
-    Location::Function { name: name.to_owned() }
+    Location::Function { name: name.to_owned(), at: riptrace_protocol::location::FunctionPoint::Entry }
 }
 
 fn tracepoint(condition: Option<&str>, captures: &[&str]) -> Tracepoint {
@@ -151,6 +151,7 @@ fn run(plan: &Plan, registers: &Registers, memory: &Stretches) -> Vec<Value> {
         chunks: captured.chunks,
         stack: captured.stack,
         stack_truncated: captured.stack_truncated,
+        duration_ns: None,
     };
     decode::values(&plan.layout, &hit)
 }

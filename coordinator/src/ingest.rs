@@ -221,6 +221,7 @@ mod tests {
             chunks: Vec::new(),
             stack: Vec::new(),
             stack_truncated: false,
+            duration_ns: None,
         };
         let batch = Batch {
             host: HostName::new("a").unwrap(),

@@ -35,6 +35,9 @@ pub struct RawHit {
     pub stack: Vec<Avma>,
     /// Whether the stack goes on beyond what was captured.
     pub stack_truncated: bool,
+    /// At a return: nanoseconds since the same call passed the entry. `None` where that is not known: the entry was not
+    /// seen, or a passage in between was dropped.
+    pub duration_ns: Option<u64>,
 }
 
 /// Whether a variable's root was captured.

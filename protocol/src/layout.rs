@@ -22,6 +22,9 @@ pub struct Layout {
     pub language: Language,
     /// Where the site is.
     pub site: SiteFacts,
+    /// What a passage through it means.
+    #[serde(default)]
+    pub moment: Moment,
     /// Variables in scope: arguments, then locals in the order of their declaration, then asked-for captures.
     pub variables: Vec<Variable>,
     /// Types, each named by its index.
@@ -32,6 +35,19 @@ pub struct Layout {
     pub elements: u32,
     /// How many pointers were followed.
     pub depth: u32,
+}
+
+/// What a passage through a site means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// A line is about to run.
+    #[default]
+    Line,
+    /// A function was entered: its arguments are there.
+    Entry,
+    /// A function is about to return: its results are there.
+    Return,
 }
 
 /// Where a variable belongs.

@@ -14,11 +14,43 @@ pub enum Location {
         /// Line, from 1.
         line: u32,
     },
-    /// Entry of a function, past its prologue.
+    /// A function: its entry past the prologue, its returns, or both.
     Function {
         /// Full name (`main.(*Cart).Add`), or an unambiguous suffix that starts at a `/` or `.` boundary.
         name: String,
+        /// Which of its ends.
+        #[serde(default, skip_serializing_if = "FunctionPoint::is_entry")]
+        at: FunctionPoint,
     },
+}
+
+/// Which ends of a function a tracepoint is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionPoint {
+    /// Its entry, past the prologue: written as the name alone.
+    #[default]
+    Entry,
+    /// Every return: written `NAME:return`.
+    Return,
+    /// Its entry and every return, so that each return says how long the call took: written `NAME:call`.
+    Call,
+}
+
+impl FunctionPoint {
+    /// Whether it is the entry alone.
+    pub fn is_entry(&self) -> bool {
+        *self == FunctionPoint::Entry
+    }
+
+    /// What stands behind the name: `:return`, `:call` or nothing.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            FunctionPoint::Entry => "",
+            FunctionPoint::Return => ":return",
+            FunctionPoint::Call => ":call",
+        }
+    }
 }
 
 /// A text that is not a location.
@@ -33,7 +65,8 @@ pub enum BadLocation {
 }
 
 impl Location {
-    /// Reads `FILE:LINE` or a function name. A text whose last `:` is followed by digits is a line.
+    /// Reads `FILE:LINE` or a function name, which `:return` or `:call` may follow. A text whose last `:` is followed by
+    /// digits is a line; the `::` of a path (`queue::call`) begins no suffix.
     pub fn parse(text: &str) -> Result<Location, BadLocation> {
         let text = text.trim();
         if let Some((file, line)) = text.rsplit_once(':')
@@ -49,7 +82,13 @@ impl Location {
         if text.is_empty() {
             return Err(BadLocation::Empty);
         }
-        Ok(Location::Function { name: text.to_owned() })
+        let points = [FunctionPoint::Return, FunctionPoint::Call];
+        let ends = |at: &FunctionPoint| {
+            let name = text.strip_suffix(at.suffix())?;
+            (!name.is_empty() && !name.ends_with(':')).then(|| Location::Function { name: name.to_owned(), at: *at })
+        };
+        let named = || Location::Function { name: text.to_owned(), at: FunctionPoint::Entry };
+        Ok(points.iter().find_map(ends).unwrap_or_else(named))
     }
 }
 
@@ -57,7 +96,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Location::Line { file, line } => write!(f, "{file}:{line}"),
-            Location::Function { name } => f.write_str(name),
+            Location::Function { name, at } => write!(f, "{name}{}", at.suffix()),
         }
     }
 }
@@ -78,12 +117,27 @@ mod tests {
     #[test]
     fn a_line_and_a_function_are_told_apart() {
         let line = |file: &str, line| Ok(Location::Line { file: file.into(), line });
-        let function = |name: &str| Ok(Location::Function { name: name.into() });
+        let function = |name: &str| Ok(Location::Function { name: name.into(), at: FunctionPoint::Entry });
         assert_eq!(Location::parse("cart/cart.go:42"), line("cart/cart.go", 42));
         assert_eq!(Location::parse("main.(*Cart).Add"), function("main.(*Cart).Add"));
         assert_eq!(Location::parse("std::vec::push"), function("std::vec::push"));
         assert_eq!(Location::parse("a.go:0"), Err(BadLocation::Line("0".into())));
         assert_eq!(Location::parse("  "), Err(BadLocation::Empty));
+    }
+
+    #[test]
+    fn the_ends_of_a_function_are_named_behind_it() {
+        let end = |name: &str, at| Ok(Location::Function { name: name.into(), at });
+        for (text, expected) in [
+            ("main.(*Cart).Add:return", end("main.(*Cart).Add", FunctionPoint::Return)),
+            ("main.(*Cart).Add:call", end("main.(*Cart).Add", FunctionPoint::Call)),
+            ("queue::call", end("queue::call", FunctionPoint::Entry)),
+            ("queue::call:call", end("queue::call", FunctionPoint::Call)),
+            (":call", end(":call", FunctionPoint::Entry)),
+        ] {
+            assert_eq!(Location::parse(text), expected);
+            assert_eq!(expected.map(|location| location.to_string()).as_deref(), Ok(text));
+        }
     }
 
     #[test]

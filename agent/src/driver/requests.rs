@@ -212,6 +212,7 @@ mod tests {
             build: BuildId("go:a".into()),
             language: Language::Go,
             site: SiteFacts { function: "main.f".into(), file: "a.go".into(), line },
+            moment: riptrace_protocol::layout::Moment::Line,
             variables: vec![],
             types: vec![ty.clone(); 100],
             string_bytes: 0,

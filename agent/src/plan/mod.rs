@@ -150,6 +150,7 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
         build: build.facts().id.clone(),
         language: build.facts().language,
         site: SiteFacts { function: site.function.clone(), file: site.file.clone(), line: site.line },
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: roots.variables,
         types,
         string_bytes: clamp.string_bytes,

@@ -242,6 +242,7 @@ fn raw(hit: CapturedHit) -> RawHit {
         chunks: captured.chunks,
         stack: captured.stack,
         stack_truncated: captured.stack_truncated,
+        duration_ns: None,
     }
 }
 

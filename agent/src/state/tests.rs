@@ -79,6 +79,7 @@ fn armed() -> Outcome {
         build: BuildId("go:a".into()),
         language: Language::Go,
         site: site.clone(),
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: vec![],
         types: vec![],
         string_bytes: 1,

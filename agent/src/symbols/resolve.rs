@@ -23,7 +23,7 @@ const CANDIDATES_MAX: usize = 5;
 pub(super) fn resolve(view: &View<'_>, image: &Image, location: &Location) -> Result<Vec<Site>, ResolveError> {
     let mut sites = match location {
         Location::Line { file, line } => of_line(view, image, file, *line)?,
-        Location::Function { name } => of_function(view, image, name)?,
+        Location::Function { name, .. } => of_function(view, image, name)?,
     };
     sites.sort_by_key(|site| site.address);
     sites.dedup_by(|a, b| a.address == b.address);

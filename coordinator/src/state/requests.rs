@@ -380,10 +380,10 @@ fn check(tracepoint: &Tracepoint) -> Result<(), Refusal> {
     }
     match &tracepoint.location {
         Location::Line { line: 0, .. } => return malformed("lines count from 1"),
-        Location::Line { file: name, .. } | Location::Function { name } if name.is_empty() => {
+        Location::Line { file: name, .. } | Location::Function { name, .. } if name.is_empty() => {
             return malformed("the location names no file or function");
         }
-        Location::Line { file: name, .. } | Location::Function { name } if name.len() > EXPRESSION_BYTES_MAX => {
+        Location::Line { file: name, .. } | Location::Function { name, .. } if name.len() > EXPRESSION_BYTES_MAX => {
             return malformed("the location is longer than 4096 bytes");
         }
         _ => {}

@@ -47,6 +47,7 @@ fn layout() -> Layout {
         build: BuildId("go:test".into()),
         language: Language::Go,
         site: SiteFacts { function: "main.main".into(), file: "cart.go".into(), line: 42 },
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: Vec::new(),
         types: Vec::new(),
         string_bytes: 0,
@@ -212,6 +213,7 @@ impl FakeAgent {
                 chunks: Vec::new(),
                 stack: vec![SITE],
                 stack_truncated: false,
+                duration_ns: None,
             };
             inner.next_hit += 1;
             inner.hits.push_back(hit);

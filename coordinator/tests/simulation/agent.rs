@@ -76,6 +76,7 @@ impl Agent {
             build: BuildId(format!("go:{}", self.host)),
             language: Language::Go,
             site: SiteFacts { function: "main.main".into(), file: "cart.go".into(), line: 42 },
+            moment: riptrace_protocol::layout::Moment::Line,
             variables: Vec::new(),
             types: Vec::new(),
             string_bytes: 0,
@@ -146,6 +147,7 @@ impl Agent {
             chunks: Vec::new(),
             stack: vec![Avma(7)],
             stack_truncated: false,
+            duration_ns: None,
         });
         Some(number)
     }

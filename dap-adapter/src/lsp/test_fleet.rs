@@ -98,6 +98,7 @@ pub(super) fn layout() -> Layout {
         build: build().id,
         language: Language::Go,
         site: site(),
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: vec![Variable {
             name: "n".into(),
             ty: TypeIndex(0),
@@ -134,6 +135,7 @@ pub(super) fn hit(seq: u64, host_name: &str, n: i64) -> StreamItem {
             chunks: vec![],
             stack: vec![],
             stack_truncated: false,
+            duration_ns: None,
         },
     }))
 }

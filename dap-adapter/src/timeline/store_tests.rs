@@ -25,6 +25,7 @@ fn hit(seq: u64, bytes: usize) -> Arc<OrderedHit> {
             chunks: Vec::new(),
             stack: Vec::new(),
             stack_truncated: false,
+            duration_ns: None,
         },
     })
 }

@@ -22,6 +22,7 @@ pub(crate) fn layout() -> Layout {
         build: BuildId("go:cart-1".into()),
         language: Language::Go,
         site: SiteFacts { function: "main.(*Cart).Add".into(), file: "/src/shop/cart/cart.go".into(), line: 42 },
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: vec![
             variable("qty", 0, Scope::Argument, whole(0, 8)),
             variable("sku", 1, Scope::Argument, whole(8, 16)),
@@ -134,6 +135,7 @@ pub(crate) fn ordered(seq: u64, tracepoint: &TracepointId, runner: Runner, qty: 
             chunks: vec![chunk(0xc000, b"tea"), chunk(0xd000, &prices)],
             stack: vec![SITE, CALLER, NAMELESS],
             stack_truncated: true,
+            duration_ns: None,
         },
     }
 }

@@ -23,6 +23,7 @@ impl Hit {
                 build: BuildId("go:x".into()),
                 language: Language::Go,
                 site,
+                moment: crate::layout::Moment::Line,
                 variables: vec![],
                 types: vec![],
                 string_bytes: 256,
@@ -42,6 +43,7 @@ impl Hit {
                 chunks: vec![],
                 stack: vec![],
                 stack_truncated: false,
+                duration_ns: None,
             },
         }
     }

@@ -228,7 +228,10 @@ fn tracepoint() -> Tracepoint {
 
 fn short_tracepoint() -> Tracepoint {
     Tracepoint {
-        location: Location::Function { name: "main.(*Cart).Add".into() },
+        location: Location::Function {
+            name: "main.(*Cart).Add".into(),
+            at: riptrace_protocol::location::FunctionPoint::Entry,
+        },
         selector: Selector::default(),
         condition: None,
         hit_condition: None,
@@ -286,6 +289,7 @@ fn small_layout() -> Layout {
         build: build(),
         language: Language::Go,
         site: site(),
+        moment: riptrace_protocol::layout::Moment::Line,
         variables: vec![Variable {
             name: "qty".into(),
             ty: TypeIndex(0),
@@ -358,6 +362,7 @@ pub fn bare_hit() -> RawHit {
         chunks: vec![],
         stack: vec![],
         stack_truncated: false,
+        duration_ns: None,
     }
 }
 
@@ -392,6 +397,7 @@ fn hit(number: u64) -> RawHit {
         ],
         stack: vec![Avma(0x4b_0176), Avma(0x4b_2001)],
         stack_truncated: true,
+        duration_ns: None,
         ..bare_hit()
     }
 }

@@ -19,7 +19,7 @@ use riptrace_protocol::expression::{self, Template};
 use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
-use riptrace_protocol::location::Location;
+use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::selector::Selector;
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Mode, Tracepoint};
 use std::collections::{BTreeMap, VecDeque};
@@ -357,7 +357,11 @@ impl State {
             None => self.map(turn, id),
             Some(name) => {
                 let selector = self.attachment.config.selector.clone().unwrap_or_default();
-                self.reconcile(turn, id, vec![Place { location: Location::Function { name }, selector }]);
+                let location = match Location::parse(&name) {
+                    Ok(location @ Location::Function { .. }) => location,
+                    _ => Location::Function { name, at: FunctionPoint::Entry },
+                };
+                self.reconcile(turn, id, vec![Place { location, selector }]);
             }
         }
     }

@@ -223,6 +223,7 @@ impl World {
             chunks: Vec::new(),
             stack: Vec::new(),
             stack_truncated: false,
+            duration_ns: None,
         };
         let hit = OrderedHit {
             seq: self.hits,

@@ -78,7 +78,10 @@ impl Torture {
     fn arm(&self, tracing: &Tracing, marker: &str) {
         let tracepoint = Tracepoint {
             id: id(marker),
-            location: Location::Function { name: marker.to_owned() },
+            location: Location::Function {
+                name: marker.to_owned(),
+                at: riptrace_protocol::location::FunctionPoint::Entry,
+            },
             selector: Selector::default(),
             condition: None,
             hit_condition: None,
