@@ -8,6 +8,7 @@ use super::engines::{Counted, Engines, Epoch};
 use crate::engine::{EngineEvent, Probe, ProbeSite};
 use crate::event::{Armed, JobId, NotArmed, Outcome, ProbeCounts, Work};
 use crate::plan;
+use crate::publish::activations::Telling;
 use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
 use riptrace_protocol::fleet::{Mechanism, SiteFacts};
@@ -137,10 +138,14 @@ impl Host {
         let mut sites = Vec::new();
         let mut layouts: BTreeMap<LayoutId, Layout> = BTreeMap::new();
         let mut shown = Vec::new();
+        let mut telling: Vec<Telling> = Vec::new();
         for site in &found {
             let plan =
                 plan::compile(&loaded.build, site, tracepoint, loaded.bias).map_err(|error| error.to_string())?;
             let layout = plan.layout.id();
+            if let Some(place) = plan.activation {
+                telling.push(Telling { layout, moment: site.moment, place });
+            }
             sites.push(ProbeSite {
                 address: site.address.in_process(loaded.bias),
                 program: Arc::new(plan.program),
@@ -166,6 +171,7 @@ impl Host {
         };
         let engine = self.engines.attach(process, self.sink.clone(), tell)?;
         self.publisher.forget_lost(&tracepoint.id, process);
+        self.publisher.expect_calls(&tracepoint.id, process, telling);
         let probe = Probe { tracepoint: tracepoint.id.clone(), sites, rate_per_s: tracepoint.limits.rate_per_s };
         engine.arm(probe).map_err(|error| error.to_string())?;
         self.engines.armed(process, tracepoint.id.clone(), job);

@@ -4,24 +4,27 @@
 //! what the debug information describes badly is left out with its reason; sizes are clamped to the tracepoint's
 //! limits. The program and the layout list the same variables in the same order.
 
+mod activation;
 mod condition;
 mod path;
 mod roots;
 mod secrets;
 mod table;
 
+pub use activation::ActivationPlace;
 pub use path::Problem;
 
 use crate::capture::program::{Clamp, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, Register, RootRead};
 use crate::symbols::place::{Moment, Part};
 use crate::symbols::scope::{self, Presence};
-use crate::symbols::{Build, Die, ResolveError, Site, types};
+use crate::symbols::{self, Build, Die, ResolveError, Site, types};
 use path::{Found, Names};
 use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
 use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::ids::BuildId;
-use riptrace_protocol::layout::{Layout, Root, Scope, TypeIndex, Variable};
+use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
+use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
 use table::TypeTable;
 
@@ -38,6 +41,8 @@ pub struct Plan {
     pub program: Program,
     /// How to read its hits.
     pub layout: Layout,
+    /// Where the hits tell which call of the function they belong to; `None` where they do not.
+    pub activation: Option<ActivationPlace>,
 }
 
 /// A tracepoint that cannot be compiled for a site.
@@ -88,7 +93,13 @@ pub enum PlanError {
 /// Compiles a tracepoint for one site in a process whose executable was moved by `bias` ([`Build::bias`]).
 pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -> Result<Plan, PlanError> {
     let view = build.view()?;
-    let locals = scope::at_site(&view, site)?;
+    let mut locals = scope::at_site(&view, site)?;
+    if site.moment == Meaning::Return {
+        // Where the calling convention puts them; what the debug information says of them holds before.
+        locals.retain(|local| local.scope != Scope::Result);
+        let arguments = locals.iter().take_while(|local| local.scope == Scope::Argument).count();
+        locals.splice(arguments..arguments, symbols::at_return(&view, site)?);
+    }
     // A Go executable may have C in it.
     let is_go = site.is_go();
     let names = Names { view: &view, locals: &locals, site, is_go };
@@ -124,6 +135,12 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
         roots.add(wanted, ty, &types, bias);
     }
     let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
+    let activation = match (&tracepoint.location, &frame) {
+        (Location::Function { at: FunctionPoint::Call, .. }, Some(frame)) => {
+            activation::read(tracepoint, site, frame, &mut roots)
+        }
+        _ => None,
+    };
     let return_address = frame.map(|frame| roots::address(&frame.plus(-8), bias));
     let keeps_frame_pointers = is_go || return_address.as_ref().is_some_and(|at| at.base == Some(FRAME_POINTER));
     let program = Program {
@@ -150,14 +167,14 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
         build: build.facts().id.clone(),
         language: build.facts().language,
         site: SiteFacts { function: site.function.clone(), file: site.file.clone(), line: site.line },
-        moment: riptrace_protocol::layout::Moment::Line,
+        moment: site.moment,
         variables: roots.variables,
         types,
         string_bytes: clamp.string_bytes,
         elements: clamp.elements,
         depth: clamp.depth,
     };
-    Ok(Plan { program, layout })
+    Ok(Plan { program, layout, activation })
 }
 
 fn compile_condition(

@@ -13,6 +13,7 @@
 //! [`DropReason::Queue`]: riptrace_protocol::hit::DropReason::Queue
 //! [`DropReason::Bus`]: riptrace_protocol::hit::DropReason::Bus
 
+pub(crate) mod activations;
 pub(crate) mod bus;
 pub(crate) mod frames;
 pub(crate) mod outbox;

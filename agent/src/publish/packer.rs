@@ -7,6 +7,7 @@
 //!   it is in a batch.
 //! - A batch is never larger than a message may be.
 
+use super::activations::{Activations, Telling};
 use super::frames::{Frames, wire_bytes};
 use super::sink::{CapturedHit, DropCounts, Taken};
 use bytes::Bytes;
@@ -58,6 +59,7 @@ pub(crate) struct Packer {
     ready: VecDeque<RawHit>,
     released: Released,
     drops: DropCounts,
+    activations: Activations,
     /// Hits that the engine counted as hits and that the bus did not take, since each probe was armed.
     lost_to_bus: BTreeMap<(TracepointId, ProcessKey), u64>,
 }
@@ -75,12 +77,16 @@ impl Packer {
             ready: VecDeque::new(),
             released: Released::default(),
             drops: DropCounts::default(),
+            activations: Activations::default(),
             lost_to_bus: BTreeMap::new(),
         }
     }
 
     /// Takes over what the queue had.
     pub(crate) fn accept(&mut self, taken: Taken) {
+        for drop in &taken.drops {
+            self.activations.lost(&drop.tracepoint, drop.process, taken.now_ns);
+        }
         self.drops.add_all(taken.drops);
         self.watermark_ns = self.watermark_ns.max(taken.watermark_ns);
         self.waiting.extend(taken.hits);
@@ -90,10 +96,12 @@ impl Packer {
         self.waiting = waiting;
         // Stable: hits of one passage keep the order in which its tracer handed them over.
         ready.sort_by_key(|hit| hit.time_ns);
-        for hit in ready {
+        for mut hit in ready {
             self.released.hits += 1;
             self.released.bytes += hit.weight();
-            self.ready.push_back(raw(hit));
+            let probe = (&hit.tracepoint, hit.process);
+            let duration_ns = self.activations.hit(probe, hit.layout, hit.thread, hit.time_ns, &mut hit.captured);
+            self.ready.push_back(raw(hit, duration_ns));
         }
     }
 
@@ -184,6 +192,16 @@ impl Packer {
         self.lost_to_bus.remove(&(tracepoint.clone(), process));
     }
 
+    /// A probe is about to be armed whose hits tell which call they belong to (none do: an empty list).
+    pub(crate) fn expect_calls(&mut self, tracepoint: &TracepointId, process: ProcessKey, telling: Vec<Telling>) {
+        self.activations.expect(tracepoint, process, telling);
+    }
+
+    /// A process ended, or runs another program: none of its calls goes on.
+    pub(crate) fn forget_calls(&mut self, process: ProcessKey) {
+        self.activations.forget(process);
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(hit) = self.ready.pop_front() {
             self.drops.add(&hit.tracepoint, hit.process, DropReason::Bus, 1);
@@ -219,7 +237,7 @@ impl Packer {
 /// A hit in the words of the protocol, without its number. Return addresses become addresses inside their calls: the
 /// instruction after a call may be on another line, and may be another tracepoint's site. What is more than the protocol allows is cut, so that one
 /// such hit does not cost a whole batch; the reader sees that it was cut.
-fn raw(hit: CapturedHit) -> RawHit {
+fn raw(hit: CapturedHit, duration_ns: Option<u64>) -> RawHit {
     let mut captured = hit.captured;
     captured.chunks.truncate(limits::HIT_CHUNKS_MAX);
     if captured.stack.len() > limits::STACK_FRAMES_MAX {
@@ -242,7 +260,7 @@ fn raw(hit: CapturedHit) -> RawHit {
         chunks: captured.chunks,
         stack: captured.stack,
         stack_truncated: captured.stack_truncated,
-        duration_ns: None,
+        duration_ns,
     }
 }
 

@@ -3,6 +3,7 @@
 //! It reads the clocks and moves data between [`HitQueue`], [`Packer`] and [`Outbox`], which hold all rules. It waits
 //! for the bus and for debug information, never the other way round: a tracer only ever meets the queue.
 
+use super::activations::Telling;
 use super::bus::{Bus, BusError};
 use super::frames::{FrameResolver, Frames};
 use super::outbox::Outbox;
@@ -83,6 +84,11 @@ impl PublisherHandle {
         self.core().packer.forget_lost(tracepoint, process);
     }
 
+    /// A probe is about to be armed whose hits tell which call they belong to (none do: an empty list).
+    pub(crate) fn expect_calls(&self, tracepoint: &TracepointId, process: ProcessKey, telling: Vec<Telling>) {
+        self.core().packer.expect_calls(tracepoint, process, telling);
+    }
+
     /// Frames used last, as many as fit in `bytes_max` of JSON.
     pub(crate) fn frames(&self, bytes_max: usize) -> Vec<FrameEntry> {
         self.core().frames.list(bytes_max)
@@ -90,7 +96,9 @@ impl PublisherHandle {
 
     /// A process runs another program now: its addresses mean something else.
     pub(crate) fn forget_frames(&self, process: ProcessKey) {
-        self.core().frames.forget_process(process);
+        let mut core = self.core();
+        core.frames.forget_process(process);
+        core.packer.forget_calls(process);
     }
 
     /// A new coordinator has heard no frames: they are sent again as they are needed.

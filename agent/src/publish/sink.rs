@@ -157,6 +157,8 @@ pub(crate) struct Taken {
     pub(crate) hits: Vec<CapturedHit>,
     /// What was dropped since the last time.
     pub(crate) drops: Vec<RawDrop>,
+    /// The clock after these were taken: none of the drops is later.
+    pub(crate) now_ns: u64,
 }
 
 impl HitQueue {
@@ -173,7 +175,7 @@ impl HitQueue {
 
     /// Reads the clock, then the tracers, then takes what is there. The hits keep counting towards the queue's limits
     /// until [`HitQueue::release`].
-    pub(crate) fn take(&mut self, domain_now_ns: impl FnOnce() -> u64) -> Taken {
+    pub(crate) fn take(&mut self, domain_now_ns: impl Fn() -> u64) -> Taken {
         {
             // A tracer that registers while the lock is held has its first passage after this clock read; one that
             // registers between two scans has it after the watermark of the first.
@@ -190,7 +192,8 @@ impl HitQueue {
         let mut contents = lock(&self.shared.contents);
         let hits = mem::take(&mut contents.hits);
         let drops = contents.drops.take();
-        Taken { watermark_ns: self.watermark_ns, hits, drops }
+        let now_ns = domain_now_ns().saturating_add(CLOCK_READ_SLACK_NS);
+        Taken { watermark_ns: self.watermark_ns, hits, drops, now_ns }
     }
 
     /// Makes room: hits that were taken are packed or dropped now.

@@ -141,7 +141,7 @@ struct Simulation {
 
 impl Simulation {
     fn take(&mut self, hits: Vec<CapturedHit>, drops: Vec<RawDrop>, watermark_ns: u64) {
-        self.packer.accept(Taken { watermark_ns, hits, drops });
+        self.packer.accept(Taken { watermark_ns, hits, drops, now_ns: watermark_ns });
         let unknown = self.frames.unknown(self.packer.stacks());
         let resolved = unknown.iter().flat_map(|(process, pcs)| pcs.iter().map(|pc| entry(*process, *pc))).collect();
         self.frames.learn(resolved);
@@ -226,7 +226,7 @@ proptest! {
 fn a_batch_is_closed_by_count_and_by_size() {
     let sizes = |hits: Vec<CapturedHit>| {
         let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
-        packer.accept(Taken { watermark_ns: u64::MAX, hits, drops: vec![] });
+        packer.accept(Taken { watermark_ns: u64::MAX, hits, drops: vec![], now_ns: 0 });
         let packed = std::iter::from_fn(|| packer.pack(&mut Frames::default(), false));
         let batches: Vec<_> = packed.map(|packed| Batch::decode(&packed.bytes).unwrap()).collect();
         check(&batches);
@@ -247,7 +247,7 @@ fn a_return_address_is_sent_as_an_address_inside_its_call() {
     let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
     let mut with_stack = hit(5, 0);
     with_stack.captured.stack = vec![Avma(0x100), Avma(0x205), Avma(0)];
-    packer.accept(Taken { watermark_ns: 10, hits: vec![with_stack], drops: vec![] });
+    packer.accept(Taken { watermark_ns: 10, hits: vec![with_stack], drops: vec![], now_ns: 0 });
     let batch = Batch::decode(&packer.pack(&mut Frames::default(), false).unwrap().bytes).unwrap();
     assert_eq!(batch.hits[0].stack, [Avma(0x100), Avma(0x204), Avma(0)]);
 }
@@ -255,7 +255,7 @@ fn a_return_address_is_sent_as_an_address_inside_its_call() {
 #[test]
 fn a_beat_says_the_watermark_and_nothing_else() {
     let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
-    packer.accept(Taken { watermark_ns: 77, hits: vec![hit(80, 1)], drops: vec![] });
+    packer.accept(Taken { watermark_ns: 77, hits: vec![hit(80, 1)], drops: vec![], now_ns: 0 });
     assert!(packer.pack(&mut Frames::default(), false).is_none(), "a hit beyond the watermark waits");
     let beat = Batch::decode(&packer.pack(&mut Frames::default(), true).unwrap().bytes).unwrap();
     assert_eq!((beat.number, beat.watermark_ns, beat.hits.len(), beat.first_hit), (0, 77, 0, 0));

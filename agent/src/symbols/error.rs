@@ -84,6 +84,14 @@ pub enum ResolveError {
         /// The functions it may mean.
         candidates: Vec<String>,
     },
+    /// The function was inlined wherever it is called, so it never returns by itself.
+    #[error("{name:?} has no return in this build: it is inlined into {}; trace its entry, or a line behind the call", .callers.join(", "))]
+    NoReturn {
+        /// As asked for.
+        name: String,
+        /// Functions that hold its copies.
+        callers: Vec<String>,
+    },
     /// Tracing this function could harm the process.
     #[error("{function} cannot be traced: {why}; choose a place in the code that calls it")]
     Denied {

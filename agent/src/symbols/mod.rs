@@ -14,6 +14,7 @@
 mod call_frame;
 mod debug_info;
 mod error;
+mod exits;
 mod facts;
 mod frames;
 mod functions;
@@ -24,12 +25,14 @@ mod lines;
 pub(crate) mod place;
 mod prologue;
 mod resolve;
+mod results;
 pub(crate) mod scope;
 pub(crate) mod types;
 
 pub(crate) use debug_info::{Die, View};
 pub use error::{ResolveError, SymbolsError};
 pub(crate) use goroutine::GoroutinePlace;
+pub(crate) use results::at_return;
 
 use debug_info::Sections;
 use image::Image;
@@ -37,6 +40,7 @@ use index::Index;
 use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::Avma;
+use riptrace_protocol::layout::Moment;
 use riptrace_protocol::location::Location;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -68,6 +72,10 @@ pub struct Site {
     pub file: String,
     /// Line.
     pub line: u32,
+    /// What a passage means.
+    pub moment: Moment,
+    /// At a return: whether it is a jump to another function, which returns in its place.
+    is_tail_call: bool,
     /// The function that holds the address.
     body: Die,
     /// The function or the inlined copy that the line belongs to.
@@ -84,6 +92,11 @@ impl Site {
     /// Whether the function is compiled from Go.
     pub(crate) fn is_go(&self) -> bool {
         self.is_go
+    }
+
+    /// Whether the site is in a copy of the function inside another one, which has neither frame nor return.
+    pub(crate) fn is_inlined(&self) -> bool {
+        self.scope != self.body
     }
 }
 

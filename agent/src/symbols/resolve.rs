@@ -6,13 +6,15 @@
 //! its entry behind the prologue, and each inlined copy's first statement.
 
 use super::debug_info::{Die, View};
+use super::exits::{self, Exit};
 use super::functions::{Function, Functions};
 use super::image::Image;
 use super::index::FileNumber;
 use super::lines::{Lines, Row};
 use super::{ResolveError, Site, Svma, prologue};
+use riptrace_protocol::layout::Moment;
 use riptrace_protocol::limits::PROBE_SITES_MAX;
-use riptrace_protocol::location::{Location, path_has_suffix};
+use riptrace_protocol::location::{FunctionPoint, Location, path_has_suffix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ const CANDIDATES_MAX: usize = 5;
 pub(super) fn resolve(view: &View<'_>, image: &Image, location: &Location) -> Result<Vec<Site>, ResolveError> {
     let mut sites = match location {
         Location::Line { file, line } => of_line(view, image, file, *line)?,
-        Location::Function { name, .. } => of_function(view, image, name)?,
+        Location::Function { name, at } => of_function(view, image, name, *at)?,
     };
     sites.sort_by_key(|site| site.address);
     sites.dedup_by(|a, b| a.address == b.address);
@@ -116,7 +118,7 @@ fn of_line(view: &View<'_>, image: &Image, wanted: &str, line: u32) -> Result<Ve
         if inlined.is_none() {
             address = past_prologue(view, image, unit, function, lines, address);
         }
-        sites.push(site(view, unit, function, inlined, address, file, line));
+        sites.push(site(view, unit, function, inlined, address, (file, line)));
     }
     if sites.is_empty() {
         sites = of_inlined_call(view, image, &users, file, line)?;
@@ -156,7 +158,7 @@ fn of_inlined_call(
             for call in calls {
                 if let Some(address) = first_statement(&lines, call.ranges.iter().map(|range| (range.start, range.end)))
                 {
-                    sites.push(site(view, unit, function, call.parent, address, file, line));
+                    sites.push(site(view, unit, function, call.parent, address, (file, line)));
                 }
             }
         }
@@ -189,8 +191,7 @@ fn site(
     function: &Function,
     inlined: Option<usize>,
     address: u64,
-    file: FileNumber,
-    line: u32,
+    (file, line): (FileNumber, u32),
 ) -> Site {
     let copy = inlined.and_then(|number| function.inlined.get(number));
     Site {
@@ -198,6 +199,8 @@ fn site(
         function: function.name.clone(),
         file: view.index.path(file).to_owned(),
         line,
+        moment: Moment::Line,
+        is_tail_call: false,
         body: function.die,
         scope: copy.map_or(function.die, |copy| copy.die),
         is_go: view.index.units.get(unit as usize).is_some_and(|unit| unit.is_go),
@@ -237,7 +240,7 @@ fn is_suffix(name: &str, suffix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('/') || rest.ends_with('.') || rest.ends_with("::"))
 }
 
-fn of_function(view: &View<'_>, image: &Image, wanted: &str) -> Result<Vec<Site>, ResolveError> {
+fn of_function(view: &View<'_>, image: &Image, wanted: &str, point: FunctionPoint) -> Result<Vec<Site>, ResolveError> {
     let mut units: Vec<(u32, Arc<Functions>)> = Vec::new();
     for unit in 0..view.index.units.len() as u32 {
         units.push((unit, Functions::of_unit(view, unit)?));
@@ -250,6 +253,7 @@ fn of_function(view: &View<'_>, image: &Image, wanted: &str) -> Result<Vec<Site>
     }
     let chosen = choose_names(&names, wanted)?;
     let mut sites = Vec::new();
+    let mut inlined_only: BTreeSet<&str> = BTreeSet::new();
     let mut origins: BTreeSet<Die> = BTreeSet::new();
     for (_, functions) in &units {
         let inlinable = functions.inlinable.iter().filter(|function| chosen.contains(function.name.as_str()));
@@ -266,22 +270,41 @@ fn of_function(view: &View<'_>, image: &Image, wanted: &str) -> Result<Vec<Site>
                 continue;
             }
             let lines = Lines::of_unit(view, image, *unit)?;
-            let mut add = |address: u64, inlined: Option<usize>| {
+            let mut add = |address: u64, inlined: Option<usize>, moment: Moment, is_tail_call: bool| {
                 let (file, line) = line_in(function, &lines, inlined, address);
-                let mut site = site(view, *unit, function, inlined, address, FileNumber(0), line);
-                site.file = file.map_or(String::new(), |file| view.index.path(file).to_owned());
-                sites.push(site);
+                let site = site(view, *unit, function, inlined, address, (FileNumber(0), line));
+                let file = file.map_or(String::new(), |file| view.index.path(file).to_owned());
+                sites.push(Site { file, moment, is_tail_call, ..site });
             };
-            if is_chosen {
-                add(past_prologue(view, image, *unit, function, &lines, function.entry), None);
+            if is_chosen && point != FunctionPoint::Return {
+                let entry = past_prologue(view, image, *unit, function, &lines, function.entry);
+                add(entry, None, Moment::Entry, false);
             }
-            for (number, copy) in function.inlined.iter().enumerate().filter(|(_, copy)| is_copy(copy.origin)) {
+            if is_chosen && point != FunctionPoint::Entry {
+                for exit in exits::of(image, &function.ranges) {
+                    match exit {
+                        Exit::Return(address) => add(address, None, Moment::Return, false),
+                        Exit::TailCall(address) => add(address, None, Moment::Return, true),
+                    }
+                }
+            }
+            let copies = function.inlined.iter().enumerate().filter(|(_, copy)| is_copy(copy.origin));
+            for (number, copy) in copies {
+                // A copy has no return of its own.
+                if point == FunctionPoint::Return {
+                    inlined_only.insert(function.name.as_str());
+                    continue;
+                }
                 if let Some(address) = first_statement(&lines, copy.ranges.iter().map(|range| (range.start, range.end)))
                 {
-                    add(address, Some(number));
+                    add(address, Some(number), Moment::Entry, false);
                 }
             }
         }
+    }
+    if sites.is_empty() && !inlined_only.is_empty() {
+        let callers = inlined_only.into_iter().take(CANDIDATES_MAX).map(str::to_owned).collect();
+        return Err(ResolveError::NoReturn { name: wanted.to_owned(), callers });
     }
     if sites.is_empty() {
         return Err(ResolveError::NoSuchFunction { name: wanted.to_owned(), candidates: Vec::new() });

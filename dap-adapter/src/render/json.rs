@@ -35,6 +35,8 @@ pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries) -> Value {
         "function": place.as_ref().map(|frame| &frame.function),
         "file": place.as_ref().map(|frame| &frame.file),
         "line": place.as_ref().map(|frame| frame.line),
+        "moment": dictionaries.layout(&hit.raw.layout).map(|layout| layout.moment),
+        "duration_ns": hit.raw.duration_ns,
         "message": message,
         "values": values.all(),
         "stack": stack,

@@ -4,6 +4,7 @@ use super::time;
 use crate::timeline::Dictionaries;
 use crate::timeline::values::HitValues;
 use riptrace_protocol::fleet::{Mechanism, ProbeState, ProbeStatus};
+use riptrace_protocol::layout::Moment;
 use riptrace_protocol::stream::{OrderedHit, StreamDrop};
 use riptrace_protocol::value::Value;
 
@@ -49,13 +50,31 @@ pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries, style: Style) -> Strin
 /// As [`hit`], with values that were decoded before.
 pub fn hit_with(hit: &OrderedHit, dictionaries: &Dictionaries, values: &HitValues, style: Style) -> String {
     let told = match dictionaries.message(&hit.raw.tracepoint) {
-        Some(_) => message(hit, dictionaries, values),
+        Some(_) => format!("{} {}", message(hit, dictionaries, values), took(hit)),
         None => {
             let place = place(hit, dictionaries);
-            format!("hit {} {place} {}", hit.seq, message(hit, dictionaries, values))
+            let passage = passage(hit, dictionaries);
+            format!("hit {} {place} {passage}{}", hit.seq, message(hit, dictionaries, values))
         }
     };
     format!("{}  {}", told.trim_end(), style.dim(&origin(hit)))
+}
+
+/// `→ main.Add `, `← main.Add (took 1.2 ms) `, or nothing where just a line is passed.
+fn passage(hit: &OrderedHit, dictionaries: &Dictionaries) -> String {
+    let Some(layout) = dictionaries.layout(&hit.raw.layout) else { return String::new() };
+    let function = layout.site.function.rsplit('/').next().unwrap_or_default();
+    match (layout.moment, took(hit)) {
+        (Moment::Line, _) => String::new(),
+        (Moment::Entry, _) => format!("→ {function} "),
+        (Moment::Return, took) if took.is_empty() => format!("← {function} "),
+        (Moment::Return, took) => format!("← {function} {took} "),
+    }
+}
+
+/// `(took 1.2 ms)` where that is known, else nothing.
+fn took(hit: &OrderedHit) -> String {
+    hit.raw.duration_ns.map_or_else(String::new, |ns| format!("(took {})", time::duration(ns)))
 }
 
 /// What a hit says: its log message with values, else a summary of its values.

@@ -35,6 +35,19 @@ pub fn uncertainty(ns: u64, between: &str) -> String {
     }
 }
 
+/// A number of nanoseconds in a unit that fits, to three digits.
+pub fn duration(ns: u64) -> String {
+    let (unit, name) = match ns {
+        0..1_000 => return format!("{ns} ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let number = ns as f64 / unit;
+    let decimals = if number < 10.0 { 2 } else { usize::from(number < 100.0) };
+    format!("{number:.decimals$} {name}")
+}
+
 /// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar. The algorithm counts
 /// in eras of 400 years that begin on a 1st of March, so that the leap day is the last of its year.
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -54,6 +67,21 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_has_three_digits() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_234, "1.23 µs"),
+            (12_340, "12.3 µs"),
+            (1_500_000, "1.50 ms"),
+            (123_456_789, "123 ms"),
+            (61_000_000_000, "61.0 s"),
+        ] {
+            assert_eq!(duration(ns), text);
+        }
+    }
 
     #[test]
     fn times_are_written_to_the_nanosecond() {

@@ -3,7 +3,7 @@
 use super::Dictionaries;
 use riptrace_protocol::decode::Decoder;
 use riptrace_protocol::expression::{Expr, Template, eval};
-use riptrace_protocol::layout::Scope;
+use riptrace_protocol::layout::{Moment, Scope};
 use riptrace_protocol::stream::OrderedHit;
 use riptrace_protocol::value::Value;
 
@@ -32,7 +32,12 @@ impl HitValues {
         };
         let decoder = Decoder::new(layout, &hit.raw);
         let (mut values, mut scopes) = (Vec::new(), Vec::new());
-        for scope in SCOPES {
+        let order = match layout.moment {
+            Moment::Line | Moment::Entry => SCOPES,
+            // What is new comes first.
+            Moment::Return => [Scope::Result, Scope::Argument, Scope::Local, Scope::Capture],
+        };
+        for scope in order {
             values.extend(decoder.variables(Some(scope)));
             scopes.resize(values.len(), scope);
         }
@@ -44,7 +49,7 @@ impl HitValues {
         self.values.iter().enumerate().filter(move |(index, _)| self.scopes[*index] == scope)
     }
 
-    /// All variables, in the order of [`SCOPES`].
+    /// All variables, in the order of [`SCOPES`]; at a return, the results before the others.
     pub fn all(&self) -> &[Value] {
         &self.values
     }

@@ -203,6 +203,7 @@ impl State {
             "function": function,
             "file": source.and_then(|source| source.path),
             "line": line,
+            "duration_ns": hit.raw.duration_ns,
             "message": text::message(hit, &self.dictionaries, &values),
         });
         turn.emit_own("hit", body);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Decoded hits that are remembered, at most: those that a person has open.
 const CACHE_MAX: usize = 64;
 /// Entries of the scope "Hit".
-pub(super) const FACTS: usize = 12;
+pub(super) const FACTS: usize = 13;
 
 /// Values of the hits that were looked at last.
 #[derive(Debug, Default)]
@@ -186,6 +186,10 @@ impl State {
             Child::fact("thread", raw.thread.to_string()),
             Child::fact("goroutine", raw.goroutine.map_or("none, or not readable".to_owned(), |id| id.to_string())),
             Child::fact("tracepoint", raw.tracepoint.as_str()),
+            Child::fact(
+                "duration of the call",
+                raw.duration_ns.map_or("not known, or no return".to_owned(), time::duration),
+            ),
             Child::fact("order not certain with", none_or(&hit.undetermined_with)),
             Child::fact("late", if hit.late { "yes: later hits were shown before it" } else { "no" }),
         ]
