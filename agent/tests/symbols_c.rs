@@ -432,8 +432,8 @@ fn ask_everything(path: &Path) {
 
 #[test]
 fn damaged_files_give_errors_and_come_to_an_end() {
-    /// For one file; whole ones take milliseconds.
-    const LIMIT: Duration = Duration::from_secs(10);
+    /// For one file; whole ones take milliseconds, also where other tests have the CPU for seconds.
+    const LIMIT: Duration = Duration::from_secs(60);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("damaged");
     let mut random = 0x9e37_79b9_7f4a_7c15u64;

@@ -22,6 +22,7 @@
 #   NVIM_DAP_DIR      a checkout of nvim-dap, for the tests with the real one
 #   RIPTRACE_CHROMIUM a Chromium or Chrome
 #   RIPTRACE_CACHE    where the editors are kept (default: ~/.cache/riptrace)
+#   RIPTRACE_BROWSER_SLOWDOWN   how many times slower the browser is made, to find what only works on a fast machine
 #
 # Screenshots and logs are left in tests/artefacts. Exits 1 if anything failed; nothing is skipped.
 set -euo pipefail
@@ -53,6 +54,18 @@ need_fleet() {
     RIPTRACE_SHOP=$(realpath -m -- "${RIPTRACE_SHOP:-$editors_repo/tests/fixtures/shop}")
     [ -d "$RIPTRACE_SHOP" ] || fail "$RIPTRACE_SHOP is not a directory: set RIPTRACE_SHOP to the checkout of the shop"
     export RIPTRACE_NATS RIPTRACE_BIN RIPTRACE_SHOP
+    shop_before=$(shop_digest)
+}
+
+# One line that changes when any file of the shop does.
+shop_digest() { (cd "$RIPTRACE_SHOP" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
+
+# The services were built from these files: a line that an editor's test has moved would be another one to all that
+# come after it, and the failure would be seen there.
+shop_untouched() {
+    [ "$(shop_digest)" = "$shop_before" ] && return
+    echo "the sources in $RIPTRACE_SHOP are not what they were before these tests: an editor has written to them" >&2
+    return 1
 }
 
 # The extension's dependencies, once for each lock file; then the extension itself.
@@ -107,6 +120,7 @@ run_testsupport() {
     need_fleet
     "$editors_tests/provision.sh" tools
     step "debug adapter under @vscode/debugadapter-testsupport" node_tests "$editors_tests/testsupport/adapter.test.mjs"
+    step "the shop's sources are untouched" shop_untouched
 }
 
 run_neovim() {
@@ -119,6 +133,7 @@ run_neovim() {
         progress "nvim-dap is in no package registry: set NVIM_DAP_DIR to a checkout to test with it; what is registered with it is tested with a stand-in"
         step "Neovim plugin: what it registers with nvim-dap" nvim_tests dap_stub_test.lua
     fi
+    step "the shop's sources are untouched" shop_untouched
 }
 
 run_vscode() {
@@ -129,7 +144,9 @@ run_vscode() {
     rm -f "$editors_artefacts"/vscode*
     step "VS Code extension: build and package" build_extension
     step "VS Code: the real workbench" node_tests "$editors_tests/vscode/workbench.test.mjs"
+    step "the shop's sources are untouched" shop_untouched
     step "VS Code: the extension's API" node_tests "$editors_tests/vscode/api.test.mjs"
+    step "the shop's sources are untouched" shop_untouched
 }
 
 editors_artefacts=$editors_repo/tests/artefacts

@@ -7,6 +7,7 @@ mod support;
 
 mod editor;
 mod failures;
+mod functions;
 mod refusals;
 mod shop;
 mod torture;

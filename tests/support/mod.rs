@@ -26,7 +26,7 @@ use std::{
 
 /// For what takes no time as a rule: a message through the fleet, a process that starts. Generous, since the machine
 /// may be busy with other tests.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// For what is allowed to take long: a build, a load of thousands of requests.
 pub const LATER: Duration = Duration::from_secs(180);

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Most time that anything in these tests waits for an agent.
-const WAIT: Duration = Duration::from_secs(40);
+const WAIT: Duration = Duration::from_secs(60);
 const PROCESS: ProcessKey = ProcessKey { pid: 812, start_time: 99 };
 const SITE: Avma = Avma(0x40_1000);
 

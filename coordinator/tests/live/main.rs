@@ -186,7 +186,7 @@ async fn a_second_coordinator_refuses_to_start() {
     let coordinator = Coordinator::start(&server).await;
     let client = server.client().await;
     let second = run(client, CoordinatorConfig::new("0.1.0"), std::future::pending());
-    let error = tokio::time::timeout(Duration::from_secs(10), second).await.unwrap().unwrap_err();
+    let error = tokio::time::timeout(Duration::from_secs(60), second).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::AnotherCoordinator { .. }), "{error}");
     coordinator.stop().await;
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Most time that anything in these tests waits for the coordinator.
-const WAIT: Duration = Duration::from_secs(40);
+const WAIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn tracepoint(id: &str) -> Tracepoint {
     let json = serde_json::json!({ "id": id, "location": Location::Line { file: "cart.go".into(), line: 42 } });

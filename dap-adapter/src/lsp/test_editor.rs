@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower_lsp::lsp_types::Url;
 
 /// No step of a test takes longer, but on a machine that is overloaded.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) struct Editor {
     pub(super) pipe: DuplexStream,

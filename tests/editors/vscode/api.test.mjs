@@ -36,7 +36,7 @@ test("the extension through the vscode API", async (t) => {
   t.after(() => rm(directory, { recursive: true, force: true }));
   const vsix = path.join(directory, "driver.vsix");
   const flags = ["--no-dependencies", "--allow-missing-repository", "--skip-license", "--out", vsix];
-  await run(process.execPath, [vsce, "package", ...flags], { cwd: driver, timeout: 60_000 });
+  await run(process.execPath, [vsce, "package", ...flags], { cwd: driver, timeout: 120_000 });
 
   const result = path.join(directory, "result.json");
   process.env.RIPTRACE_DRIVER_TASK = JSON.stringify({
@@ -54,11 +54,14 @@ test("the extension through the vscode API", async (t) => {
   const browser = await openBrowser();
   t.after(() => browser.close());
   await browser.page.goto(`${server.url}/?folder=${encodeURIComponent(shop)}`, { timeout: DRIVER_MS });
+  const stop = new AbortController();
   try {
-    await within(DRIVER_MS, "the driver extension reports", appearance(result));
+    await within(DRIVER_MS, "the driver extension reports", appearance(result, stop.signal));
   } catch (error) {
     await browser.page.screenshot({ path: path.join(artefacts, "vscode-failed-api.png") });
     throw error;
+  } finally {
+    stop.abort();
   }
 
   const { results, messages } = JSON.parse(await readFile(result, "utf8"));
@@ -71,10 +74,10 @@ test("the extension through the vscode API", async (t) => {
   }
 });
 
-/** Resolves when the file is there. */
-function appearance(file) {
+/** Resolves when the file is there. Until `signal`, the process cannot end: a watch that goes on keeps it. */
+function appearance(file, signal) {
   return new Promise((resolve) => {
-    const watcher = watch(path.dirname(file), () => void look());
+    const watcher = watch(path.dirname(file), { signal }, () => void look());
     const look = async () => {
       if (
         await access(file).then(

@@ -14,7 +14,10 @@ const FLAGS = [
   "--disable-sync",
   "--disable-dev-shm-usage",
 ];
-const LAUNCH_MS = 60_000;
+const LAUNCH_MS = 120_000;
+
+/** How many times slower than it is the page's thread is made, to find what only works on a fast machine. */
+const SLOWDOWN = Number(process.env.RIPTRACE_BROWSER_SLOWDOWN ?? 1);
 
 /** Returns `{ page, close }`. */
 export async function openBrowser() {
@@ -23,5 +26,7 @@ export async function openBrowser() {
   const { chromium } = requireTool("playwright-core");
   const browser = await chromium.launch({ executablePath, args: FLAGS, headless: true, timeout: LAUNCH_MS });
   const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate: SLOWDOWN });
   return { page, close: () => browser.close() };
 }

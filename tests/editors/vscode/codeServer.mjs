@@ -17,8 +17,8 @@ const run = promisify(execFile);
 /** A cold start reads about 100 MB of JavaScript. */
 const START_MS = 120_000;
 const INSTALL_MS = 120_000;
-/** SIGTERM ends code-server in well under a second. */
-const STOP_MS = 10_000;
+/** SIGTERM ends code-server in well under a second; a machine that swaps needs more. */
+const STOP_MS = 30_000;
 
 /** Keeps the workbench quiet: no welcome page, no updates, no telemetry, no accounts. */
 const QUIET_SETTINGS = {
@@ -35,6 +35,10 @@ const QUIET_SETTINGS = {
   "editor.inlayHints.enabled": "on",
   "debug.toolBarLocation": "docked",
   "debug.openDebug": "openOnDebugBreak",
+  // The sources belong to the services that run: a key that misses its box must not change them. In the browser,
+  // VS Code would save such a change by itself.
+  "files.autoSave": "off",
+  "files.readonlyInclude": { "**/*": true },
 };
 
 /**

@@ -1,14 +1,20 @@
 /**
  * The workbench as a person uses it: what to click and where to look, in VS Code 1.139.
  *
- * All selectors are here. A method returns when the workbench shows the effect, or fails at a deadline.
+ * All selectors are here. A method returns when the workbench shows the effect, or fails at a deadline. Keys go to
+ * whatever has the focus at that moment, and the workbench moves the focus on timers of its own: so no key is taken
+ * for its effect. What shows no effect is done again, as a person would, until the deadline.
  */
 import { ANSWER_MS } from "../support.mjs";
 
 /** A cold workbench loads its modules one by one. */
 const LOAD_MS = 120_000;
-/** The editor shows a hover after 0.3 s of rest. */
-const HOVER_MS = 2_000;
+/** The editor shows a hover after 0.3 s of rest: on a machine that is busy with other things it takes seconds. */
+const HOVER_MS = 5_000;
+/** How long a try waits for its effect before it is made again: ten times what a busy machine was seen to take. */
+const TRY_MS = 5_000;
+/** How long all tries of one action may take together. */
+const TRIES_MS = 2 * ANSWER_MS;
 
 export class Workbench {
   constructor(page) {
@@ -32,35 +38,52 @@ export class Workbench {
   /** Opens a file of the workspace by the quick open box. */
   async openFile(file) {
     const name = file.split("/").at(-1);
-    await this.page.keyboard.press("Control+P");
-    await this.page.locator(".quick-input-box input").fill(file);
-    await this.page
-      .locator(`.quick-input-list .monaco-list-row:has-text("${name}")`)
-      .first()
-      .waitFor({ timeout: ANSWER_MS });
-    await this.page.keyboard.press("Enter");
-    await this.page.locator(`.tab.active[data-resource-name="${name}"]`).waitFor({ timeout: ANSWER_MS });
+    const tab = this.page.locator(`.tab.active[data-resource-name="${name}"]`);
+    await this.#until(`${file} is opened`, async () => {
+      const row = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${name}")`);
+      return (await this.#choose("Control+P", file, row)) && (await this.#seen(tab));
+    });
     await this.page.locator(".editor-instance .view-lines .view-line").first().waitFor({ timeout: ANSWER_MS });
   }
 
   /** Puts the cursor on a line, which also brings it onto the screen. */
   async goToLine(line) {
-    await this.page.locator(".editor-instance .monaco-editor .view-lines").first().click();
-    await this.page.keyboard.press("Control+G");
-    await this.page.locator(".quick-input-box input").fill(`:${line}`);
-    await this.page.keyboard.press("Enter");
-    await this.page.locator(".quick-input-widget").waitFor({ state: "hidden", timeout: ANSWER_MS });
-    await this.lineNumber(line).waitFor({ timeout: ANSWER_MS });
+    await this.#until(`the cursor is on line ${line}`, async () => {
+      return (await this.#choose("Control+G", `:${line}`)) && (await this.#seen(this.#cursorLine(line)));
+    });
   }
 
   lineNumber(line) {
     return this.page.locator(`.editor-instance .margin-view-overlays .line-numbers:text-is("${line}")`).first();
   }
 
-  /** The glyph margin is left of the line number. */
+  #cursorLine(line) {
+    return this.page.locator(
+      `.editor-instance .margin-view-overlays .line-numbers.active-line-number:text-is("${line}")`,
+    );
+  }
+
+  /**
+   * Sets a breakpoint by a click in the glyph margin, which is left of the line number. The text moves while the
+   * workbench is still settling (a code lens takes a line of its own): a sign beside another line is taken out again.
+   */
   async clickGutter(line) {
-    const box = await this.lineNumber(line).boundingBox();
-    await this.page.mouse.click(box.x - 8, box.y + box.height / 2);
+    const sign = this.glyph("debug-breakpoint").first();
+    await this.#until(`a breakpoint is on line ${line}`, async () => {
+      const aim = await this.#middle(this.lineNumber(line));
+      await this.page.mouse.click(aim.left - 8, aim.y);
+      await sign.waitFor({ timeout: ANSWER_MS });
+      const [number, set] = [await this.#middle(this.lineNumber(line)), await this.#middle(sign)];
+      if (Math.abs(number.y - set.y) < number.height / 2) return true;
+      await sign.click({ timeout: ANSWER_MS });
+      await sign.waitFor({ state: "detached", timeout: ANSWER_MS });
+      return false;
+    });
+  }
+
+  async #middle(locator) {
+    const { x, y, height } = await locator.boundingBox({ timeout: ANSWER_MS });
+    return { left: x, y: y + height / 2, height };
   }
 
   /**
@@ -70,17 +93,11 @@ export class Workbench {
    */
   async hoverGlyph(kind, text) {
     const hover = this.page.locator(".monaco-hover:not(.hidden)", { hasText: text }).first();
-    const deadline = Date.now() + ANSWER_MS;
-    for (;;) {
+    await this.#until(`the sign ${kind} in the gutter says ${text}`, async () => {
       await this.page.mouse.move(0, 0);
       await this.glyph(kind).first().hover({ timeout: ANSWER_MS });
-      try {
-        await hover.waitFor({ timeout: HOVER_MS });
-        return;
-      } catch (error) {
-        if (Date.now() > deadline) throw error;
-      }
-    }
+      return this.#seen(hover, "visible", HOVER_MS);
+    });
   }
 
   /** A breakpoint's sign in the gutter; `kind` is VS Code's icon: `debug-breakpoint`, `debug-breakpoint-log`, ... */
@@ -88,26 +105,64 @@ export class Workbench {
     return this.page.locator(`.editor-instance .glyph-margin-widgets .codicon-${kind}`);
   }
 
+  /** Runs a command of the palette. It is run once: what the command does must be waited for. */
   async runCommand(title) {
-    await this.page.keyboard.press("F1");
-    const input = this.page.locator(".quick-input-box input");
-    await input.waitFor({ timeout: ANSWER_MS });
-    await input.fill(`>${title}`);
-    await this.page
-      .locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`)
-      .waitFor({ timeout: ANSWER_MS });
-    await this.page.keyboard.press("Enter");
-    await this.page.locator(".quick-input-widget").waitFor({ state: "hidden", timeout: ANSWER_MS });
+    const row = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
+    await this.#until(`"${title}" is run`, () => this.#choose("F1", `>${title}`, row));
   }
 
-  /** A logpoint on the line of the cursor. */
+  /**
+   * Opens the quick input, types, waits until the list offers `row`, and takes it. Returns whether the box closed.
+   * Without `row`, what was typed is taken as it is.
+   */
+  async #choose(key, text, row) {
+    const input = this.page.locator(".quick-input-box input");
+    await this.page.keyboard.press(key);
+    if (!(await this.#seen(input))) return false;
+    await input.fill(text, { timeout: ANSWER_MS });
+    if (row && !(await this.#seen(row.first(), "visible", ANSWER_MS))) return false;
+    await this.page.keyboard.press("Enter");
+    return this.#seen(this.page.locator(".quick-input-widget"), "hidden");
+  }
+
+  /**
+   * A logpoint on the line of the cursor. The box for its message gets the focus on a timer, and the command palette
+   * gives it back to the text of the file when it closes: nothing is typed before the box has the focus, and nothing
+   * confirmed before the box shows what was typed.
+   */
   async addLogpoint(message) {
     await this.runCommand("Debug: Add Logpoint...");
-    const input = this.page.locator(".breakpoint-widget .inputContainer");
-    await input.waitFor({ timeout: ANSWER_MS });
-    await this.page.keyboard.insertText(message);
-    await this.page.keyboard.press("Enter");
-    await input.waitFor({ state: "detached", timeout: ANSWER_MS });
+    const box = this.page.locator(".breakpoint-widget .inputContainer");
+    await box.waitFor({ timeout: ANSWER_MS });
+    const focused = box.locator(".monaco-editor.focused");
+    const shown = box.locator(".view-lines");
+    await this.#until(`the logpoint '${message}' is confirmed`, async () => {
+      if (!(await this.#seen(focused))) {
+        await box.click({ timeout: ANSWER_MS });
+        return false;
+      }
+      if ((await textOf(shown)) !== message) {
+        // Replaces what an earlier try has left there.
+        await this.page.keyboard.press("Control+A");
+        await this.page.keyboard.insertText(message);
+        const typed = this.page.waitForFunction(
+          ([selector, expected]) =>
+            document.querySelector(selector)?.textContent.replaceAll("\u00a0", " ") === expected,
+          [".breakpoint-widget .inputContainer .view-lines", message],
+          { timeout: TRY_MS },
+        );
+        if (!(await inTime(typed)) || (await focused.count()) === 0) return false;
+      }
+      await this.page.keyboard.press("Enter");
+      return this.#seen(box, "detached");
+    });
+  }
+
+  /** Starts debugging as the key does; returns when the workbench says that it debugs. */
+  async startDebugging() {
+    await this.page.keyboard.press("F5");
+    const debugs = this.page.locator(".part.statusbar.debugging, .debug-call-stack .monaco-list-row");
+    await debugs.first().waitFor({ timeout: TRIES_MS });
   }
 
   /** A button of the debug toolbar, which is docked: `step-back`, `reverse-continue`, `continue`, `disconnect`, ... */
@@ -175,15 +230,26 @@ export class Workbench {
     return found.jsonValue();
   }
 
-  /** Opens the node that a row of a tree stands for, if it is not open. */
-  async expand(row) {
-    if ((await row.getAttribute("aria-expanded")) !== "false") return;
-    await row.locator(".monaco-tl-twistie").click({ timeout: ANSWER_MS });
+  /** Opens every node of a tree that these rows stand for and that is closed. A node that opens slowly is waited for. */
+  async #openAll(rows) {
+    const closed = rows.and(this.page.locator('[aria-expanded="false"]'));
+    await this.#until("the nodes of the tree are open", async () => {
+      for (let left = await closed.count(); left > 0; left = await closed.count()) {
+        // The tree may be drawn anew at any moment; then there is nothing to click on, and the rows are counted again.
+        const clicked = closed.first().locator(".monaco-tl-twistie").click({ timeout: TRY_MS });
+        if (!(await inTime(clicked)) || !(await this.#seen(closed.nth(left - 1), "detached"))) return false;
+      }
+      return true;
+    });
   }
 
   async showDebugConsole() {
-    await this.page.keyboard.press("Control+Shift+Y");
-    await this.page.locator(".repl").waitFor({ timeout: ANSWER_MS });
+    const console = this.page.locator(".repl");
+    await this.#until("the Debug Console is shown", async () => {
+      // The key hides a console that has the focus.
+      if (!(await console.isVisible())) await this.page.keyboard.press("Control+Shift+Y");
+      return this.#seen(console);
+    });
   }
 
   /** A row of the Debug Console by its text and the source link at its right end. */
@@ -197,7 +263,7 @@ export class Workbench {
    * to click on.
    */
   async openHitRow(link) {
-    const deadline = Date.now() + ANSWER_MS;
+    const deadline = Date.now() + TRIES_MS;
     const late = (what) => {
       if (Date.now() > deadline) throw new Error(what);
     };
@@ -241,12 +307,43 @@ export class Workbench {
   async variable(name, pattern = /\S/) {
     const scopes = this.page.locator('.debug-variables .monaco-list-row[aria-level="1"]');
     await scopes.first().waitFor({ timeout: ANSWER_MS });
-    const closed = scopes.and(this.page.locator('[aria-expanded="false"]'));
-    while ((await closed.count()) > 0) await this.expand(closed.first());
+    await this.#openAll(scopes);
     const row = this.variableRows
       .filter({ has: this.page.locator(".name", { hasText: new RegExp(`^\\s*${name}\\s*[:=]?\\s*$`) }) })
       .filter({ has: this.page.locator(".value", { hasText: pattern }) });
     await row.first().waitFor({ timeout: ANSWER_MS });
     return row.first().locator(".value").textContent();
   }
+
+  /** Makes tries until one returns true. */
+  async #until(what, attempt) {
+    const deadline = Date.now() + TRIES_MS;
+    while (!(await attempt())) {
+      if (Date.now() > deadline) throw new Error(`${what}: not within ${TRIES_MS} ms`);
+      // Told, so that a place that needs luck is seen before it fails.
+      process.stderr.write(`[workbench] not yet, tried again: ${what}\n`);
+    }
+  }
+
+  /** Whether a locator comes to this state in the time of one try. */
+  #seen(locator, state = "visible", timeout = TRY_MS) {
+    return inTime(locator.waitFor({ state, timeout }));
+  }
+}
+
+/** Whether what playwright waits for came before its deadline; any other error is thrown. */
+async function inTime(waiting) {
+  try {
+    await waiting;
+    return true;
+  } catch (error) {
+    if (error.name !== "TimeoutError") throw error;
+    return false;
+  }
+}
+
+/** The text of an editor of one line, which shows spaces as no-break spaces. */
+async function textOf(lines) {
+  const [text] = await lines.allTextContents();
+  return text?.replaceAll("\u00a0", " ");
 }

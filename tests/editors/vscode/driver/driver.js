@@ -54,10 +54,15 @@ function saw(direction, message) {
 function eventually(what, find, milliseconds, poll) {
   return new Promise((resolve, reject) => {
     const look = async () => {
-      const found = await find();
-      if (!found) return;
-      end();
-      resolve(found);
+      try {
+        const found = await find();
+        if (!found) return;
+        end();
+        resolve(found);
+      } catch (error) {
+        end();
+        reject(error);
+      }
     };
     const end = () => {
       clearTimeout(timer);
@@ -66,7 +71,8 @@ function eventually(what, find, milliseconds, poll) {
     };
     const timer = setTimeout(() => {
       end();
-      reject(new Error(`${what}: not within ${milliseconds} ms`));
+      const said = [...breakpointMessages().values()].join(" | ");
+      reject(new Error(`${what}: not within ${milliseconds} ms; the adapter says of the breakpoints: ${said}`));
     }, milliseconds);
     // Providers have no event for "the answer would now be another": they are asked again.
     const interval = poll ? setInterval(look, poll) : undefined;
@@ -79,6 +85,18 @@ const events = (kind) =>
   messages
     .filter(({ message }) => message.type === "event" && message.event === kind)
     .map(({ message }) => message.body);
+
+/** What the adapter said last of each breakpoint: where it is armed, or why not. */
+function breakpointMessages() {
+  const said = new Map();
+  const keep = ({ id, line, message }) => said.set(id, `line ${line}: ${message}`);
+  for (const { message } of messages) {
+    if (message.command === "setBreakpoints" && message.type === "response") message.body?.breakpoints.forEach(keep);
+    if (message.event === "breakpoint") keep(message.body.breakpoint);
+  }
+  return said;
+}
+
 const uri = vscode.Uri.file(task.breakpoint.path);
 const position = ({ line }) => new vscode.Position(line - 1, 0);
 let session;
