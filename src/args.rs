@@ -139,7 +139,8 @@ Examples:
   riptrace trace cart/cart.go:42 --when 'qty > 3 && sku == \"tea\"' --log 'qty={qty} of {sku}' --count 10
   riptrace trace 'main.(*Cart).Add' --where service=cart,host=web-* --for 30s --json")]
 pub struct Trace {
-    /// FILE:LINE (any unambiguous path suffix) or a function name
+    /// FILE:LINE (any unambiguous path suffix), or a function: NAME traces its entry, NAME:return every return with the
+    /// results, NAME:call both, and how long each call took
     #[arg(required = true, value_name = "LOCATION")]
     pub locations: Vec<String>,
     /// Bus flags.

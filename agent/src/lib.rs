@@ -6,6 +6,8 @@ mod config;
 mod driver;
 pub mod engine;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod plan;
 pub mod publish;
 mod state;

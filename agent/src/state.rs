@@ -351,6 +351,7 @@ impl State {
             mechanism: None,
             sites: Vec::new(),
             reason: Some("being armed".to_owned()),
+            note: None,
             passages: 0,
             hits: 0,
             dropped: 0,

@@ -262,6 +262,7 @@ impl Host {
                     mechanism: None,
                     sites: Vec::new(),
                     reason: failure.map(|(reason, _)| reason.clone()),
+                    note: None,
                     passages: 0,
                     hits: 0,
                     dropped: 0,

@@ -146,7 +146,11 @@ pub struct ProbeStatus {
     pub sites: Vec<SiteFacts>,
     /// Why not, unless armed.
     pub reason: Option<String>,
-    /// Passages of threads through its sites.
+    /// What is to be known of an armed probe: that it is sampled, and why; why its mechanism is not a cheaper one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Passages of threads through its sites. Those for which the condition is false are not counted: telling them takes
+    /// a few nanoseconds, counting them would take more.
     pub passages: u64,
     /// Of these, how many became hits.
     pub hits: u64,

@@ -95,6 +95,12 @@ pub enum DropReason {
     Capture,
     /// The condition could not be evaluated (it read memory that is not there).
     Condition,
+    /// The probe is sampled: tracing took more of the process's time than it may.
+    Sampled,
+    /// The thread's stack had no room for the capture.
+    Stack,
+    /// The ring between process and agent was full: hits came faster than the agent takes them.
+    Ring,
 }
 
 impl DropReason {
@@ -108,6 +114,9 @@ impl DropReason {
             DropReason::Session => "session",
             DropReason::Capture => "capture",
             DropReason::Condition => "condition",
+            DropReason::Sampled => "sampled",
+            DropReason::Stack => "stack",
+            DropReason::Ring => "ring",
         }
     }
 }

@@ -98,7 +98,7 @@ fn print_text(fleet: &FleetView, processes: &[(&HostView, &ProcessFacts)]) -> st
                 probe_state(probe),
                 probe.hits.to_string(),
                 probe.dropped.to_string(),
-                probe.reason.clone().unwrap_or_default(),
+                probe.reason.clone().or_else(|| probe.note.clone()).unwrap_or_default(),
             ]);
         }
     }

@@ -74,7 +74,9 @@ fn each_return_knows_its_entry() {
             Some("return") => {
                 let entry = open.pop().expect("a return has its entry");
                 let between = hit["time_ns"].as_i64().zip(entry["time_ns"].as_i64()).map(|(to, from)| to - from);
-                assert_eq!(hit["duration_ns"].as_i64(), between, "{hit} {entry}");
+                // Both times were mapped to the coordinator's clock, which may run a little faster.
+                let error_ns = hit["duration_ns"].as_i64().zip(between).map(|(told, between)| (told - between).abs());
+                assert!(error_ns.is_some_and(|error_ns| error_ns < 10_000), "{error_ns:?}: {hit} {entry}");
                 values::check(&hit["values"], returned.next().expect("a result")).assert_shown(&["~r0"]);
             }
             other => panic!("{other:?} in {hit}"),

@@ -81,6 +81,19 @@ impl Fixture {
         })
     }
 
+    /// Builds the Rust fixture `name`, whose source is `lib.rs`, with these flags of the compiler.
+    #[track_caller]
+    pub fn rust(name: &str, flags: &[&str]) -> Self {
+        let source = folder_of(name);
+        build(&source, &format!("rust {flags:?}"), |out| {
+            let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+            let mut made = Command::new(compiler);
+            made.args(["--edition", "2024"]).args(flags).arg(source.join("lib.rs")).arg("-o").arg(out);
+            let status = made.status().expect("the Rust compiler is on PATH, as it built this test");
+            assert!(status.success(), "rustc ended with {status}");
+        })
+    }
+
     /// The line with this marker, in whichever file of the fixture.
     #[track_caller]
     pub fn spot(&self, marker: &str) -> Spot {

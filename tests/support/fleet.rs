@@ -40,6 +40,13 @@ pub struct FleetOptions {
     pub namespaces: bool,
     /// Further arguments of every agent.
     pub agent_args: Vec<String>,
+    /// The agents' program, where it is not the binary under test itself (but a copy that another user can read).
+    pub agent_program: Option<PathBuf>,
+    /// A program with its arguments that becomes the agent: it may change the user or the capabilities first.
+    pub agent_wrapper: Vec<String>,
+    /// Whether agents look at all processes of this machine: one that may not read environments cannot tell whose a
+    /// process is.
+    pub every_process: bool,
     /// Further arguments of the coordinator.
     pub coordinator_args: Vec<String>,
     /// Further variables of the environment of coordinator and agents.
@@ -232,9 +239,19 @@ impl Fleet {
     /// Starts the agent of a host; the one that it has is killed.
     #[track_caller]
     pub fn start_agent(&mut self, host: &str) {
-        let mut made = self.host(host).command(RIPTRACE);
+        let program = self.options.agent_program.as_ref().map_or(OsStr::new(RIPTRACE), |path| path.as_os_str());
+        let mut made = match self.options.agent_wrapper.split_first() {
+            Some((wrapper, arguments)) => {
+                let mut made = self.host(host).command(wrapper);
+                made.args(arguments).arg(program);
+                made
+            }
+            None => self.host(host).command(program),
+        };
         made.args(["agent", "--nats", &self.nats_url(), "--host", host]);
-        made.arg("--only-env").arg(format!("RIPTRACE_HOST={}", self.host(host).tag));
+        if !self.options.every_process {
+            made.arg("--only-env").arg(format!("RIPTRACE_HOST={}", self.host(host).tag));
+        }
         made.args(&self.options.agent_args);
         made.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         // The agent itself is no process of its host that anybody wants to trace.

@@ -7,24 +7,16 @@
 //! Not here: counting passages, hit conditions, rates. Those belong to whoever owns the passage.
 
 use super::memory::{Fault, Memory};
-use super::program::{
-    Address, Case, Clamp, Count, Follow, FollowIndex, Goroutine, GoroutinePointer, Key, Piece, Place, Program,
-    RUN_ELEMENTS_MAX, Reach, RootRead,
-};
+use super::program::{Address, Count, Goroutine, GoroutinePointer, Piece, Place, Program, RootRead};
 use super::registers::{RBP, RSP, Registers};
+use super::walk::{Action, DEPTH_MAX, ITEMS_MAX, STEPS_MAX, SwitchKey, WalkIndex, Walks};
 use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState};
 use riptrace_protocol::ids::Avma;
-use riptrace_protocol::limits::{HIT_BYTES_MAX, HIT_CHUNKS_MAX, STACK_FRAMES_MAX};
-use std::collections::{HashSet, VecDeque};
+use riptrace_protocol::limits::{HIT_BYTES_MAX, STACK_FRAMES_MAX};
+use std::collections::HashSet;
+use std::ops::{ControlFlow, Range};
 
 pub use super::test::{Truth, Unknown, test};
-
-/// Values looked at for pointers during one hit, at most: it bounds the time a thread stands still, whatever the types
-/// are. A thousand chunks of sixteen fields each fit.
-const FOLLOW_STEPS_MAX: usize = 16 * HIT_CHUNKS_MAX;
-
-/// Bytes of one variable read from registers or memory, at most the budget of a hit.
-const ROOT_BYTES_MAX: usize = HIT_BYTES_MAX;
 
 /// What a passage left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +39,8 @@ pub struct Captured {
 
 /// Copies what the program asks for.
 pub fn capture(program: &Program, registers: &Registers, memory: &dyn Memory) -> Captured {
-    let mut capture = Capture::new(program, registers, memory);
+    let walks = Walks::of(program);
+    let mut capture = Capture::new(program, &walks, registers, memory);
     capture.roots();
     capture.follow();
     let (stack, stack_truncated) = stack(program, registers, memory);
@@ -171,7 +164,7 @@ fn stack(program: &Program, registers: &Registers, memory: &dyn Memory) -> (Vec<
     }
 }
 
-/// How many elements a word of a [`Follow::Run`] stands for.
+/// How many elements a word of a run stands for.
 fn elements_of(count: Count, word: u64) -> Option<u64> {
     match count {
         Count::Word => i64::try_from(word).is_ok().then_some(word),
@@ -183,19 +176,37 @@ fn elements_of(count: Count, word: u64) -> Option<u64> {
     }
 }
 
-/// Where the bytes of a value are.
+/// Where the bytes of a work item are.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    Roots,
+    /// A variable, by its number.
+    Root(usize),
     Chunk(usize),
 }
 
-/// A value whose pointers are to be followed.
+/// Values back to back whose pointers are to be followed.
 #[derive(Debug, Clone, Copy)]
-struct Value {
+struct Item {
     source: Source,
-    offset: usize,
-    follow: FollowIndex,
+    /// They begin here, and end before `end`: what lies outside is not theirs.
+    start: usize,
+    end: usize,
+    walk: WalkIndex,
+    count: u64,
+    element_bytes: u64,
+    depth: u32,
+}
+
+/// Memory to be captured, and what is in it.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    at: u64,
+    /// Bytes, and how many of them the clamps leave.
+    bytes: u64,
+    clamped: u64,
+    to: Option<WalkIndex>,
+    count: u64,
+    element_bytes: u64,
     depth: u32,
 }
 
@@ -203,54 +214,64 @@ struct Capture<'a> {
     program: &'a Program,
     registers: &'a Registers,
     memory: &'a dyn Memory,
-    clamp: Clamp,
+    walks: &'a Walks,
     roots: Vec<u8>,
     states: Vec<RootState>,
+    /// What was read of each variable; variables may overlap in `roots`.
+    values: Vec<Vec<u8>>,
     chunks: Vec<Chunk>,
     bytes_left: usize,
     /// Breadth first: what is near the variables comes before what is far from them.
-    queue: VecDeque<Value>,
+    items: Vec<Item>,
+    items_left: usize,
     steps_left: usize,
-    /// Places already followed as a type: lists that lead back to themselves end here.
-    followed: HashSet<(u64, u32)>,
+    /// Memory already followed as a type: lists that lead back to themselves end here.
+    followed: HashSet<(u64, u64, Option<WalkIndex>)>,
 }
 
 impl<'a> Capture<'a> {
-    fn new(program: &'a Program, registers: &'a Registers, memory: &'a dyn Memory) -> Self {
+    fn new(program: &'a Program, walks: &'a Walks, registers: &'a Registers, memory: &'a dyn Memory) -> Self {
         let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
         let root_bytes = (program.root_bytes as usize).min(budget);
         Capture {
             program,
             registers,
             memory,
-            clamp: program.clamp,
+            walks,
             roots: vec![0; root_bytes],
             states: Vec::with_capacity(program.roots.len()),
+            values: Vec::with_capacity(program.roots.len()),
             chunks: Vec::new(),
             bytes_left: budget - root_bytes,
-            queue: VecDeque::new(),
-            steps_left: FOLLOW_STEPS_MAX,
+            items: Vec::new(),
+            items_left: ITEMS_MAX,
+            steps_left: STEPS_MAX,
             followed: HashSet::new(),
         }
     }
 
     fn roots(&mut self) {
-        for root in &self.program.roots {
+        for (number, root) in self.program.roots.iter().enumerate() {
+            let mut value = Vec::new();
             let state = match root {
                 RootRead::Absent => RootState::Absent,
                 RootRead::Read { offset, pieces: from, follow } => {
-                    let offset = *offset as usize;
-                    let bytes = usize::try_from(pieces_bytes(from)).unwrap_or(usize::MAX);
-                    let into = match offset.checked_add(bytes) {
-                        Some(end) if bytes <= ROOT_BYTES_MAX => self.roots.get_mut(offset..end),
-                        _ => None,
-                    };
-                    match into {
+                    match root_range(self.program, *offset, from).and_then(|range| self.roots.get_mut(range)) {
                         None => RootState::OverBudget,
                         Some(into) => match pieces(from, self.registers, self.memory, into) {
                             Ok(()) => {
-                                let depth = self.clamp.depth;
-                                self.push(Value { source: Source::Roots, offset, follow: *follow, depth });
+                                value = into.to_vec();
+                                if let Some(walk) = self.walks.at(*follow) {
+                                    self.items.push(Item {
+                                        source: Source::Root(number),
+                                        start: 0,
+                                        end: value.len(),
+                                        walk,
+                                        count: 1,
+                                        element_bytes: 0,
+                                        depth: self.program.clamp.depth.min(DEPTH_MAX),
+                                    });
+                                }
                                 RootState::Captured
                             }
                             Err(fault) => {
@@ -262,187 +283,164 @@ impl<'a> Capture<'a> {
                 }
             };
             self.states.push(state);
-        }
-    }
-
-    fn push(&mut self, value: Value) {
-        let plain = matches!(self.program.follow.get(value.follow.0 as usize), None | Some(Follow::Plain));
-        if !plain && self.queue.len() < FOLLOW_STEPS_MAX {
-            self.queue.push_back(value);
+            self.values.push(value);
         }
     }
 
     fn follow(&mut self) {
-        while let Some(value) = self.queue.pop_front() {
-            if self.steps_left == 0 {
-                return;
+        let mut next = 0;
+        while let Some(&item) = self.items.get(next) {
+            next += 1;
+            let mut start = item.start;
+            for _ in 0..item.count.min(STEPS_MAX as u64) {
+                if start >= item.end {
+                    break;
+                }
+                let Some(steps_left) = self.steps_left.checked_sub(1) else { return };
+                self.steps_left = steps_left;
+                if self.walk(item, start, item.walk).is_break() {
+                    return;
+                }
+                let stride = usize::try_from(item.element_bytes).unwrap_or(usize::MAX);
+                start = start.saturating_add(stride);
             }
-            self.steps_left -= 1;
-            let program = self.program;
-            match &program.follow[value.follow.0 as usize] {
-                Follow::Plain => {}
-                Follow::Pointer { bytes, to } => {
-                    let Some(depth) = value.depth.checked_sub(1) else { continue };
-                    let Some(at) = self.word(value, 0) else { continue };
-                    self.chunk(Avma(at), *bytes, *bytes, *to, 1, 0, depth);
+        }
+    }
+
+    /// Does what is to be done in the value at `start` of an item. `Break` when the steps are used up.
+    fn walk(&mut self, item: Item, start: usize, walk: WalkIndex) -> ControlFlow<()> {
+        let walks = self.walks;
+        for step in walks.steps(walk) {
+            let Some(steps_left) = self.steps_left.checked_sub(1) else { return ControlFlow::Break(()) };
+            self.steps_left = steps_left;
+            let at = start + step.at as usize;
+            let word = |capture: &Self, offset: usize| capture.word(item, at + offset);
+            let nothing =
+                Wanted { at: 0, bytes: 0, clamped: 0, to: None, count: 0, element_bytes: 0, depth: item.depth };
+            match &step.action {
+                &Action::Pointer { bytes, to } => {
+                    let Some(depth) = item.depth.checked_sub(1) else { continue };
+                    let Some(at) = word(self, 0) else { continue };
+                    self.chunk(Wanted { at, bytes, clamped: bytes, to, count: 1, depth, ..nothing });
                 }
-                Follow::GoString => {
-                    let (Some(at), Some(length)) = (self.word(value, 0), self.length(value, 8)) else { continue };
-                    let clamped = length.min(u64::from(self.clamp.string_bytes));
-                    self.chunk(Avma(at), length, clamped, FollowIndex(u32::MAX), 0, 0, value.depth);
+                Action::Text => {
+                    let (Some(at), Some(bytes)) = (word(self, 0), word(self, 8).filter(is_length)) else { continue };
+                    let clamped = bytes.min(u64::from(self.program.clamp.string_bytes));
+                    self.chunk(Wanted { at, bytes, clamped, ..nothing });
                 }
-                Follow::GoSlice { element_bytes, element } => {
-                    let (Some(at), Some(length)) = (self.word(value, 0), self.length(value, 8)) else { continue };
+                &Action::Slice { element_bytes, to } => {
+                    let (Some(at), Some(length)) = (word(self, 0), word(self, 8).filter(is_length)) else { continue };
                     // More elements than there is room for: no slice, whatever it is.
-                    if self.length(value, 16).is_none_or(|capacity| capacity < length) {
+                    if word(self, 16).filter(is_length).is_none_or(|capacity| capacity < length) {
                         continue;
                     }
-                    let count = length.min(u64::from(self.clamp.elements));
-                    let wanted = length.saturating_mul(*element_bytes);
-                    let clamped = count.saturating_mul(*element_bytes);
-                    self.chunk(Avma(at), wanted, clamped, *element, count, *element_bytes, value.depth);
+                    let count = length.min(u64::from(self.program.clamp.elements));
+                    self.chunk(elements(Wanted { at, to, element_bytes, ..nothing }, length, count));
                 }
-                Follow::Array { count, element_bytes, element } => {
-                    let count = (*count).min(u64::from(self.clamp.elements));
-                    self.elements(value.source, value.offset, *element, count, *element_bytes, value.depth);
+                &Action::Run { count_at, count, element_bytes, most, to } => {
+                    let Some(at) = word(self, 0) else { continue };
+                    let Some(length) = self.word(item, start + count_at as usize) else { continue };
+                    let Some(length) = elements_of(count, length) else { continue };
+                    self.chunk(elements(Wanted { at, to, element_bytes, ..nothing }, length, length.min(most)));
                 }
-                Follow::Struct { fields } => {
-                    for (offset, follow) in fields {
-                        let Some(offset) = usize::try_from(*offset).ok().and_then(|o| o.checked_add(value.offset))
-                        else {
-                            continue;
-                        };
-                        self.push(Value { offset, follow: *follow, ..value });
+                &Action::Inside { count, element_bytes, to } => {
+                    if at < item.end && self.items_left > 0 {
+                        self.items_left -= 1;
+                        let (count, walk) = (u64::from(count), to);
+                        self.items.push(Item { start: at, count, element_bytes, walk, ..item });
                     }
                 }
-                Follow::Run { address_at, count_at, count, element_bytes, element, clamped } => {
-                    let at = usize::try_from(*address_at).ok().and_then(|offset| self.word(value, offset));
-                    let word = usize::try_from(*count_at).ok().and_then(|offset| self.word(value, offset));
-                    let (Some(at), Some(elements)) = (at, word.and_then(|word| elements_of(*count, word))) else {
-                        continue;
+                Action::Switch { key, cases, otherwise } => {
+                    let key = match *key {
+                        SwitchKey::Word { bytes } => self
+                            .bytes(item, at, usize::from(bytes))
+                            .map(|bytes| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))),
+                        SwitchKey::Through { offset, bytes } => word(self, 0).filter(|&at| at != 0).and_then(|at| {
+                            self.chunk(Wanted { at, bytes, clamped: bytes, ..nothing });
+                            self::word(self.memory, Avma(at.wrapping_add(offset))).ok()
+                        }),
                     };
-                    let most = if *clamped { u64::from(self.clamp.elements) } else { RUN_ELEMENTS_MAX };
-                    let number = elements.min(most);
-                    let wanted = elements.saturating_mul(*element_bytes);
-                    let taken = number.saturating_mul(*element_bytes);
-                    self.chunk(Avma(at), wanted, taken, *element, number, *element_bytes, value.depth);
-                }
-                Follow::Switch { key, value_at, cases, otherwise } => {
-                    let Some(key) = self.key(value, *key) else { continue };
+                    let Some(key) = key else { continue };
                     let found = cases.binary_search_by_key(&key, |&(word, _)| word);
-                    let Some(case) = found.map(|index| cases[index].1).ok().or(*otherwise) else { continue };
-                    self.case(value, *value_at, case);
+                    if let Some(case) = found.map_or(*otherwise, |index| cases[index].1) {
+                        self.walk(item, start, case)?;
+                    }
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
-    /// The word that a switch goes by. One behind an address is captured with what surrounds it.
-    fn key(&mut self, value: Value, key: Key) -> Option<u64> {
-        match key {
-            Key::Word { at, bytes } => {
-                let start = value.offset.checked_add(usize::try_from(at).ok()?)?;
-                let word = self.source(value.source).get(start..start.checked_add(usize::from(bytes.min(8)))?)?;
-                Some(word.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
-            }
-            Key::Through { at, offset, bytes } => {
-                let address = self.word(value, usize::try_from(at).ok()?)?;
-                if address == 0 {
-                    return None;
-                }
-                self.chunk(Avma(address), bytes, bytes, FollowIndex(u32::MAX), 0, 0, value.depth);
-                word(self.memory, Avma(address.wrapping_add(offset))).ok()
-            }
-        }
-    }
-
-    fn case(&mut self, value: Value, value_at: u64, case: Case) {
-        let Some(offset) = usize::try_from(value_at).ok().and_then(|at| at.checked_add(value.offset)) else { return };
-        match case.reach {
-            Reach::Here => self.push(Value { offset, follow: case.follow, ..value }),
-            Reach::Address { bytes } => {
-                let Some(depth) = value.depth.checked_sub(1) else { return };
-                let Some(at) = self.word(Value { offset, ..value }, 0) else { return };
-                self.chunk(Avma(at), bytes, bytes, case.follow, 1, 0, depth);
-            }
-        }
-    }
-
-    fn elements(&mut self, source: Source, start: usize, follow: FollowIndex, count: u64, size: u64, depth: u32) {
-        if matches!(self.program.follow.get(follow.0 as usize), None | Some(Follow::Plain)) {
-            return;
-        }
-        for index in 0..count.min(FOLLOW_STEPS_MAX as u64) {
-            let Some(offset) =
-                index.checked_mul(size).and_then(|o| usize::try_from(o).ok()).and_then(|o| o.checked_add(start))
-            else {
-                return;
-            };
-            self.push(Value { source, offset, follow, depth });
-        }
-    }
-
-    fn source(&self, source: Source) -> &[u8] {
-        match source {
-            Source::Roots => &self.roots,
-            Source::Chunk(index) => &self.chunks[index].bytes,
-        }
-    }
-
-    /// A word of a value; `None` where its bytes were not captured.
-    fn word(&self, value: Value, offset: usize) -> Option<u64> {
-        let start = value.offset.checked_add(offset)?;
-        let bytes = self.source(value.source).get(start..start.checked_add(8)?)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
-    }
-
-    /// A length or capacity: `None` if it is negative.
-    fn length(&self, value: Value, offset: usize) -> Option<u64> {
-        self.word(value, offset).filter(|&length| i64::try_from(length).is_ok())
-    }
-
-    /// Reads `clamped` of `wanted` bytes at `at`, and goes on with `count` values in it.
-    #[expect(clippy::too_many_arguments, reason = "one call per kind of pointer; a struct would only rename them")]
-    fn chunk(
-        &mut self,
-        at: Avma,
-        wanted: u64,
-        clamped: u64,
-        follow: FollowIndex,
-        count: u64,
-        element_bytes: u64,
-        depth: u32,
-    ) {
-        if at.0 == 0 || wanted == 0 || !self.followed.insert((at.0, follow.0)) {
-            return;
-        }
-        let known = self.chunks.iter().position(|chunk| {
-            at.0.checked_sub(chunk.address.0)
-                .and_then(|offset| offset.checked_add(clamped))
-                .is_some_and(|end| end <= chunk.bytes.len() as u64)
-        });
-        if let Some(index) = known {
-            // It fits: the chunk holds it.
-            let offset = (at.0 - self.chunks[index].address.0) as usize;
-            self.elements(Source::Chunk(index), offset, follow, count, element_bytes, depth);
-            return;
-        }
-        if self.chunks.len() == HIT_CHUNKS_MAX {
-            return;
-        }
-        let bytes_max = usize::try_from(clamped).unwrap_or(usize::MAX).min(self.bytes_left);
-        let mut bytes = vec![0; bytes_max];
-        let read = self.memory.read_prefix(at, &mut bytes).min(bytes_max);
-        bytes.truncate(read);
-        self.bytes_left -= read;
-        let end = if read < bytes_max {
-            ChunkEnd::Fault
-        } else if (read as u64) < wanted {
-            ChunkEnd::Limit
-        } else {
-            ChunkEnd::Complete
+    /// Bytes of a value; `None` where they were not captured.
+    fn bytes(&self, item: Item, at: usize, bytes: usize) -> Option<&[u8]> {
+        let source = match item.source {
+            Source::Root(number) => &self.values[number],
+            Source::Chunk(number) => &self.chunks[number].bytes,
         };
-        self.chunks.push(Chunk { address: at, wanted_bytes: wanted, bytes, end });
-        self.elements(Source::Chunk(self.chunks.len() - 1), 0, follow, count, element_bytes, depth);
+        let end = at.checked_add(bytes).filter(|&end| end <= item.end)?;
+        source.get(at..end)
     }
+
+    fn word(&self, item: Item, at: usize) -> Option<u64> {
+        self.bytes(item, at, 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes)
+    }
+
+    /// Captures memory, unless a chunk holds it already, and lists what is in it.
+    fn chunk(&mut self, wanted: Wanted) {
+        let Wanted { at, bytes, clamped, to, count, element_bytes, depth } = wanted;
+        if at == 0 || bytes == 0 || self.items_left == 0 || self.followed.contains(&(at, bytes, to)) {
+            return;
+        }
+        let known = self.chunks.iter().enumerate().find_map(|(number, chunk)| {
+            let offset = at.checked_sub(chunk.address.0)?;
+            let behind = (chunk.bytes.len() as u64).checked_sub(offset).filter(|&behind| behind > 0)?;
+            (clamped <= behind).then_some((number, offset as usize))
+        });
+        let (source, start, end) = match known {
+            Some(_) if to.is_none() || count == 0 => return,
+            Some((number, offset)) => (Source::Chunk(number), offset, offset + clamped as usize),
+            None => {
+                let bytes_max = usize::try_from(clamped).unwrap_or(usize::MAX).min(self.bytes_left);
+                let mut into = vec![0; bytes_max];
+                let read = self.memory.read_prefix(Avma(at), &mut into).min(bytes_max);
+                into.truncate(read);
+                self.bytes_left -= read;
+                let end = if read < bytes_max {
+                    ChunkEnd::Fault
+                } else if (read as u64) < bytes {
+                    ChunkEnd::Limit
+                } else {
+                    ChunkEnd::Complete
+                };
+                self.chunks.push(Chunk { address: Avma(at), wanted_bytes: bytes, bytes: into, end });
+                (Source::Chunk(self.chunks.len() - 1), 0, read)
+            }
+        };
+        self.followed.insert((at, bytes, to));
+        self.items_left -= 1;
+        if let Some(walk) = to {
+            self.items.push(Item { source, start, end, walk, count, element_bytes, depth });
+        }
+    }
+}
+
+/// Where a variable is in the roots; `None` if it cannot be.
+pub(crate) fn root_range(program: &Program, offset: u32, from: &[Piece]) -> Option<Range<usize>> {
+    let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+    let root_bytes = (program.root_bytes as usize).min(budget);
+    let bytes = usize::try_from(pieces_bytes(from)).ok()?;
+    let end = (offset as usize).checked_add(bytes)?;
+    (end <= root_bytes).then_some(offset as usize..end)
+}
+
+/// A length or capacity is not negative.
+fn is_length(word: &u64) -> bool {
+    i64::try_from(*word).is_ok()
+}
+
+/// `length` elements, of which `count` are taken.
+fn elements(wanted: Wanted, length: u64, count: u64) -> Wanted {
+    let bytes = length.saturating_mul(wanted.element_bytes);
+    let clamped = count.saturating_mul(wanted.element_bytes);
+    Wanted { bytes, clamped, count, ..wanted }
 }

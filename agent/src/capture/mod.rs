@@ -4,7 +4,8 @@ pub mod interpreter;
 pub mod memory;
 pub mod program;
 pub mod registers;
-mod test;
+pub(crate) mod test;
+pub(crate) mod walk;
 
 #[cfg(test)]
 mod tests;

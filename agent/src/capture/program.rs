@@ -140,7 +140,7 @@ pub struct Address {
 }
 
 /// Index of a [`Follow`] in [`Program::follow`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FollowIndex(pub u32);
 
 /// What a type points to.
@@ -248,7 +248,7 @@ pub enum Key {
 }
 
 /// What there is in one case of a [`Follow::Switch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Case {
     /// How it is reached.
     pub reach: Reach,
@@ -257,7 +257,7 @@ pub struct Case {
 }
 
 /// How the value of a case is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// It is in place, at `value_at`.
     Here,

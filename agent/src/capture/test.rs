@@ -2,6 +2,8 @@
 //!
 //! What cannot be read or computed is unknown, never false. `false and unknown` is false, as `true or unknown` is true:
 //! there the unknown side cannot change the answer.
+//!
+//! The code generator of the engine is its twin: it folds constants with the arithmetic here.
 
 use super::interpreter::{pieces, pieces_bytes};
 use super::memory::{Fault, Memory};
@@ -9,12 +11,13 @@ use super::program::{Arithmetic, Comparison, FloatOperand, Operand, Piece, Progr
 use super::registers::Registers;
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::limits::EXPRESSION_DEPTH_MAX;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// Strings longer than this are compared by their lengths alone, in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 /// Nesting of tests and operands together, at most: an expression of the deepest kind allowed, twice over.
-const DEPTH_MAX: usize = 2 * EXPRESSION_DEPTH_MAX;
+pub(crate) const DEPTH_MAX: usize = 2 * EXPRESSION_DEPTH_MAX;
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +98,7 @@ impl Evaluation<'_> {
                 Ok(compares(*comparison, Some(ordering)))
             }
             Test::Float { comparison, left, right } => {
-                let (left, right) = (rounded(left, right), rounded(right, left));
-                let (left, right) = (self.float(&left, depth)?, self.float(&right, depth)?);
+                let (left, right) = (self.float(left, right, depth)?, self.float(right, left, depth)?);
                 Ok(compares(*comparison, left.partial_cmp(&right)))
             }
             Test::Text { comparison, left, right } => self.text(*comparison, left, right),
@@ -123,9 +125,9 @@ impl Evaluation<'_> {
         }
     }
 
-    fn float(&self, operand: &FloatOperand, depth: usize) -> Result<f64, Unknown> {
+    fn float(&self, operand: &FloatOperand, beside: &FloatOperand, depth: usize) -> Result<f64, Unknown> {
         match operand {
-            FloatOperand::Constant(value) => Ok(*value),
+            FloatOperand::Constant(value) => Ok(rounded(*value, beside)),
             // The nearest float, as Go converts.
             FloatOperand::Integer(integer) => Ok(self.integer(integer, depth)? as f64),
             FloatOperand::Read { pieces: from } => {
@@ -152,8 +154,42 @@ impl Evaluation<'_> {
         if equality && left.length() != right.length() {
             return Ok(comparison == Comparison::NotEqual);
         }
-        let ordering = self.bytes(&left)?.cmp(&self.bytes(&right)?);
+        let long = |text: &Text<'_>| matches!(text, Text::At(_, length) if *length > TEXT_BYTES_MAX as u64);
+        if long(&left) || long(&right) {
+            return Err(Unknown::LongText);
+        }
+        let ordering = match self.first_difference(&left, &right)? {
+            Some(ordering) => ordering,
+            None => left.length().cmp(&right.length()),
+        };
         Ok(compares(comparison, Some(ordering)))
+    }
+
+    /// How the first bytes that differ compare, as far as both strings go: what lies behind them does not matter, also
+    /// when it cannot be read.
+    fn first_difference(&self, left: &Text<'_>, right: &Text<'_>) -> Result<Option<Ordering>, Unknown> {
+        let common = left.length().min(right.length()) as usize;
+        let ((left, left_fault), (right, right_fault)) = (self.prefix(left, common), self.prefix(right, common));
+        let differ = left.iter().zip(right.iter()).find(|(left, right)| left != right);
+        match (differ, left_fault.or(right_fault)) {
+            (Some((left, right)), _) => Ok(Some(left.cmp(right))),
+            (None, Some(fault)) => Err(Unknown::Fault(fault)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The first bytes of a string, and the fault that hides the rest.
+    fn prefix<'t>(&self, text: &Text<'t>, bytes: usize) -> (Cow<'t, [u8]>, Option<Fault>) {
+        match *text {
+            Text::Known(known) => (Cow::Borrowed(&known[..bytes]), None),
+            Text::At(at, _) => {
+                let mut into = vec![0; bytes];
+                let read = self.memory.read_prefix(at, &mut into).min(bytes);
+                into.truncate(read);
+                let fault = (read < bytes).then(|| Fault { at: Avma(at.0.wrapping_add(read as u64)) });
+                (Cow::Owned(into), fault)
+            }
+        }
     }
 
     fn locate<'t>(&self, operand: &'t TextOperand) -> Result<Text<'t>, Unknown> {
@@ -177,20 +213,6 @@ impl Evaluation<'_> {
         }
         Ok(Text::At(Avma(at), length))
     }
-
-    fn bytes(&self, text: &Text<'_>) -> Result<Vec<u8>, Unknown> {
-        match *text {
-            Text::Known(bytes) => Ok(bytes.to_vec()),
-            Text::At(_, length) if length > TEXT_BYTES_MAX as u64 => Err(Unknown::LongText),
-            Text::At(at, length) => {
-                let mut bytes = vec![0; length as usize];
-                if !bytes.is_empty() {
-                    self.memory.read(at, &mut bytes)?;
-                }
-                Ok(bytes)
-            }
-        }
-    }
 }
 
 /// A string whose bytes are not read yet.
@@ -213,17 +235,20 @@ fn deeper(depth: usize) -> Result<usize, Unknown> {
 }
 
 /// A literal beside a four-byte float is one, too: `x == 0.1` holds for the `float32` nearest to 0.1.
-fn rounded(operand: &FloatOperand, beside: &FloatOperand) -> FloatOperand {
-    match (operand, beside) {
-        (FloatOperand::Constant(value), FloatOperand::Read { pieces }) if pieces_bytes(pieces) == 4 => {
-            FloatOperand::Constant(f64::from(*value as f32))
-        }
-        _ => operand.clone(),
+pub(crate) fn rounded(literal: f64, beside: &FloatOperand) -> f64 {
+    match beside {
+        FloatOperand::Read { pieces } if pieces_bytes(pieces) == 4 => f64::from(literal as f32),
+        _ => literal,
     }
 }
 
+/// How two literals compare.
+pub(crate) fn text_of_constants(comparison: Comparison, left: &[u8], right: &[u8]) -> bool {
+    compares(comparison, Some(left.cmp(right)))
+}
+
 /// Whether a comparison holds; what has no order (a NaN) is only unequal.
-fn compares(comparison: Comparison, ordering: Option<Ordering>) -> bool {
+pub(crate) fn compares(comparison: Comparison, ordering: Option<Ordering>) -> bool {
     match comparison {
         Comparison::Equal => ordering == Some(Ordering::Equal),
         Comparison::NotEqual => ordering != Some(Ordering::Equal),
@@ -235,7 +260,7 @@ fn compares(comparison: Comparison, ordering: Option<Ordering>) -> bool {
 }
 
 /// The lowest `bits` of a value, as a signed or unsigned integer; as it is for 0 bits and for 128 or more.
-fn wrap(value: i128, bits: u8, signed: bool) -> i128 {
+pub(crate) fn wrap(value: i128, bits: u8, signed: bool) -> i128 {
     if bits == 0 || bits >= 128 {
         return value;
     }
@@ -243,7 +268,13 @@ fn wrap(value: i128, bits: u8, signed: bool) -> i128 {
     if signed { value << unused >> unused } else { ((value << unused) as u128 >> unused) as i128 }
 }
 
-fn arithmetic(operation: Arithmetic, left: i128, right: i128, bits: u8, signed: bool) -> Result<i128, Unknown> {
+pub(crate) fn arithmetic(
+    operation: Arithmetic,
+    left: i128,
+    right: i128,
+    bits: u8,
+    signed: bool,
+) -> Result<i128, Unknown> {
     // An untyped constant has no width to wrap at.
     let exact = |checked: Option<i128>, wrapped: i128| {
         if bits == 0 { checked.ok_or(Unknown::Overflow) } else { Ok(wrapped) }

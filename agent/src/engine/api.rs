@@ -29,6 +29,42 @@ pub struct ProbeSite {
     pub layout: LayoutId,
 }
 
+/// Where Go's runtime keeps what the engine looks at in a process: addresses in the process, offsets in bytes
+/// (`runtime/runtime2.go`, `runtime/proc.go` of Go's source have the names).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoRuntime {
+    /// `runtime.allglen`: how many `g`s there are, those of dead goroutines included.
+    pub allglen: Avma,
+    /// `runtime.allgptr`: address of the array of pointers to them.
+    pub allgptr: Avma,
+    /// Of the word that holds a thread's current `g`, from the thread pointer.
+    pub g_tls: i64,
+    /// `g.stack.lo`.
+    pub g_stack_lo: u32,
+    /// `g.stack.hi`.
+    pub g_stack_hi: u32,
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.sched.sp`.
+    pub g_sched_sp: u32,
+    /// `g.sched.pc`.
+    pub g_sched_pc: u32,
+    /// `g.atomicstatus`.
+    pub g_status: u32,
+    /// `g.goid`.
+    pub g_goid: u32,
+    /// `g.asyncSafePoint`: whether the goroutine was parked between two instructions of its own.
+    pub g_async_safe_point: u32,
+    /// `m.g0`.
+    pub m_g0: u32,
+    /// `m.gsignal`.
+    pub m_gsignal: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.procid`: the thread, as its own pid namespace numbers it.
+    pub m_procid: u32,
+}
+
 /// A probe was armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArmOutcome {

@@ -120,8 +120,11 @@ pub(in crate::engine) const CONTROL_BYTES: usize =
 
 /// Bytes of tables at the beginning of an island's code.
 pub(in crate::engine) const TABLES_BYTES: usize = 4 << 20;
-/// Bytes of tables and code of one island.
-pub(in crate::engine) const CODE_BYTES: usize = 16 << 20;
+/// Bytes of tables and code of one island: so much that jumps whose displacement is given but for some bits reach it from
+/// all of a large program. Most of it is never touched, and so never backed by memory.
+pub(in crate::engine) const CODE_BYTES: usize = 64 << 20;
+/// Bytes at the end of an island's code that belong to injection (the slots of remote calls): no pad is there.
+pub(in crate::engine) const CODE_BACK_BYTES: usize = 1 << 20;
 
 /// Offset in the file of ring `cpu`.
 pub(in crate::engine) const fn ring_in_file(cpu: usize) -> u64 {

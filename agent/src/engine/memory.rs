@@ -24,6 +24,11 @@ impl TargetMemory {
         TargetMemory { tid: Cell::new(tid), file, gone: Cell::new(false) }
     }
 
+    /// The same for reading, and for writing through a stopped thread.
+    pub(super) fn reader(tid: Tid) -> TargetMemory {
+        TargetMemory { tid: Cell::new(tid), file: None, gone: Cell::new(false) }
+    }
+
     /// Reads by this thread from now on: the first thread of a process may have ended before the others.
     pub(super) fn read_by(&self, tid: Tid) {
         self.tid.set(tid);

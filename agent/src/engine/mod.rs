@@ -13,12 +13,18 @@
 mod api;
 mod area;
 mod handle;
+mod inject;
 
 mod ptrace;
 
 mod memory;
+mod patch;
+mod record;
 mod sys;
 mod x86_64;
 
-pub use api::{ArmError, ArmOutcome, AttachError, Counts, EngineEvent, Probe, ProbeSite};
+pub use api::{ArmError, ArmOutcome, AttachError, Counts, EngineEvent, GoRuntime, Probe, ProbeSite};
 pub use handle::Engine;
+#[doc(hidden)]
+pub use record::exercise as exercise_record;
+pub use x86_64::analysis;

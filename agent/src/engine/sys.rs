@@ -11,6 +11,7 @@ use std::ptr;
 pub(super) type Tid = i32;
 
 // include/uapi/linux/ptrace.h
+const PTRACE_PEEKTEXT: u64 = 1;
 const PTRACE_POKETEXT: u64 = 4;
 const PTRACE_CONT: u64 = 7;
 const PTRACE_SINGLESTEP: u64 = 9;
@@ -18,6 +19,7 @@ const PTRACE_GETREGS: u64 = 12;
 const PTRACE_SETREGS: u64 = 13;
 const PTRACE_GETFPREGS: u64 = 14;
 const PTRACE_DETACH: u64 = 17;
+const PTRACE_SYSCALL: u64 = 24;
 const PTRACE_GETEVENTMSG: u64 = 0x4201;
 const PTRACE_GETSIGINFO: u64 = 0x4202;
 const PTRACE_SETSIGINFO: u64 = 0x4203;
@@ -27,9 +29,12 @@ const PTRACE_LISTEN: u64 = 0x4208;
 const PTRACE_PEEKSIGINFO: u64 = 0x4209;
 const PTRACE_GETSIGMASK: u64 = 0x420a;
 const PTRACE_SETSIGMASK: u64 = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: u64 = 0x420f;
+const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: u64 = 0x4211;
 
 const PTRACE_EVENT_EXEC: i32 = 4;
 const PTRACE_EVENT_STOP: i32 = 128;
+const PTRACE_O_TRACESYSGOOD: u64 = 1;
 const PTRACE_O_TRACEFORK: u64 = 1 << 1;
 const PTRACE_O_TRACEVFORK: u64 = 1 << 2;
 const PTRACE_O_TRACECLONE: u64 = 1 << 3;
@@ -85,12 +90,50 @@ fn ptrace(request: u64, tid: Tid, address: u64, data: u64) -> io::Result<()> {
     // SAFETY: the raw call takes four words; the callers below pass for `data` (and `address`) either plain numbers or
     // pointers to memory of the size that the request reads or writes, alive for the call.
     let result = unsafe { libc::syscall(libc::SYS_ptrace, request, tid as i64, address, data) };
+    #[cfg(test)]
+    killed::after_a_request();
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Begins to trace a thread without stopping it.
 pub(super) fn seize(tid: Tid) -> io::Result<()> {
     ptrace(PTRACE_SEIZE, tid, 0, OPTIONS)
+}
+
+/// The same for a thread that is let go before it can do anything that would have to be followed.
+pub(super) fn seize_briefly(tid: Tid) -> io::Result<()> {
+    ptrace(PTRACE_SEIZE, tid, 0, 0)
+}
+
+/// The same, and nothing that it makes is traced: for a thread that is held for a moment. Its system calls stop with
+/// [`SYSTEM_CALL_STOP`] where that is asked for.
+pub(super) fn seize_alone(tid: Tid) -> io::Result<()> {
+    ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD)
+}
+
+/// What [`Stop::Signal`] has for the begin and for the end of a system call (PTRACE_O_TRACESYSGOOD).
+pub(super) const SYSTEM_CALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
+/// Resumes a stopped thread up to the begin or the end of a system call.
+pub(super) fn resume_to_call(tid: Tid, signal: i32) -> io::Result<()> {
+    ptrace(PTRACE_SYSCALL, tid, 0, signal as u64)
+}
+
+/// Address of a stopped thread's `struct rseq`, 0 for none (rseq(2); since Linux 5.13 a tracer can ask).
+pub(super) fn restartable_sequence(tid: Tid) -> io::Result<u64> {
+    // struct ptrace_rseq_configuration, uapi/linux/ptrace.h: address, size and signature, flags and padding
+    let mut words = [0u64; 3];
+    ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size_of_val(&words) as u64, words.as_mut_ptr() as u64)?;
+    Ok(words[0])
+}
+
+/// Whether a stopped thread has its system calls dispatched to itself (prctl(PR_SET_SYSCALL_USER_DISPATCH)): one from
+/// another place than it expects raises SIGSYS. A kernel that cannot be asked (before 6.4) says EIO or EINVAL.
+pub(super) fn dispatches_system_calls(tid: Tid) -> io::Result<bool> {
+    // struct ptrace_sud_config, uapi/linux/ptrace.h: mode, selector, offset, length
+    let mut words = [0u64; 4];
+    ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size_of_val(&words) as u64, words.as_mut_ptr() as u64)?;
+    Ok(words[0] != 0)
 }
 
 /// Asks a thread to stop soon.
@@ -182,11 +225,53 @@ pub(super) fn poke(tid: Tid, address: u64, word: u64) -> io::Result<()> {
     ptrace(PTRACE_POKETEXT, tid, address, word)
 }
 
+/// Reads a word of a stopped thread's memory.
+pub(super) fn peek(tid: Tid, address: u64) -> io::Result<u64> {
+    let mut word = 0u64;
+    // The raw call stores the word where `data` points to (ptrace(2), "C library/kernel differences").
+    ptrace(PTRACE_PEEKTEXT, tid, address, ptr::from_mut(&mut word) as u64)?;
+    Ok(word)
+}
+
+/// Ranges of memory that one call of [`read_ranges`] takes, at most (UIO_MAXIOV, include/uapi/linux/uio.h).
+pub(super) const RANGES_MAX: usize = 1024;
+
+/// Reads ranges (address, bytes) of another process, one behind the other into `into`, up to the first place that cannot
+/// be read; says how many bytes were. EFAULT if there are none (process_vm_readv(2)).
+pub(super) fn read_ranges(tid: Tid, ranges: &[(u64, usize)], into: &mut [u8]) -> io::Result<usize> {
+    let iovec = |&(at, length): &(u64, usize)| libc::iovec { iov_base: at as *mut libc::c_void, iov_len: length };
+    let remote: Vec<libc::iovec> = ranges.iter().take(RANGES_MAX).map(iovec).collect();
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: `local` describes `into`, which is exclusively borrowed for the call, and the kernel writes no more than
+    // that; `remote` are addresses in the other process, which the kernel checks.
+    let read = unsafe { libc::process_vm_readv(tid, &local, 1, remote.as_ptr(), remote.len() as u64, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads words of another process, up to the first place that cannot be read; says how many were.
+pub(super) fn read_words(tid: Tid, at: u64, into: &mut [u64]) -> io::Result<usize> {
+    // SAFETY: the same memory, seen as bytes; any bytes are words.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(into.as_mut_ptr().cast(), size_of_val(into)) };
+    Ok(read_ranges(tid, &[(at, bytes.len())], bytes)? / size_of::<u64>())
+}
+
 /// Signals looked at in a thread's own queue: a trap is raised by the thread itself and is among the first.
 const PENDING_MAX: usize = 64;
 
 /// Whether an exception's SIGTRAP is pending for a stopped thread.
 pub(super) fn has_pending_trap(tid: Tid) -> io::Result<bool> {
+    Ok(pending(tid)?.iter().any(|info| info.signal() == libc::SIGTRAP && info.code() == SI_KERNEL))
+}
+
+/// Whether a signal is pending for a stopped thread that one of its own instructions has raised: it belongs to the
+/// registers that the thread has now.
+pub(super) fn has_pending_raised(tid: Tid) -> io::Result<bool> {
+    const RAISED: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGTRAP, libc::SIGILL, libc::SIGFPE, libc::SIGSYS];
+    Ok(pending(tid)?.iter().any(|info| RAISED.contains(&info.signal()) && info.code() > 0))
+}
+
+/// Signals pending for a stopped thread itself; places that are not needed are empty.
+fn pending(tid: Tid) -> io::Result<[SigInfo; PENDING_MAX]> {
     // struct ptrace_peeksiginfo_args, uapi/linux/ptrace.h
     #[repr(C)]
     struct Arguments {
@@ -198,7 +283,7 @@ pub(super) fn has_pending_trap(tid: Tid) -> io::Result<bool> {
     let mut infos = [SigInfo::EMPTY; PENDING_MAX];
     // The call returns how many there are; the others stay empty.
     ptrace(PTRACE_PEEKSIGINFO, tid, ptr::from_ref(&arguments) as u64, infos.as_mut_ptr() as u64)?;
-    Ok(infos.iter().any(|info| info.signal() == libc::SIGTRAP && info.code() == SI_KERNEL))
+    Ok(infos)
 }
 
 /// Why a thread stopped.
@@ -299,7 +384,7 @@ pub(super) fn own_tid() -> Tid {
 
 /// The signal that interrupts a tracer's wait: a realtime signal that no library uses (the C library takes the first
 /// ones). Its handler does nothing.
-fn wake_signal() -> i32 {
+pub(super) fn wake_signal() -> i32 {
     libc::SIGRTMIN() + 9
 }
 
@@ -324,6 +409,76 @@ pub(super) fn accept_wakes() -> io::Result<()> {
     }
 }
 
+/// A timer that interrupts the waits of the thread that has started it, again and again, until it is dropped.
+pub(super) struct Alarm(libc::timer_t);
+
+impl Alarm {
+    /// The first time after `every_ns`, then as often. Wakes must be accepted ([`accept_wakes`]).
+    pub(super) fn start(every_ns: u64) -> io::Result<Alarm> {
+        let every =
+            libc::timespec { tv_sec: (every_ns / 1_000_000_000) as i64, tv_nsec: (every_ns % 1_000_000_000) as i64 };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: the structures are plain data, zeroed and filled as timer_create(2) and timer_settime(2) want them, and
+        // alive for the calls; the signal goes to this thread, and its handler does nothing.
+        unsafe {
+            let mut event: libc::sigevent = mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = wake_signal();
+            event.sigev_notify_thread_id = own_tid();
+            let mut timer: libc::timer_t = ptr::null_mut();
+            if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            let alarm = Alarm(timer);
+            if libc::timer_settime(timer, 0, &times, ptr::null_mut()) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(alarm)
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // SAFETY: the timer was made by this value and is deleted once.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+/// Has this thread take precedence over others, if the agent may (CAP_SYS_NICE): while it works a process stands still.
+pub(super) fn hurry() {
+    const FIRST: i32 = -20;
+    // SAFETY: three numbers; 0 is this thread (setpriority(2), "C library/kernel differences"). It may be refused.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, FIRST) };
+}
+
+/// Moves this thread to a processor and keeps it there; it runs there when this returns (sched_setaffinity(2)).
+pub(super) fn run_on(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the set is plain data, zeroed, and `cpu` is within it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Processors that a thread may run on; 0 is this one.
+#[cfg(test)]
+pub(super) fn cpus_of(tid: Tid) -> io::Result<Vec<usize>> {
+    // SAFETY: the set is plain data of the size that is said, and every index is within it.
+    unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        if libc::sched_getaffinity(tid, size_of::<libc::cpu_set_t>(), &mut set) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect())
+    }
+}
+
 /// Interrupts the wait of a thread of this process. A thread that is gone does not matter.
 pub(super) fn wake(tid: Tid) {
     // SAFETY: three numbers. If the number was given to another thread of this process since, the handler does nothing
@@ -340,6 +495,26 @@ pub(super) fn send(process: Tid, tid: Tid, signal: i32) {
 /// Whether an error says that the thread is gone, or has been killed and is not stopped any more.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Death of a test's agent at an exact request.
+#[cfg(test)]
+pub(super) mod killed {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    static REQUESTS_LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
+
+    /// This process kills itself after so many more ptrace requests.
+    pub(in crate::engine) fn after(requests: i64) {
+        REQUESTS_LEFT.store(requests, Ordering::SeqCst);
+    }
+
+    pub(super) fn after_a_request() {
+        if REQUESTS_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // SAFETY: two numbers; the process is this one, and nothing of it runs after that.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,18 @@
 //! A tracer seen idle reads the clock after T; one seen at `t` has its hits at `t` or later; of one seen busy nothing
 //! new is known. So no hit older than the least of these is still to come. All of these accesses are sequentially
 //! consistent: the rule is an argument over their single order.
+//!
+//! A tracer that hands over what happened some time ago, as the reader of a process's rings does, has no passage to mark.
+//! It promises instead, with [`HitSink::promise`], and its mark stays where the last promise was:
+//!
+//! ```text
+//! tracer:     at p --hits at p or later into the queue--> promise(q): at q --hits at q or later into the queue--> ..
+//! publisher:  T = clock; at p => p; the least of all; only then it takes what is in the queue
+//! ```
+//!
+//! A tracer seen at `p` has its hits before `p` in the queue already, for they went there before the promise was made;
+//! whatever it hands over afterwards is at `p` or later, which [`HitSink::submit_all`] makes sure of. So the watermark
+//! holds for these as well.
 
 use crate::capture::interpreter::Captured;
 use riptrace_protocol::hit::{Chunk, DropReason, RawDrop};
@@ -223,6 +235,43 @@ impl HitSink {
         self.mark.store(BUSY, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         Begun { passage: InProgress { sink: self, time_ns: 0 } }
+    }
+
+    /// Says that all hits before this domain time, in nanoseconds, were handed over: none older will be. From the first
+    /// promise on the watermark waits for the next one; a tracer that ends drops its sink. A promise is never taken back:
+    /// an earlier time than the last changes nothing.
+    pub fn promise(&mut self, time_ns: u64) {
+        // The two lowest values are marks; a clock that reads them is at boot.
+        let promised_ns = self.mark.load(Ordering::SeqCst).max(time_ns).max(BUSY + 1);
+        self.mark.store(promised_ns, Ordering::SeqCst);
+    }
+
+    /// Hands over hits that carry their own times. Never waits: what does not fit in the queue is counted as dropped
+    /// ([`DropReason::Queue`]), and so is a hit before the last promise ([`DropReason::Capture`]): its place in the order
+    /// is taken. `refused` hears of each of these; `hits` is empty afterwards.
+    pub fn submit_all(&mut self, hits: &mut Vec<CapturedHit>, mut refused: impl FnMut(&CapturedHit, DropReason)) {
+        if hits.is_empty() {
+            return;
+        }
+        let promised_ns = self.mark.load(Ordering::SeqCst);
+        let limits = self.shared.limits;
+        let mut contents = lock(&self.shared.contents);
+        for hit in hits.drain(..) {
+            let weight = hit.weight();
+            let fits = contents.held_hits < limits.hits && contents.held_bytes + weight <= limits.bytes;
+            let reason = match (hit.time_ns < promised_ns, fits) {
+                (true, _) => DropReason::Capture,
+                (false, false) => DropReason::Queue,
+                (false, true) => {
+                    contents.held_hits += 1;
+                    contents.held_bytes += weight;
+                    contents.hits.push(hit);
+                    continue;
+                }
+            };
+            contents.drops.add(&hit.tracepoint, hit.process, reason, 1);
+            refused(&hit, reason);
+        }
     }
 
     /// Counts passages that did not become hits. They travel with the next batch.

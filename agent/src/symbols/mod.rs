@@ -18,6 +18,7 @@ mod exits;
 mod facts;
 mod frames;
 mod functions;
+mod go_runtime;
 mod goroutine;
 mod image;
 mod index;
@@ -27,6 +28,7 @@ mod prologue;
 mod resolve;
 mod results;
 pub(crate) mod scope;
+mod statements;
 pub(crate) mod types;
 
 pub(crate) use debug_info::{Die, View};

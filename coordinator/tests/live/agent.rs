@@ -86,6 +86,7 @@ impl Inner {
             mechanism: Some(Mechanism::Ptrace),
             sites: vec![layout().site],
             reason: None,
+            note: None,
             passages: 0,
             hits: 0,
             dropped: 0,

@@ -183,6 +183,7 @@ impl Agent {
             mechanism: Some(Mechanism::Ptrace),
             sites: vec![self.layout().site],
             reason: None,
+            note: None,
             passages: 0,
             hits: 0,
             dropped: 0,

@@ -56,6 +56,7 @@ pub(super) fn probe(host_name: &str, state: ProbeState, hits: u64) -> ProbeStatu
         mechanism: armed.then_some(Mechanism::Ptrace),
         sites: if armed { vec![site()] } else { vec![] },
         reason: (!armed).then(|| "no code for line 4".to_owned()),
+        note: None,
         passages: hits,
         hits,
         dropped: 0,

@@ -68,6 +68,7 @@ pub fn status(status: &ProbeStatus) -> Value {
         "mechanism": status.mechanism.map(mechanism_word),
         "sites": status.sites.len(),
         "reason": status.reason,
+        "note": status.note,
     })
 }
 

@@ -177,7 +177,8 @@ pub fn status(status: &ProbeStatus, style: Style) -> String {
             let sites =
                 if status.sites.len() == 1 { "1 site".to_owned() } else { format!("{} sites", status.sites.len()) };
             let mechanism = status.mechanism.map_or_else(String::new, |m| format!(", {}", mechanism(m)));
-            format!("{who}: armed ({sites}{mechanism})")
+            let note = status.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
+            format!("{who}: armed ({sites}{mechanism}){note}")
         }
         ProbeState::Refused | ProbeState::Absent | ProbeState::Off => {
             let word = super::json::state_word(status.state);

@@ -173,6 +173,7 @@ pub(crate) fn status(tracepoint: &Tracepoint, refused: &[(&str, &str)]) -> Trace
                 mechanism: reason.is_none().then_some(Mechanism::Jump),
                 sites: Vec::new(),
                 reason,
+                note: None,
                 passages: 0,
                 hits: 0,
                 dropped: 0,

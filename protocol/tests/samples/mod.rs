@@ -252,6 +252,7 @@ fn probe_status() -> ProbeStatus {
         mechanism: Some(Mechanism::Ptrace),
         sites: vec![site()],
         reason: None,
+        note: None,
         passages: 130,
         hits: 120,
         dropped: 10,
@@ -411,6 +412,9 @@ pub fn batch() -> Batch {
         DropReason::Session,
         DropReason::Capture,
         DropReason::Condition,
+        DropReason::Sampled,
+        DropReason::Stack,
+        DropReason::Ring,
     ];
     let raw_drop = |reason| RawDrop { tracepoint: tracepoint().id, process: key(812), reason, count: 120 };
     Batch {

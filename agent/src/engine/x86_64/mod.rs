@@ -2,9 +2,15 @@
 //!
 //! A port to another architecture has the same files with the same functions.
 
+pub mod analysis;
+pub(super) mod codegen;
+pub(super) mod counter;
+pub(super) mod call_slot;
 pub(super) mod displaced;
 pub(super) mod fallback;
+pub(super) mod pads;
 pub(super) mod registers;
+pub(super) mod text;
 
 /// `int3`: raises SIGTRAP with the instruction pointer behind it (Intel SDM volume 3, 6.15, interrupt 3).
 pub(super) const BREAKPOINT: u8 = 0xcc;

@@ -14,6 +14,14 @@ pub(in super::super) fn captured(user: &UserRegisters, site: Avma, xmm: [[u8; 16
     Registers { gpr, xmm, fs_base: user.fs_base }
 }
 
+/// All registers of a thread that can hold an address, but for the stack and the instruction pointer.
+pub(in super::super) fn general(user: &UserRegisters) -> [u64; 15] {
+    [
+        user.rax, user.rdx, user.rcx, user.rbx, user.rsi, user.rdi, user.rbp, user.r8, user.r9, user.r10, user.r11,
+        user.r12, user.r13, user.r14, user.r15,
+    ]
+}
+
 /// Whether a thread is where it was, with all that it had in its registers: it has done nothing but come back.
 pub(in super::super) fn is_same_moment(one: &UserRegisters, other: &UserRegisters) -> bool {
     let words = |user: &UserRegisters| {

@@ -68,11 +68,27 @@ pub(super) fn fold(statuses: &[&TracepointStatus], selector: &str, arrived: &Arr
     if let Some(ended) = ended {
         message.push_str(&format!("; ended: {ended}"));
     }
-    for reason in reasons(&probes) {
+    for reason in reasons(&probes).into_iter().chain(notes(&armed)) {
         message.push_str("; ");
         message.push_str(&reason);
     }
     Folded { verified: !armed.is_empty(), message }
+}
+
+/// `web-2 cart pid 812: sampling 1/8: ..`: what is to be known of probes that are armed, the same notes together.
+fn notes(armed: &[&ProbeStatus]) -> Vec<String> {
+    let mut by_note: BTreeMap<&str, Vec<&ProbeStatus>> = BTreeMap::new();
+    for probe in armed {
+        if let Some(note) = &probe.note {
+            by_note.entry(note).or_default().push(probe);
+        }
+    }
+    let text = |(note, who): (&str, Vec<&ProbeStatus>)| {
+        let others = if who.len() > 1 { format!(" and {} more", who.len() - 1) } else { String::new() };
+        let first = &who[0];
+        format!("{} {} pid {}{others}: {note}", first.process.host, first.service, first.process.key.pid)
+    };
+    by_note.into_iter().take(REASONS_NAMED_MAX).map(text).collect()
 }
 
 /// `web-2 cart pid 812: reason`, those with the same reason together.
@@ -134,6 +150,7 @@ mod tests {
             mechanism: (state == ProbeState::Armed).then_some(Mechanism::Jump),
             sites: Vec::new(),
             reason: reason.map(str::to_owned),
+            note: None,
             passages: 0,
             hits: 0,
             dropped: 0,
@@ -162,6 +179,12 @@ mod tests {
             (false, "no process that fits service=cart is there yet; it is armed in each that appears"),
         );
         check(vec![armed("a", 1)], &none, (true, "armed in 1 of 1 process on 1 host"));
+        let sampled = |pid| ProbeStatus { note: Some("sampling 1/8: too hot".to_owned()), ..armed("a", pid) };
+        check(
+            vec![sampled(1), armed("a", 2), sampled(3)],
+            &none,
+            (true, "armed in 3 of 3 processes on 1 host; a cart pid 1 and 1 more: sampling 1/8: too hot"),
+        );
         check(
             vec![probe("a", 1, ProbeState::Pending, None)],
             &none,

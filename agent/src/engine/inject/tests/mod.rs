@@ -1,0 +1,8 @@
+//! Injection into real processes: a C program that checks every thread's whole state, and a Go program.
+
+mod area;
+pub(super) mod hooks;
+mod killed;
+mod permissions;
+mod refused;
+mod support;

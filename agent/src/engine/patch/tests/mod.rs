@@ -1,0 +1,3 @@
+//! Patches of programs that run and check themselves.
+
+pub(super) fn checkpoint() {}

@@ -1,0 +1,483 @@
+//! One executable or shared library: what of it concerns the analysis of its functions.
+//!
+//! Addresses are the file's own (Svma). It is read once per build and serves all processes that run it, from any
+//! thread. The file is outside data: a damaged one gives an error or fewer functions, never a panic.
+//!
+//! - Functions: the symbol tables, then the unwinder's entries for code without symbols.
+//! - Ways in: words of data sections that point into code, as the loader will have relocated them; landing pads; and
+//!   branches between functions. For the last, all code but Go's is decoded when the first function outside of Go is
+//!   asked for. Go's compiler, linker and assembler know no such branch but those into `runtime.duffzero` and
+//!   `runtime.duffcopy`, which are never traced.
+
+use super::facts::{Data, Entry, EntryKind, FunctionFacts, Language, holds};
+use super::function::{AnalysisError, FunctionAnalysis};
+use super::landing;
+use object::elf::{
+    R_X86_64_IRELATIVE, R_X86_64_RELATIVE, SHF_ALLOC, SHF_EXECINSTR, SHT_DYNSYM, SHT_NOBITS, SHT_RELA, SHT_SYMTAB,
+    STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
+};
+use object::read::ReadCache;
+use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
+use object::{LittleEndian, Object, ObjectSection};
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Most bytes of code and data of one file: ten times the largest executables met, debug information aside.
+const LOADED_BYTES_MAX: u64 = 4 << 30;
+/// Most functions of one file: four times what the largest executables have.
+const FUNCTIONS_MAX: usize = 8 << 20;
+/// Most padding behind a function that is looked at, in bytes: a patch needs four.
+const PADDING_BYTES_MAX: u64 = 16;
+
+/// A file that cannot be analysed, or an address of it.
+#[derive(Debug, thiserror::Error)]
+pub enum BinaryError {
+    /// It cannot be opened.
+    #[error("cannot read {path}: {source}; the agent needs read access to the executables of the processes it traces")]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a 64-bit little endian ELF file, or is cut short.
+    #[error("{path} is not a usable ELF file ({why}); rebuild or redeploy it")]
+    BadElf {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its code and data are larger than can be held.
+    #[error(
+        "{path} has {bytes} bytes of code and data, and files of up to {LOADED_BYTES_MAX} are analysed; trace a smaller build"
+    )]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// How many.
+        bytes: u64,
+    },
+    /// No function is known at an address.
+    #[error("no function is known at {address:#x}; deploy a build that keeps its symbol table or its unwind tables")]
+    NoFunction {
+        /// The address.
+        address: u64,
+    },
+    /// The function's bytes cannot be a function.
+    #[error(transparent)]
+    Function(#[from] AnalysisError),
+}
+
+/// One function of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Its addresses, without padding.
+    pub range: Range<u64>,
+    /// As the symbol table calls it; empty for code that only the unwinder knows.
+    pub name: String,
+}
+
+/// A file's code, and what is known about the ways into it.
+#[derive(Debug)]
+pub struct BinaryCode {
+    /// Sections with code, by address.
+    code: Data,
+    text: Vec<Range<u64>>,
+    data: Data,
+    /// By address; none overlap.
+    functions: Vec<Function>,
+    /// Go's code, where there is some.
+    go: Option<Range<u64>>,
+    deferreturn: Option<u64>,
+    restartable: Vec<Range<u64>>,
+    position_independent: bool,
+    /// Pointers, landing pads, and symbols within functions; by address.
+    entries: Vec<Entry>,
+    entries_complete: bool,
+    /// With the branches between functions as well; made when first needed.
+    native_entries: OnceLock<Vec<Entry>>,
+}
+
+impl BinaryCode {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`BinaryError`], when it cannot be read or is no ELF file for x86-64.
+    pub fn open(path: &Path) -> Result<BinaryCode, BinaryError> {
+        let file = File::open(path).map_err(|source| BinaryError::Open { path: path.to_owned(), source })?;
+        let cache = ReadCache::new(file);
+        Reader::read(&cache, path)
+    }
+
+    /// All functions, by address.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The function that holds an address.
+    pub fn function_at(&self, address: u64) -> Option<Function> {
+        self.number_at(address).map(|number| self.functions[number].clone())
+    }
+
+    fn number_at(&self, address: u64) -> Option<usize> {
+        let number = self.functions.partition_point(|function| function.range.start <= address).checked_sub(1)?;
+        self.functions[number].range.contains(&address).then_some(number)
+    }
+
+    /// Analyses the function that holds an address.
+    ///
+    /// # Errors
+    /// [`BinaryError::NoFunction`], or [`BinaryError::Function`] when its bytes cannot be one.
+    pub fn analyse_at(&self, address: u64) -> Result<FunctionAnalysis, BinaryError> {
+        let number = self.number_at(address).ok_or(BinaryError::NoFunction { address })?;
+        Ok(self.analyse(&self.functions[number])?)
+    }
+
+    /// Analyses a function of this file.
+    ///
+    /// # Errors
+    /// [`AnalysisError`], when its bytes cannot be one.
+    pub fn analyse(&self, function: &Function) -> Result<FunctionAnalysis, AnalysisError> {
+        match self.language(function) {
+            Language::Go => self.analyse_with(function, Language::Go, &self.entries),
+            Language::Native => {
+                let entries = self.native_entries.get_or_init(|| self.with_branches());
+                self.analyse_with(function, Language::Native, entries)
+            }
+        }
+    }
+
+    /// What a function was compiled from.
+    pub fn language(&self, function: &Function) -> Language {
+        match &self.go {
+            Some(go) if go.contains(&function.range.start) => Language::Go,
+            _ => Language::Native,
+        }
+    }
+
+    fn analyse_with(
+        &self,
+        function: &Function,
+        language: Language,
+        entries: &[Entry],
+    ) -> Result<FunctionAnalysis, AnalysisError> {
+        let (start, end) = (function.range.start, function.range.end);
+        let next = self.functions.partition_point(|other| other.range.start < end);
+        let next = self.functions.get(next).map_or(u64::MAX, |next| next.range.start);
+        let with_padding = next.min(end.saturating_add(PADDING_BYTES_MAX));
+        let code = self.code.at(start);
+        let bytes = usize::try_from(with_padding - start).unwrap_or(usize::MAX).min(code.len());
+        let from = entries.partition_point(|entry| entry.address < start);
+        let to = entries.partition_point(|entry| entry.address < with_padding);
+        let facts = FunctionFacts {
+            name: &function.name,
+            language,
+            end,
+            entries: &entries[from..to],
+            entries_complete: self.entries_complete,
+            data: &self.data,
+            text: &self.text,
+            position_independent: self.position_independent,
+            deferreturn: self.deferreturn,
+            restartable: &self.restartable,
+        };
+        FunctionAnalysis::of(&code[..bytes], start, &facts)
+    }
+
+    /// The entries with those that branches of other functions make, outside of Go.
+    fn with_branches(&self) -> Vec<Entry> {
+        let mut entries = self.entries.clone();
+        let mut add = |function: &Function| {
+            if self.language(function) == Language::Go {
+                return;
+            }
+            let Ok(analysis) = self.analyse_with(function, Language::Native, &self.entries) else { return };
+            let inner = analysis.outgoing().iter().filter(|target| self.is_inner(**target));
+            entries.extend(inner.map(|target| Entry { address: *target, kind: EntryKind::Branch }));
+        };
+        self.functions.iter().for_each(&mut add);
+        // Code that no symbol is for branches as well.
+        for range in &self.text {
+            let mut from = range.start;
+            let first = self.functions.partition_point(|function| function.range.end <= range.start);
+            for function in self.functions[first..].iter().take_while(|function| function.range.start < range.end) {
+                if from < function.range.start {
+                    add(&Function { range: from..function.range.start, name: String::new() });
+                }
+                from = function.range.end;
+            }
+            if from < range.end {
+                add(&Function { range: from..range.end, name: String::new() });
+            }
+        }
+        entries.sort_unstable();
+        entries.dedup();
+        entries
+    }
+
+    /// Whether an address is within a function, not its beginning.
+    fn is_inner(&self, address: u64) -> bool {
+        self.number_at(address).is_some_and(|number| self.functions[number].range.start != address)
+    }
+}
+
+/// A file that is being read.
+struct Reader<'a> {
+    path: &'a Path,
+    elf: ElfFile64<'a, LittleEndian, &'a ReadCache<File>>,
+    left: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn read(cache: &'a ReadCache<File>, path: &'a Path) -> Result<BinaryCode, BinaryError> {
+        let elf = ElfFile64::<LittleEndian, _>::parse(cache)
+            .map_err(|error| BinaryError::BadElf { path: path.to_owned(), why: error.to_string() })?;
+        if elf.elf_header().e_machine(LittleEndian) != object::elf::EM_X86_64 {
+            return Err(BinaryError::BadElf { path: path.to_owned(), why: "it is not for x86-64".to_owned() });
+        }
+        Reader { path, elf, left: LOADED_BYTES_MAX }.build()
+    }
+
+    fn bad(&self, why: impl ToString) -> BinaryError {
+        BinaryError::BadElf { path: self.path.to_owned(), why: why.to_string() }
+    }
+
+    fn build(mut self) -> Result<BinaryCode, BinaryError> {
+        let (code, mut data) = self.sections()?;
+        let text: Vec<Range<u64>> =
+            code.iter().map(|(address, content)| *address..*address + content.len() as u64).collect();
+        self.relocate(&mut data)?;
+        let range = |name: &str| {
+            self.elf.section_by_name(name).map(|section| section.address()..section.address() + section.size())
+        };
+        let (eh_frame, restartable) = (range(".eh_frame"), range("__rseq_cs"));
+        let text_at = range(".text").map_or(0, |range| range.start);
+        let data = Data::new(data);
+        let unwinding = match eh_frame {
+            Some(frames) => {
+                let content = data.at(frames.start);
+                let bytes = content.len().min((frames.end - frames.start) as usize);
+                landing::read(&content[..bytes], frames.start, text_at, &data)
+            }
+            None => landing::Unwinding::default(),
+        };
+        let symbols = self.symbols(&text)?;
+        let of_name = |name: &str| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.start);
+        let go = match (of_name("runtime.text"), of_name("runtime.etext")) {
+            (Some(start), Some(end)) if start < end => Some(start..end),
+            // A symbol table without Go's marks is none of Go's linker.
+            _ => None,
+        };
+        let deferreturn = of_name("runtime.deferreturn");
+        let (functions, mut inner) = functions(symbols, &unwinding.ranges, &text);
+        inner.extend(unwinding.pads.iter().map(|pad| Entry { address: *pad, kind: EntryKind::LandingPad }));
+        pointers(&data, &text, &functions, &mut inner);
+        inner.sort_unstable();
+        inner.dedup();
+        Ok(BinaryCode {
+            code: Data::new(code),
+            text,
+            restartable: restartable.map(|range| sequences(&data, range)).unwrap_or_default(),
+            data,
+            functions,
+            go,
+            deferreturn,
+            position_independent: self.elf.elf_header().e_type(LittleEndian) == object::elf::ET_DYN,
+            entries: inner,
+            entries_complete: !unwinding.is_incomplete,
+            native_entries: OnceLock::new(),
+        })
+    }
+
+    /// What is loaded: code, then the rest.
+    #[expect(clippy::type_complexity, reason = "two lists of the same kind")]
+    fn sections(&mut self) -> Result<(Vec<(u64, Vec<u8>)>, Vec<(u64, Vec<u8>)>), BinaryError> {
+        let (mut code, mut data) = (Vec::new(), Vec::new());
+        let mut loaded = 0u64;
+        for section in self.elf.sections() {
+            let header = section.elf_section_header();
+            let flags = header.sh_flags(LittleEndian);
+            if !flags.contains(SHF_ALLOC) || header.sh_type(LittleEndian) == SHT_NOBITS {
+                continue;
+            }
+            loaded = loaded.saturating_add(section.size());
+            if loaded > self.left {
+                return Err(BinaryError::TooLarge { path: self.path.to_owned(), bytes: loaded });
+            }
+            let content = section.data().map_err(|error| self.bad(error))?.to_vec();
+            if section.address().checked_add(content.len() as u64).is_none() {
+                return Err(self.bad("a section reaches beyond the address space"));
+            }
+            let into = if flags.contains(SHF_EXECINSTR) { &mut code } else { &mut data };
+            into.push((section.address(), content));
+        }
+        code.sort_by_key(|(address, _)| *address);
+        data.sort_by_key(|(address, _)| *address);
+        Ok((code, data))
+    }
+
+    /// Writes into the data what the loader will: addresses within the file (psABI, 4.4, `R_X86_64_RELATIVE`). Those in
+    /// `.relr.dyn` stand in the data already.
+    fn relocate(&self, data: &mut [(u64, Vec<u8>)]) -> Result<(), BinaryError> {
+        for section in self.elf.sections() {
+            let header = section.elf_section_header();
+            if header.sh_type(LittleEndian) != SHT_RELA || !header.sh_flags(LittleEndian).contains(SHF_ALLOC) {
+                continue;
+            }
+            let content = section.data().map_err(|error| self.bad(error))?;
+            for entry in content.chunks_exact(24) {
+                let kind = word(entry, 8) as u32;
+                if kind != R_X86_64_RELATIVE.0 && kind != R_X86_64_IRELATIVE.0 {
+                    continue;
+                }
+                let (at, addend) = (word(entry, 0), word(entry, 16));
+                let after = data.partition_point(|(address, _)| *address <= at);
+                let Some((address, content)) = after.checked_sub(1).and_then(|last| data.get_mut(last)) else {
+                    continue;
+                };
+                let into = usize::try_from(at - *address).unwrap_or(usize::MAX);
+                if let Some(place) = content.get_mut(into..into.saturating_add(8)) {
+                    place.copy_from_slice(&addend.to_le_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Functions of the symbol tables.
+    fn symbols(&self, text: &[Range<u64>]) -> Result<Vec<Symbol>, BinaryError> {
+        let mut found = Vec::new();
+        for section in self.elf.sections() {
+            let header = section.elf_section_header();
+            if !matches!(header.sh_type(LittleEndian), SHT_SYMTAB | SHT_DYNSYM) {
+                continue;
+            }
+            let symbols = section.data().map_err(|error| self.bad(error))?;
+            let strings = self
+                .elf
+                .section_by_index(object::SectionIndex(header.sh_link(LittleEndian) as usize))
+                .and_then(|strings| strings.data())
+                .map_err(|error| self.bad(error))?;
+            // Elf64_Sym: st_name u32, st_info u8, st_other u8, st_shndx u16, st_value u64, st_size u64.
+            for symbol in symbols.chunks_exact(24) {
+                let (kind, start, bytes) = (symbol[4] & 0xf, word(symbol, 8), word(symbol, 16));
+                // Assembly without `.type` has names without kinds; sizes of 0 last to the next function.
+                let is_function = kind == STT_FUNC.0 || kind == STT_GNU_IFUNC.0;
+                let is_code = is_function || (kind == STT_NOTYPE.0 && start != 0);
+                let is_defined = symbol[6..8] != [0, 0];
+                // Go marks where its code ends by a symbol there.
+                let is_end = text.iter().any(|range| range.end == start);
+                if !is_code || !is_defined || !(holds(text, start) || is_end) {
+                    continue;
+                }
+                if found.len() == FUNCTIONS_MAX {
+                    return Err(self.bad("too many symbols"));
+                }
+                let name = strings.get(word(symbol, 0) as u32 as usize..).unwrap_or_default();
+                let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+                found.push(Symbol { start, bytes, is_function, name: String::from_utf8_lossy(name).into_owned() });
+            }
+        }
+        Ok(found)
+    }
+}
+
+struct Symbol {
+    start: u64,
+    bytes: u64,
+    is_function: bool,
+    name: String,
+}
+
+/// Functions that do not overlap, and the ways in that symbols within functions are.
+fn functions(mut symbols: Vec<Symbol>, unwound: &[Range<u64>], text: &[Range<u64>]) -> (Vec<Function>, Vec<Entry>) {
+    // Of several at one address the longest function counts; and it has a name, if one of them does.
+    symbols.extend(unwound.iter().map(|range| Symbol {
+        start: range.start,
+        bytes: range.end - range.start,
+        is_function: true,
+        name: String::new(),
+    }));
+    symbols.retain(|symbol| holds(text, symbol.start));
+    symbols.sort_by(|a, b| {
+        let key = |symbol: &Symbol| {
+            (symbol.start, !symbol.is_function, std::cmp::Reverse(symbol.bytes), symbol.name.is_empty())
+        };
+        key(a).cmp(&key(b))
+    });
+    let mut found: Vec<Function> = Vec::new();
+    let mut inner = Vec::new();
+    for symbol in symbols {
+        let section_end = text[text.partition_point(|range| range.start <= symbol.start) - 1].end;
+        let end = symbol.start.saturating_add(symbol.bytes).min(section_end);
+        let Some(last) = found.last_mut() else {
+            found.push(Function { range: symbol.start..end, name: symbol.name });
+            continue;
+        };
+        if last.range.start == symbol.start {
+            last.range.end = last.range.end.max(end);
+            if last.name.is_empty() {
+                last.name = symbol.name;
+            }
+        } else if symbol.start < last.range.end && (end <= last.range.end || !symbol.is_function) {
+            inner.push(Entry { address: symbol.start, kind: EntryKind::Branch });
+        } else {
+            // Whoever runs from the one into the other does so over its end.
+            last.range.end = last.range.end.min(symbol.start);
+            found.push(Function { range: symbol.start..end, name: symbol.name });
+        }
+    }
+    // A symbol without a size lasts to the next.
+    for number in 0..found.len() {
+        if found[number].range.is_empty() {
+            let start = found[number].range.start;
+            let section_end = text[text.partition_point(|range| range.start <= start) - 1].end;
+            let next = found.get(number + 1).map_or(u64::MAX, |next| next.range.start);
+            found[number].range.end = next.min(section_end);
+        }
+    }
+    (found, inner)
+}
+
+/// Words of the data that point into functions, not to their beginnings.
+fn pointers(data: &Data, text: &[Range<u64>], functions: &[Function], entries: &mut Vec<Entry>) {
+    let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
+    let all = first.start..last.end;
+    for (address, content) in data.sections() {
+        let skip = (address.wrapping_neg() % 8) as usize;
+        for bytes in content.get(skip..).unwrap_or_default().chunks_exact(8) {
+            let pointer = word(bytes, 0);
+            if !all.contains(&pointer) {
+                continue;
+            }
+            let after = functions.partition_point(|function| function.range.start <= pointer);
+            let is_start = after.checked_sub(1).is_some_and(|number| functions[number].range.start == pointer);
+            if !is_start {
+                entries.push(Entry { address: pointer, kind: EntryKind::Pointer });
+            }
+        }
+    }
+}
+
+/// Restartable sequences: `struct rseq_cs` is version u32, flags u32, start, length and abort address u64 each.
+fn sequences(data: &Data, range: Range<u64>) -> Vec<Range<u64>> {
+    let content = data.at(range.start);
+    let content = &content[..content.len().min((range.end - range.start) as usize)];
+    let mut found: Vec<Range<u64>> = content
+        .chunks_exact(32)
+        .map(|entry| word(entry, 8)..word(entry, 8).saturating_add(word(entry, 16)))
+        .filter(|range| !range.is_empty())
+        .collect();
+    found.sort_by_key(|range| range.start);
+    found
+}
+
+/// Panics when out of bounds: callers pass chunks of a fixed size.
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,11 @@
+//! Pads and handlers, run: the test is its own target.
+
+mod cases;
+mod cost;
+mod displaced;
+mod faults;
+mod others;
+mod state;
+mod storm;
+mod tables;
+mod world;

@@ -1,0 +1,306 @@
+//! A coordinator by hand: asks one real agent for tracepoints, without an order to keep or a person to tell, and adds
+//! up what arrives.
+//!
+//! Invariants that it checks of every batch: numbers without gaps within one run of the agent, hits in the order of
+//! time, and none that is older than what was promised before.
+
+use crate::support::{
+    SOON,
+    fleet::{Fleet, FleetOptions},
+};
+use async_nats::Client;
+use async_nats::jetstream::{self, consumer::pull::OrderedConfig, stream};
+use futures::StreamExt;
+use riptrace_protocol::agent_api::{ClockPing, CreateReply, RemoveReply, Reply};
+use riptrace_protocol::batch::Batch;
+use riptrace_protocol::fleet::{HostProfile, Mechanism, ProbeState, ProbeStatus};
+use riptrace_protocol::hit::DropReason;
+use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey};
+use riptrace_protocol::{limits, subject};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// How long an agent may take to answer. The targets leave it little of the machine.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How often the counts are looked at.
+const POLL: Duration = Duration::from_millis(10);
+/// Name of the one host.
+pub(crate) const HOST: &str = "h";
+
+/// What arrived of one tracepoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Hits.
+    pub(crate) hits: u64,
+    /// Drops, by reason.
+    pub(crate) drops: BTreeMap<DropReason, u64>,
+}
+
+impl Tally {
+    /// Drops of any reason.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.drops.values().sum()
+    }
+}
+
+/// What was read of the stream.
+#[derive(Default)]
+struct Read {
+    tallies: HashMap<String, Tally>,
+    /// Of each run of the agent: next batch, next hit, watermark.
+    runs: HashMap<Incarnation, (u64, u64, u64)>,
+    batches: u64,
+    wrong: Option<String>,
+}
+
+impl Read {
+    fn batch(&mut self, batch: &Batch) -> Result<(), String> {
+        let (next, hit, watermark) = self.runs.entry(batch.incarnation).or_default();
+        if (*next, *hit) != (batch.number, batch.first_hit) {
+            return Err(format!("batch {next} was to begin with hit {hit}: {} {}", batch.number, batch.first_hit));
+        }
+        if let Some(old) = batch.hits.iter().find(|old| old.time_ns < *watermark) {
+            return Err(format!("a hit at {} after the promise of {watermark}: {old:?}", old.time_ns));
+        }
+        if batch.watermark_ns < *watermark {
+            return Err(format!("watermark {} after {watermark}", batch.watermark_ns));
+        }
+        self.batches += 1;
+        (*next, *hit, *watermark) = (*next + 1, *hit + batch.hits.len() as u64, batch.watermark_ns);
+        for hit in &batch.hits {
+            self.tallies.entry(hit.tracepoint.as_str().to_owned()).or_default().hits += 1;
+        }
+        for drop in &batch.drops {
+            let tally = self.tallies.entry(drop.tracepoint.as_str().to_owned()).or_default();
+            *tally.drops.entry(drop.reason).or_default() += drop.count;
+        }
+        Ok(())
+    }
+}
+
+/// One host with its agent, and who asks it.
+pub(crate) struct Console {
+    pub(crate) fleet: Fleet,
+    client: Client,
+    host: HostName,
+    read: Arc<Mutex<Read>>,
+    tasks: Vec<JoinHandle<()>>,
+    next_id: u64,
+}
+
+impl Console {
+    /// A bus and an agent that serves.
+    #[track_caller]
+    pub(crate) fn start() -> Console {
+        Self::start_with(FleetOptions::hosts(&[HOST]))
+    }
+
+    #[track_caller]
+    pub(crate) fn start_with(options: FleetOptions) -> Console {
+        let mut console = Self::without_agent(options);
+        console.fleet.start_agent(HOST);
+        console.until_served();
+        console
+    }
+
+    /// A bus only.
+    #[track_caller]
+    pub(crate) fn without_agent(options: FleetOptions) -> Console {
+        let fleet = Fleet::start_bus(options);
+        let host = HostName::new(HOST).expect("a name");
+        let url = fleet.nats_url();
+        let read = Arc::<Mutex<Read>>::default();
+        let runtime = fleet.runtime().handle().clone();
+        let client = runtime.block_on(async { async_nats::connect(&url).await.expect("the bus") });
+        let reader = runtime.block_on(read_stream(client.clone(), &host, Arc::clone(&read)));
+        let pinger = runtime.spawn(keep_lease(client.clone(), host.clone()));
+        Console { fleet, client, host, read, tasks: vec![reader, pinger], next_id: 0 }
+    }
+
+    /// Waits for the agent to serve.
+    #[track_caller]
+    pub(crate) fn until_served(&mut self) {
+        let subject = subject::profile_get(&self.host);
+        crate::support::eventually("the agent serves", SOON, || {
+            self.fleet.agent(HOST).assert_running();
+            let client = self.client.clone();
+            self.fleet.runtime().block_on(async { client.request(subject.clone(), "{}".into()).await.ok() })
+        });
+    }
+
+    /// Asks the agent.
+    pub(crate) async fn ask_with<T: DeserializeOwned>(
+        client: &Client,
+        subject: String,
+        request: Value,
+    ) -> Result<T, String> {
+        let request = async_nats::Request::new().payload(request.to_string().into()).timeout(Some(ANSWER));
+        let message = client.send_request(subject.clone(), request).await.map_err(|e| format!("{subject}: {e}"))?;
+        match serde_json::from_slice(&message.payload).map_err(|e| format!("{subject}: {e}"))? {
+            Reply::Ok(answer) => Ok(answer),
+            Reply::Error(why) => Err(why),
+        }
+    }
+
+    #[track_caller]
+    fn ask<T: DeserializeOwned>(&mut self, subject: String, request: Value) -> T {
+        let client = self.client.clone();
+        let answer = self.fleet.runtime().block_on(Self::ask_with(&client, subject, request));
+        match answer {
+            Ok(answer) => answer,
+            Err(why) => panic!("{why}\n{}", self.fleet.agent(HOST).story()),
+        }
+    }
+
+    /// The client, the runtime and the host, for a test that asks in the background.
+    pub(crate) fn asker(&self) -> (Client, tokio::runtime::Handle, HostName) {
+        (self.client.clone(), self.fleet.runtime().handle().clone(), self.host.clone())
+    }
+
+    /// The process, once the agent has discovered it.
+    #[track_caller]
+    pub(crate) fn process(&mut self, pid: i32) -> ProcessKey {
+        let subject = subject::profile_get(&self.host);
+        let client = self.client.clone();
+        let runtime = self.fleet.runtime().handle().clone();
+        crate::support::eventually("the agent has found the target", SOON, || {
+            self.fleet.agent(HOST).assert_running();
+            let ask = Self::ask_with::<HostProfile>(&client, subject.clone(), json!({}));
+            let profile = runtime.block_on(ask).ok()?;
+            let found = profile.processes.into_iter().find(|facts| i64::from(facts.key.pid) == i64::from(pid))?;
+            assert_eq!(found.refused, None);
+            Some(found.key)
+        })
+    }
+
+    /// The request to arm a tracepoint; `what` has its fields besides id and location.
+    pub(crate) fn create(id: &str, location: &Value, what: &Value, process: ProcessKey) -> Value {
+        let mut tracepoint = json!({"id": id, "location": location});
+        for (name, value) in what.as_object().into_iter().flatten() {
+            tracepoint[name] = value.clone();
+        }
+        json!({"tracepoint": tracepoint, "processes": [process]})
+    }
+
+    /// An id that no other tracepoint of this console has.
+    pub(crate) fn fresh_id(&mut self) -> String {
+        self.next_id += 1;
+        format!("t{}", self.next_id)
+    }
+
+    /// Asks for a tracepoint, and says what became of it.
+    #[track_caller]
+    pub(crate) fn try_arm(&mut self, location: &Value, what: &Value, process: ProcessKey) -> (String, ProbeStatus) {
+        let id = self.fresh_id();
+        let request = Self::create(&id, location, what, process);
+        let reply: CreateReply = self.ask(subject::create_tracepoint(&self.host), request);
+        let [probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
+        (id, probe)
+    }
+
+    /// Arms a tracepoint.
+    #[track_caller]
+    pub(crate) fn arm(&mut self, location: &Value, what: &Value, process: ProcessKey) -> (String, Mechanism) {
+        let (id, probe) = self.try_arm(location, what, process);
+        if probe.state != ProbeState::Armed {
+            panic!("{location} is not armed: {probe:?}\n{}", self.fleet.agent(HOST).story());
+        }
+        (id, probe.mechanism.expect("an armed probe has a mechanism"))
+    }
+
+    /// Removes a tracepoint and returns its last counts.
+    #[track_caller]
+    pub(crate) fn remove(&mut self, id: &str) -> ProbeStatus {
+        let reply: RemoveReply = self.ask(subject::remove_tracepoint(&self.host), json!({"tracepoint": id}));
+        let [probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
+        probe
+    }
+
+    /// Waits until all that a removed probe counted has arrived: of one that only counts, the drops.
+    #[track_caller]
+    pub(crate) fn settled(&self, id: &str, what: &Value, probe: &ProbeStatus) -> Tally {
+        assert_eq!(probe.hits + probe.dropped, probe.passages, "{probe:?}");
+        let recorded = if what["mode"] == "count" { 0 } else { probe.hits };
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let tally = self.tally(id);
+            if (tally.hits, tally.dropped()) == (recorded, probe.dropped) {
+                return tally;
+            }
+            assert!(tally.hits <= recorded && tally.dropped() <= probe.dropped, "{id}: {tally:?} of {probe:?}");
+            assert!(Instant::now() < deadline, "{id}: {tally:?} has arrived of {probe:?}; {}", self.story());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// What was read and what was stored, for a panic.
+    fn story(&self) -> String {
+        let client = self.client.clone();
+        let last = self.fleet.runtime().block_on(async {
+            let mut stream = jetstream::new(client).get_stream(subject::TRACE_STREAM).await.ok()?;
+            Some(stream.info().await.ok()?.state.last_sequence)
+        });
+        format!("{} batches were read, the last that is stored is {last:?}", self.read.lock().expect("read").batches)
+    }
+
+    /// What has arrived of a tracepoint.
+    #[track_caller]
+    pub(crate) fn tally(&self, id: &str) -> Tally {
+        let read = self.read.lock().expect("the reader lives");
+        if let Some(wrong) = &read.wrong {
+            panic!("{wrong}");
+        }
+        read.tallies.get(id).cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Renews the lease of the probes, as a coordinator's clock exchange does.
+async fn keep_lease(client: Client, host: HostName) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(limits::CLOCK_PING_MS));
+    let ping = ClockPing { coordinator: Incarnation(1), sent_ns: 0 };
+    let ping = serde_json::to_vec(&ping).expect("JSON");
+    loop {
+        ticks.tick().await;
+        // With nobody who serves there is nothing to keep.
+        let _ = client.request(subject::clock_ping(&host), ping.clone().into()).await;
+    }
+}
+
+/// Makes the stream of batches and adds up what is in it.
+async fn read_stream(client: Client, host: &HostName, read: Arc<Mutex<Read>>) -> JoinHandle<()> {
+    let config = stream::Config {
+        name: subject::TRACE_STREAM.to_owned(),
+        subjects: vec![subject::trace(host)],
+        max_bytes: 256 << 20,
+        ..Default::default()
+    };
+    let stream = jetstream::new(client).create_stream(config).await.expect("a stream");
+    let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("its messages");
+    tokio::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let wrong = match message {
+                Ok(message) => match Batch::decode(&message.payload) {
+                    Ok(batch) => read.lock().expect("the test lives").batch(&batch).err(),
+                    Err(error) => Some(error.to_string()),
+                },
+                Err(error) => Some(format!("the stream: {error}")),
+            };
+            if wrong.is_some() {
+                read.lock().expect("the test lives").wrong = wrong;
+                return;
+            }
+        }
+        read.lock().expect("the test lives").wrong = Some("the stream of batches has ended".to_owned());
+    })
+}
