@@ -82,6 +82,23 @@ pub struct HostFlags {
     /// Only processes that have this in their environment belong to this host
     #[arg(long, value_name = "K=V", value_parser = key_value)]
     pub only_env: Option<(String, String)>,
+    /// How passages are caught: inside the process where that is sound, or always by stopping the thread that hits
+    #[arg(long, value_enum, default_value_t = MechanismFlag::Auto)]
+    pub mechanism: MechanismFlag,
+    /// How much of one CPU the tracepoints of one process may take, in percent; a tracepoint over it is thinned, then
+    /// switched off
+    #[arg(long, value_name = "PERCENT", default_value_t = riptrace_agent::CPU_PERCENT_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub cpu_share: u32,
+}
+
+/// How passages are caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MechanismFlag {
+    /// The cheapest way that is sound, inside the process: jump, else trap; ptrace where nothing may be injected
+    Auto,
+    /// Inject nothing: a breakpoint stops the thread that hits
+    Ptrace,
 }
 
 /// `riptrace up`

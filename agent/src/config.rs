@@ -1,6 +1,7 @@
 //! What the agent is told at its start, and why it may end.
 
 use crate::clock::ClockDomainError;
+use crate::engine::Mechanisms;
 use riptrace_protocol::ids::HostName;
 use std::collections::BTreeMap;
 
@@ -16,7 +17,15 @@ pub struct AgentConfig {
     pub only_env: Option<(String, String)>,
     /// Version of RipTrace, as `1.2.3`.
     pub version: String,
+    /// Which mechanisms may be used in processes of this host.
+    pub mechanisms: Mechanisms,
+    /// How much of one CPU the tracepoints of one process may take, in percent; see [`CPU_PERCENT_DEFAULT`].
+    pub cpu_percent: u32,
 }
+
+/// Share of one CPU that the tracepoints of one process may take if nothing else is said, in percent: what nobody who
+/// watches a service's latency would find.
+pub const CPU_PERCENT_DEFAULT: u32 = 5;
 
 /// Why the agent did not start, or ended.
 #[derive(Debug, thiserror::Error)]

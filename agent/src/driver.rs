@@ -16,8 +16,10 @@ mod builds;
 mod clock_exchange;
 mod discovery;
 mod engines;
+mod patches;
 mod requests;
 mod rival;
+mod sweeper;
 mod worker;
 
 use crate::clock;
@@ -30,6 +32,7 @@ use crate::publish::packer::Source;
 use crate::publish::publisher::Publisher;
 use crate::publish::sink::{HitQueue, QueueLimits};
 use crate::state::State;
+use crate::target::TargetError;
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State as Connection;
 use async_nats::service::{Request, Service, ServiceExt};
@@ -48,8 +51,9 @@ use rival::Rival;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use sweeper::Sweeper;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -94,7 +98,15 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
         JetStreamBus::new(client.clone(), subject::trace(&config.host)),
     );
     let (news, heard_news) = mpsc::unbounded_channel();
-    let host = Arc::new(Host { builds, engines: Engines::default(), publisher: publisher.handle(), sink, news });
+    let host = Arc::new(Host {
+        builds,
+        engines: Engines::default(),
+        publisher: publisher.handle(),
+        sink,
+        mechanisms: config.mechanisms,
+        cpu_percent: config.cpu_percent,
+        news,
+    });
 
     let mut tasks = JoinSet::new();
     let (heard, heard_coordinator) = watch::channel(None);
@@ -253,10 +265,18 @@ async fn discover(host: Arc<Host>, config: AgentConfig, discovered: mpsc::Sender
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     let config = Arc::new(config);
+    let sweeper = Arc::new(Mutex::new(Sweeper::default()));
     loop {
         tick.tick().await;
-        let (host, config) = (Arc::clone(&host), Arc::clone(&config));
-        match tokio::task::spawn_blocking(move || discovery::look(&host.builds, &host.engines, &config)).await {
+        let (host, config, sweeper) = (Arc::clone(&host), Arc::clone(&config), Arc::clone(&sweeper));
+        let look = move || {
+            let processes = discovery::look(&host.builds, &host.engines, &config)?;
+            let seen =
+                processes.iter().filter(|process| process.refused.is_none()).map(|process| process.key).collect();
+            sweeper.lock().unwrap_or_else(PoisonError::into_inner).look(&seen, &host.engines.traced());
+            Ok::<_, TargetError>(processes)
+        };
+        match tokio::task::spawn_blocking(look).await {
             Ok(Ok(processes)) => {
                 failing = false;
                 if discovered.send(processes).await.is_err() {
@@ -493,7 +513,8 @@ impl Agent {
 }
 
 /// A wait status in words: waitpid(2).
-fn how_it_ended(status: i32) -> String {
+fn how_it_ended(status: Option<i32>) -> String {
+    let Some(status) = status else { return "its status is not known".to_owned() };
     if libc::WIFEXITED(status) {
         format!("exit status {}", libc::WEXITSTATUS(status))
     } else if libc::WIFSIGNALED(status) {

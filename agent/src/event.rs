@@ -38,17 +38,23 @@ pub(crate) enum Gone {
 }
 
 /// Passages of one probe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProbeCounts {
     pub(crate) passages: u64,
     pub(crate) hits: u64,
     pub(crate) dropped: u64,
+    /// What is to be known of the probe besides.
+    pub(crate) note: Option<String>,
+    /// Why the engine has switched it off.
+    pub(crate) off: Option<String>,
 }
 
 /// A probe that is in place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Armed {
     pub(crate) mechanism: Mechanism,
+    /// Why it is not a cheaper one.
+    pub(crate) note: Option<String>,
     pub(crate) sites: Vec<SiteFacts>,
     pub(crate) layouts: Vec<Arc<Layout>>,
 }

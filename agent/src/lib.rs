@@ -14,5 +14,6 @@ mod state;
 pub mod symbols;
 pub mod target;
 
-pub use config::{AgentConfig, AgentError};
+pub use config::{AgentConfig, AgentError, CPU_PERCENT_DEFAULT};
 pub use driver::run;
+pub use engine::Mechanisms;

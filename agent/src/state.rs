@@ -462,6 +462,7 @@ impl State {
                 probe.phase = Phase::Armed(job);
                 probe.status.state = ProbeState::Armed;
                 probe.status.mechanism = Some(armed.mechanism);
+                probe.status.note = armed.note;
                 probe.status.sites = armed.sites;
                 probe.status.reason = None;
                 for layout in &armed.layouts {
@@ -478,12 +479,18 @@ impl State {
     }
 
     fn counted(&mut self, counts: Vec<(JobId, ProbeCounts)>) {
-        let counts: BTreeMap<JobId, ProbeCounts> = counts.into_iter().collect();
+        let mut counts: BTreeMap<JobId, ProbeCounts> = counts.into_iter().collect();
         for probe in self.probes.values_mut() {
             if let Phase::Armed(job) = probe.phase
-                && let Some(counts) = counts.get(&job)
+                && let Some(counts) = counts.remove(&job)
             {
-                probe.changed |= set_counts(&mut probe.status, *counts);
+                // A probe that its engine has switched off stays in place, to be removed as any other.
+                let is_off = counts.off.is_some();
+                self.urgent |= is_off && probe.status.state == ProbeState::Armed;
+                if is_off {
+                    probe.status.state = ProbeState::Off;
+                }
+                probe.changed |= set_counts(&mut probe.status, counts);
             }
         }
     }
@@ -712,9 +719,14 @@ impl State {
 
 /// Whether they are news.
 fn set_counts(status: &mut ProbeStatus, counts: ProbeCounts) -> bool {
-    let news = (status.passages, status.hits, status.dropped) != (counts.passages, counts.hits, counts.dropped);
-    (status.passages, status.hits, status.dropped) = (counts.passages, counts.hits, counts.dropped);
-    news
+    let before = (status.passages, status.hits, status.dropped, status.note.take(), status.reason.clone());
+    (status.passages, status.hits, status.dropped, status.note) =
+        (counts.passages, counts.hits, counts.dropped, counts.note);
+    if let Some(off) = counts.off.filter(|_| status.state == ProbeState::Off) {
+        status.reason = Some(off);
+    }
+    (status.passages, status.hits, status.dropped, &status.note, &status.reason)
+        != (before.0, before.1, before.2, &before.3, &before.4)
 }
 
 mod answers;

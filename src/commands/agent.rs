@@ -5,7 +5,7 @@ use crate::connect::connect;
 use crate::failure::Failure;
 use crate::output;
 use crate::shutdown;
-use riptrace_agent::AgentConfig;
+use riptrace_agent::{AgentConfig, Mechanisms};
 use riptrace_protocol::ids::HostName;
 
 /// Runs until Ctrl-C or SIGTERM; every probe is out when it returns.
@@ -32,5 +32,10 @@ pub(super) fn config(flags: args::HostFlags) -> Result<AgentConfig, Failure> {
         labels: flags.labels.into_iter().collect(),
         only_env: flags.only_env,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        mechanisms: match flags.mechanism {
+            args::MechanismFlag::Auto => Mechanisms::Auto,
+            args::MechanismFlag::Ptrace => Mechanisms::Ptrace,
+        },
+        cpu_percent: flags.cpu_share,
     })
 }

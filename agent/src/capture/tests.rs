@@ -3,8 +3,8 @@
 use super::interpreter::{Captured, Truth, Unknown, capture, test};
 use super::memory::{CachedMemory, Image};
 use super::program::{
-    Address, Arithmetic, Clamp, Comparison, FloatOperand, Follow, FollowIndex, Goroutine, GoroutinePointer, Operand,
-    Piece, Place, Program, Register, RootRead, Test, TextOperand,
+    Address, Arithmetic, Case, Clamp, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine,
+    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, Test, TextOperand,
 };
 use super::registers::Registers;
 use proptest::prelude::*;
@@ -42,6 +42,18 @@ fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
     prop::collection::vec(any_piece(), 0..3)
 }
 
+fn any_key() -> impl Strategy<Value = Key> {
+    prop_oneof![
+        (0u64..16, 0u8..10).prop_map(|(at, bytes)| Key::Word { at, bytes }),
+        (0u64..16, 0u64..16).prop_map(|(at, offset)| Key::Through { at, offset, bytes: offset + 8 }),
+    ]
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let reach = prop_oneof![Just(Reach::Here), (0u64..64).prop_map(|bytes| Reach::Address { bytes })];
+    (reach, 0u32..8).prop_map(|(reach, follow)| Case { reach, follow: FollowIndex(follow) })
+}
+
 fn any_follow() -> impl Strategy<Value = Follow> {
     let index = || (0u32..8).prop_map(FollowIndex);
     let size = || prop_oneof![6 => 0u64..64, 1 => any::<u64>()];
@@ -56,6 +68,18 @@ fn any_follow() -> impl Strategy<Value = Follow> {
             element
         }),
         prop::collection::vec((size(), index()), 0..4).prop_map(|fields| Follow::Struct { fields }),
+        (0u64..24, 0u64..24, size(), index(), any::<bool>()).prop_map(
+            |(address_at, count_at, element_bytes, element, clamped)| Follow::Run {
+                address_at,
+                count_at,
+                count: Count::Mask,
+                element_bytes,
+                element,
+                clamped,
+            }
+        ),
+        (any_key(), prop::collection::vec((0u64..8, any_case()), 0..5), prop::option::of(any_case()))
+            .prop_map(|(key, cases, otherwise)| Follow::Switch { key, value_at: 8, cases, otherwise }),
     ]
 }
 
@@ -277,6 +301,66 @@ fn a_string_is_clamped_and_says_so() {
 }
 
 #[test]
+fn a_short_string_does_not_hide_a_longer_one_at_the_same_address() {
+    let memory = image(&[(0x1000, &[0x2000, 2, 0x2000, 5, 0x2000, 2]), (0x2000, &[u64::from_le_bytes(*b"riptrace")])]);
+    let fields = vec![(0, FollowIndex(2)), (16, FollowIndex(2)), (32, FollowIndex(2))];
+    let follow = vec![Follow::Pointer { bytes: 48, to: FollowIndex(1) }, Follow::Struct { fields }, Follow::GoString];
+    let captured = capture(&one_root(1, follow), &registers(&[(0, 0x1000)]), &memory);
+    let strings: Vec<&[u8]> = captured.chunks[1..].iter().map(|chunk| &chunk.bytes[..]).collect();
+    assert_eq!(strings, [&b"ri"[..], b"riptr"]);
+}
+
+#[test]
+fn a_switch_goes_by_its_word_and_by_the_word_behind_its_address() {
+    let memory = image(&[(0x1000, &[7]), (0x2000, &[0, 0x99]), (0x3000, &[8])]);
+    let here = |follow| Case { reach: Reach::Here, follow: FollowIndex(follow) };
+    let by = |key| {
+        let away = Case { reach: Reach::Address { bytes: 8 }, follow: FollowIndex(9) };
+        let follow = vec![
+            Follow::Switch { key, value_at: 8, cases: vec![(0x99, here(1)), (5, away)], otherwise: None },
+            Follow::Pointer { bytes: 8, to: FollowIndex(9) },
+        ];
+        move |word: u64, value: u64| {
+            let captured = capture(&one_root(2, follow.clone()), &registers(&[(0, word), (3, value)]), &memory);
+            captured.chunks.iter().map(|chunk| chunk.address.0).collect::<Vec<_>>()
+        }
+    };
+    let word = by(Key::Word { at: 0, bytes: 2 });
+    assert_eq!(word(0x99, 0x1000), [0x1000]);
+    assert_eq!(word(0x0005_0005, 0x3000), [0x3000], "two bytes of it");
+    assert_eq!(word(6, 0x1000), [0u64; 0]);
+    let memory = image(&[(0x1000, &[7]), (0x2000, &[0, 0x99]), (0x3000, &[8])]);
+    let follow = vec![
+        Follow::Switch {
+            key: Key::Through { at: 0, offset: 8, bytes: 16 },
+            value_at: 8,
+            cases: vec![(0x99, here(1))],
+            otherwise: None,
+        },
+        Follow::Pointer { bytes: 8, to: FollowIndex(9) },
+    ];
+    let through = |word| {
+        let captured = capture(&one_root(2, follow.clone()), &registers(&[(0, word), (3, 0x1000)]), &memory);
+        captured.chunks.iter().map(|chunk| chunk.address.0).collect::<Vec<_>>()
+    };
+    assert_eq!(through(0x2000), [0x2000, 0x1000]);
+    assert_eq!(through(0), [0u64; 0]);
+    assert_eq!(through(0x3000), [0x3000], "its key cannot be read");
+}
+
+#[test]
+fn an_array_within_itself_ends() {
+    let memory = image(&[(0x1000, &[0x1000; 64])]);
+    let follow = vec![
+        Follow::Struct { fields: vec![(0, FollowIndex(1)), (0, FollowIndex(2))] },
+        Follow::Array { count: 5, element_bytes: 0, element: FollowIndex(0) },
+        Follow::Pointer { bytes: 64, to: FollowIndex(0) },
+    ];
+    let captured = capture(&one_root(1, follow), &registers(&[(0, 0x1000)]), &memory);
+    assert_eq!(captured.chunks.len(), 1);
+}
+
+#[test]
 fn slices_are_followed_into_their_elements_and_a_broken_one_is_not() {
     let memory = image(&[(0x1000, &[0x2000, 2, 0x2008, 1, 0x2000, 1]), (0x2000, &[0x61_61, 0x62])]);
     let follow = vec![Follow::GoSlice { element_bytes: 16, element: FollowIndex(1) }, Follow::GoString];
@@ -456,6 +540,13 @@ fn strings_compare_by_bytes_and_long_ones_by_length_alone() {
     assert_eq!(holds(against(Comparison::Less, b"rip"), &long, &memory), Truth::Unknown(Unknown::LongText));
     let empty = registers(&[(0, 0x9000), (3, 0)]);
     assert_eq!(holds(against(Comparison::Equal, b""), &empty, &memory), Truth::True);
+    // Eight bytes can be read, the ninth cannot: it matters only where the eight are equal.
+    let memory = image(&[(0x1ff8, &[u64::from_le_bytes(*b"riptrace")])]);
+    let cut = registers(&[(0, 0x1ff8), (3, 9)]);
+    assert_eq!(holds(against(Comparison::Equal, b"ripxxxxxx"), &cut, &memory), Truth::False);
+    assert_eq!(holds(against(Comparison::Less, b"ripz"), &cut, &memory), Truth::True);
+    let unknown = holds(against(Comparison::Equal, b"riptraces"), &cut, &memory);
+    assert_eq!(unknown, Truth::Unknown(Unknown::Fault(super::memory::Fault { at: Avma(0x2000) })));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //!
 //! Everything here reads files and may block; it is called from blocking threads only.
 
+use crate::engine::analysis::BinaryCode;
 use crate::publish::frames::FrameResolver;
 use crate::symbols::{self, Build, Svma};
 use crate::target::{self, Mapping, TargetError};
@@ -51,6 +52,21 @@ pub(super) struct Loaded {
     pub(super) id: BuildId,
     /// Address in the process less address in the file.
     pub(super) bias: u64,
+    /// Whether its C library is the GNU one.
+    pub(super) is_gnu: bool,
+    code: Reading,
+}
+
+/// Read once; whoever comes second waits for the first.
+type Reading = Arc<OnceLock<Result<BinaryCode, String>>>;
+
+impl Loaded {
+    /// The code of what process `pid` runs, to be analysed; read when it is first asked for.
+    pub(super) fn code(&self, pid: u32) -> Result<&BinaryCode, String> {
+        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+        let code = self.code.get_or_init(|| BinaryCode::open(&exe).map_err(|error| error.to_string()));
+        code.as_ref().map_err(Clone::clone)
+    }
 }
 
 /// Opened once; whoever comes second waits for the first.
@@ -61,6 +77,7 @@ type Opening = Arc<OnceLock<Result<Arc<Build>, String>>>;
 pub(super) struct Builds {
     facts: Mutex<BTreeMap<FileKey, Result<BuildFacts, String>>>,
     opened: Mutex<BTreeMap<BuildId, Opening>>,
+    codes: Mutex<BTreeMap<BuildId, Reading>>,
     /// With the number of polls since the process was last traced.
     loaded: Mutex<BTreeMap<ProcessKey, (Loaded, u32)>>,
 }
@@ -97,7 +114,16 @@ impl Builds {
         if start_time != process.start_time {
             return Err(TargetError::Gone { pid: process.pid }.to_string());
         }
-        let loaded = Loaded { build, id: facts.id, bias };
+        let code = {
+            let mut codes = lock(&self.codes);
+            let code = codes.entry(facts.id.clone()).or_default();
+            if matches!(code.get(), Some(Err(_))) {
+                // The next one tries again.
+                *code = Reading::default();
+            }
+            Arc::clone(code)
+        };
+        let loaded = Loaded { build, id: facts.id, bias, is_gnu: is_gnu(&mappings), code };
         lock(&self.loaded).insert(process, (loaded.clone(), 0));
         Ok(loaded)
     }
@@ -126,9 +152,17 @@ impl Builds {
             *missed <= UNTRACED_POLLS
         });
         let used: BTreeSet<BuildId> = loaded.values().map(|(loaded, _)| loaded.id.clone()).collect();
+        lock(&self.codes).retain(|id, _| used.contains(id));
         // An opening that is under way is shared with whoever opens.
         lock(&self.opened).retain(|id, opening| used.contains(id) || Arc::strong_count(opening) > 1);
     }
+}
+
+/// Whether the GNU C library is mapped: by its name, as it is installed everywhere.
+fn is_gnu(mappings: &[Mapping]) -> bool {
+    let name = |mapping: &Mapping| mapping.path.rsplit('/').next().map(str::to_owned).unwrap_or_default();
+    let is_it = |name: String| name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"));
+    mappings.iter().map(name).any(is_it)
 }
 
 /// By how much the executable was moved: its mappings are those of the same file, or, where a file system numbers the

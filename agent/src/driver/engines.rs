@@ -3,7 +3,7 @@
 //! Everything here may block (it stops threads of a process for a moment) and is called from blocking threads only.
 //! No lock is held while an engine works.
 
-use crate::engine::{Counts, Engine, EngineEvent};
+use crate::engine::{AttachOptions, Counts, Engine, EngineEvent};
 use crate::event::JobId;
 use crate::publish::sink::HitSink;
 use riptrace_protocol::ids::{ProcessKey, TracepointId};
@@ -52,6 +52,7 @@ impl Engines {
         &self,
         process: ProcessKey,
         sink: HitSink,
+        options: AttachOptions,
         tell: impl Fn(Epoch, EngineEvent) + Send + 'static,
     ) -> Result<Arc<Engine>, String> {
         let epoch = {
@@ -67,7 +68,7 @@ impl Engines {
             inner.epochs.insert(process, epoch);
             epoch
         };
-        let engine = match Engine::attach(process, sink, Box::new(move |event| tell(epoch, event))) {
+        let engine = match Engine::attach(process, sink, options, Box::new(move |event| tell(epoch, event))) {
             Ok(engine) => Arc::new(engine),
             Err(error) => {
                 self.inner().epochs.remove(&process);

@@ -5,13 +5,14 @@
 
 use super::builds::Builds;
 use super::engines::{Counted, Engines, Epoch};
-use crate::engine::{EngineEvent, Probe, ProbeSite};
+use super::patches::Patches;
+use crate::engine::{AttachOptions, EngineEvent, Mechanisms, Probe, ProbeSite, ProcessRuntime};
 use crate::event::{Armed, JobId, NotArmed, Outcome, ProbeCounts, Work};
 use crate::plan;
 use crate::publish::activations::Telling;
 use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
-use riptrace_protocol::fleet::{Mechanism, SiteFacts};
+use riptrace_protocol::fleet::{Language, SiteFacts};
 use riptrace_protocol::ids::{LayoutId, ProcessKey};
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::limits::{MESSAGE_BYTES_MAX, PROBE_SITES_MAX};
@@ -33,6 +34,8 @@ pub(super) struct Host {
     pub(super) engines: Engines,
     pub(super) publisher: PublisherHandle,
     pub(super) sink: HitSink,
+    pub(super) mechanisms: Mechanisms,
+    pub(super) cpu_percent: u32,
     pub(super) news: mpsc::UnboundedSender<News>,
 }
 
@@ -139,6 +142,10 @@ impl Host {
         let mut layouts: BTreeMap<LayoutId, Layout> = BTreeMap::new();
         let mut shown = Vec::new();
         let mut telling: Vec<Telling> = Vec::new();
+        let mut patches = match self.mechanisms {
+            Mechanisms::Auto => loaded.code(process.pid).map(Patches::of),
+            Mechanisms::Ptrace => Err("nothing is injected".to_owned()),
+        };
         for site in &found {
             let plan =
                 plan::compile(&loaded.build, site, tracepoint, loaded.bias).map_err(|error| error.to_string())?;
@@ -150,6 +157,7 @@ impl Host {
                 address: site.address.in_process(loaded.bias),
                 program: Arc::new(plan.program),
                 layout,
+                patch: patches.as_mut().map_err(|why| why.clone()).and_then(|patches| patches.at(site.address.0)),
             });
             layouts.insert(layout, plan.layout);
             if shown.len() < SITES_SHOWN_MAX {
@@ -169,13 +177,27 @@ impl Host {
         let tell = move |epoch, event| {
             let _ = news.send(News::Engine { process, epoch, event });
         };
-        let engine = self.engines.attach(process, self.sink.clone(), tell)?;
+        let options = AttachOptions {
+            mechanisms: self.mechanisms,
+            runtime: ProcessRuntime {
+                is_go: loaded.build.facts().language == Language::Go,
+                go: loaded.build.go_runtime(loaded.bias),
+                is_gnu: loaded.is_gnu,
+            },
+            cpu_percent: self.cpu_percent,
+        };
+        let engine = self.engines.attach(process, self.sink.clone(), options, tell)?;
         self.publisher.forget_lost(&tracepoint.id, process);
         self.publisher.expect_calls(&tracepoint.id, process, telling);
         let probe = Probe { tracepoint: tracepoint.id.clone(), sites, rate_per_s: tracepoint.limits.rate_per_s };
-        engine.arm(probe).map_err(|error| error.to_string())?;
+        let outcome = engine.arm(probe).map_err(|error| error.to_string())?;
         self.engines.armed(process, tracepoint.id.clone(), job);
-        Ok(Armed { mechanism: Mechanism::Ptrace, sites: shown, layouts: layouts.into_values().map(Arc::new).collect() })
+        Ok(Armed {
+            mechanism: outcome.mechanism,
+            note: outcome.note,
+            sites: shown,
+            layouts: layouts.into_values().map(Arc::new).collect(),
+        })
     }
 
     /// Counts as the fleet sees them: what the engine handed over and the bus did not take is no hit.
@@ -185,6 +207,8 @@ impl Host {
             passages: counted.counts.passages,
             hits: counted.counts.hits.saturating_sub(lost),
             dropped: counted.counts.dropped.values().sum::<u64>() + lost,
+            note: counted.counts.note.clone(),
+            off: counted.counts.off.clone(),
         }
     }
 

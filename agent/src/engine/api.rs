@@ -1,7 +1,9 @@
 //! What the engine is asked and what it answers.
 
+use super::x86_64::analysis::SiteChoice;
 use crate::capture::program::Program;
 use crate::target::TargetError;
+use riptrace_protocol::fleet::Mechanism;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::{Avma, LayoutId, TracepointId};
 use std::collections::BTreeMap;
@@ -27,7 +29,23 @@ pub struct ProbeSite {
     pub program: Arc<Program>,
     /// How its hits are read.
     pub layout: LayoutId,
+    /// What can be written there, as the analysis of the build's file says; or why that is not known, for a person.
+    pub patch: Result<SitePatch, String>,
 }
+
+/// What can be written at a site.
+#[derive(Debug, Clone)]
+pub struct SitePatch {
+    /// Which patch, and why not a cheaper one. Its addresses are the file's.
+    pub choice: SiteChoice,
+    /// The file's bytes from the site on: at least [`SITE_BYTES`], unless its section ends before.
+    pub original: Vec<u8>,
+    /// Whether the function that holds it is Go's: its goroutine may be preempted there, and it uses no red zone.
+    pub is_go: bool,
+}
+
+/// Bytes of a site that are looked at: the most that a patch displaces.
+pub const SITE_BYTES: usize = 19;
 
 /// Where Go's runtime keeps what the engine looks at in a process: addresses in the process, offsets in bytes
 /// (`runtime/runtime2.go`, `runtime/proc.go` of Go's source have the names).
@@ -65,22 +83,65 @@ pub struct GoRuntime {
     pub m_procid: u32,
 }
 
+/// What is known of the program that a process runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessRuntime {
+    /// Whether it is a Go program.
+    pub is_go: bool,
+    /// Where Go keeps its goroutines, if the build tells.
+    pub go: Option<GoRuntime>,
+    /// Whether its C library is the GNU one.
+    pub is_gnu: bool,
+}
+
+/// Which mechanisms may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mechanisms {
+    /// The cheapest that is sound.
+    #[default]
+    Auto,
+    /// Nothing is injected: the agent stops the thread that hits.
+    Ptrace,
+}
+
+/// How a process is to be traced.
+#[derive(Debug, Clone, Copy)]
+pub struct AttachOptions {
+    /// What may be used.
+    pub mechanisms: Mechanisms,
+    /// What the process runs.
+    pub runtime: ProcessRuntime,
+    /// How much of one CPU all probes of the process may take, in percent.
+    pub cpu_percent: u32,
+}
+
 /// A probe was armed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArmOutcome {
     /// Sites that are patched for it.
     pub sites: usize,
+    /// The costliest mechanism of its sites.
+    pub mechanism: Mechanism,
+    /// Why it is not a cheaper one.
+    pub note: Option<String>,
+    /// Nanoseconds for which the whole process stood still for it; 0 where no site needed that, and where every passage
+    /// stops its thread.
+    pub stopped_ns: u64,
 }
 
 /// What became of the passages of a probe since it was armed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Passages of threads through its sites, whatever became of them.
+    /// Passages of threads through its sites, whatever became of them. One whose condition is false is none.
     pub passages: u64,
     /// Of these, how many became hits and were handed to the publisher (or, for a counting probe, were counted).
     pub hits: u64,
     /// Of these, how many should have become hits and did not, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
+    /// What is to be known of the probe besides: that it is sampled, why its mechanism is not a cheaper one.
+    pub note: Option<String>,
+    /// Why it was switched off though it is wanted.
+    pub off: Option<String>,
 }
 
 /// What happened to the process, told once, by the engine's thread.
@@ -88,8 +149,8 @@ pub struct Counts {
 pub enum EngineEvent {
     /// The process ended.
     Exited {
-        /// Its wait status, as in waitpid(2).
-        status: i32,
+        /// Its wait status, as in waitpid(2); `None` where it could not be learnt.
+        status: Option<i32>,
     },
     /// The process runs another program now: all sites are gone with the old one.
     Execed,
@@ -164,6 +225,12 @@ pub enum ArmError {
     /// The site's instruction needs a page in the process and none may be mapped.
     #[error("the process has a seccomp filter: no memory may be mapped in it for the instruction at {:#x}", .0.0)]
     Seccomp(Avma),
+    /// A site can take no patch.
+    #[error("{0}")]
+    Refused(String),
+    /// There are as many probes as there can be.
+    #[error("the process has {0} tracepoints, which is the most there can be; remove one")]
+    Probes(usize),
     /// No address range near the site is free.
     #[error("no free memory within 2 GB of {:#x} in the process", .0.0)]
     NoRoom(Avma),

@@ -14,6 +14,7 @@ mod api;
 mod area;
 mod handle;
 mod inject;
+mod inprocess;
 
 mod ptrace;
 
@@ -23,8 +24,11 @@ mod record;
 mod sys;
 mod x86_64;
 
-pub use api::{ArmError, ArmOutcome, AttachError, Counts, EngineEvent, GoRuntime, Probe, ProbeSite};
-pub use handle::Engine;
+pub use api::{
+    ArmError, ArmOutcome, AttachError, AttachOptions, Counts, EngineEvent, GoRuntime, Mechanisms, Probe, ProbeSite,
+    ProcessRuntime, SITE_BYTES, SitePatch,
+};
+pub use handle::{Engine, sweep};
 #[doc(hidden)]
 pub use record::exercise as exercise_record;
 pub use x86_64::analysis;

@@ -208,6 +208,14 @@ impl HitQueue {
         Taken { watermark_ns: self.watermark_ns, hits, drops, now_ns }
     }
 
+    /// Takes what is there and forgets it, as a publisher without a bus would, and says how many hits that were: to
+    /// measure what is in front of the queue.
+    pub fn discard(&mut self) -> usize {
+        let taken = self.take(crate::clock::domain_now_ns);
+        self.release(taken.hits.len(), taken.hits.iter().map(CapturedHit::weight).sum());
+        taken.hits.len()
+    }
+
     /// Makes room: hits that were taken are packed or dropped now.
     pub(crate) fn release(&self, hits: usize, bytes: usize) {
         let mut contents = lock(&self.shared.contents);

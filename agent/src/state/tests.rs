@@ -86,7 +86,12 @@ fn armed() -> Outcome {
         elements: 1,
         depth: 1,
     };
-    Outcome::Armed(Ok(Armed { mechanism: Mechanism::Ptrace, sites: vec![site], layouts: vec![Arc::new(layout)] }))
+    Outcome::Armed(Ok(Armed {
+        mechanism: Mechanism::Ptrace,
+        note: None,
+        sites: vec![site],
+        layouts: vec![Arc::new(layout)],
+    }))
 }
 
 /// A state with what it did.
@@ -146,7 +151,9 @@ impl Script {
             let outcome = match work {
                 Work::Load => Outcome::Loaded(Ok(())),
                 Work::Arm(_) => armed(),
-                Work::Disarm(_) => Outcome::Disarmed(Some(ProbeCounts { passages: 9, hits: 7, dropped: 2 })),
+                Work::Disarm(_) => {
+                    Outcome::Disarmed(Some(ProbeCounts { passages: 9, hits: 7, dropped: 2, ..ProbeCounts::default() }))
+                }
                 Work::Detach => Outcome::Detached,
             };
             self.tell(Event::Done { job, outcome });
@@ -198,7 +205,10 @@ fn a_tracepoint_is_armed_counted_and_removed() {
     let Some(Answer::Create(reply)) = script.answer(request) else { panic!() };
     assert_eq!(reply.probes.iter().map(|probe| probe.state).collect::<Vec<_>>(), [ProbeState::Armed; 2]);
     assert_eq!(reply.layouts.len(), 1, "both processes run the same build");
-    script.tell(Event::Counted(vec![(JobId(0), ProbeCounts { passages: 5, hits: 4, dropped: 1 })]));
+    script.tell(Event::Counted(vec![(
+        JobId(0),
+        ProbeCounts { passages: 5, hits: 4, dropped: 1, ..ProbeCounts::default() },
+    )]));
     script.wait(1_000, true);
     let said = script.said();
     assert!(said.iter().any(|status| status.process.key == key(1) && status.passages == 5), "{said:?}");

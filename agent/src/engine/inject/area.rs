@@ -46,6 +46,8 @@ pub(in crate::engine) struct Facts {
     pub(in crate::engine) has_shadow_stack: bool,
     /// The longest that a thread was stopped so far, in nanoseconds.
     pub(in crate::engine) longest_stop_ns: u64,
+    /// How long the last stop took, in nanoseconds.
+    pub(in crate::engine) last_stop_ns: u64,
     /// How often a thread was stopped so far.
     pub(in crate::engine) stops: u64,
 }
@@ -86,7 +88,13 @@ impl Injection {
     pub(in crate::engine) fn open(key: ProcessKey) -> Result<Injection, InjectError> {
         let fitness = threads::check(key)?;
         let memory = TargetMemory::open(key.pid as i32);
-        let facts = Facts { is_adopted: false, has_shadow_stack: fitness.shadow_stack, longest_stop_ns: 0, stops: 0 };
+        let facts = Facts {
+            is_adopted: false,
+            has_shadow_stack: fitness.shadow_stack,
+            longest_stop_ns: 0,
+            last_stop_ns: 0,
+            stops: 0,
+        };
         let maps = target::mappings(key.pid)?;
         let found = leftovers::find_in(key, &maps, &memory);
         for leftover in found.iter().filter(|leftover| !leftover.is_inherited) {
@@ -141,7 +149,8 @@ impl Injection {
             .filter(|mapping| is_memory(&mapping.path))
             .map(|mapping| FileId { dev: mapping.dev, inode: mapping.inode })
             .collect();
-        let orphan = orphans.into_iter().find_map(|descriptor| {
+        // The last one is where the program does not expect a descriptor.
+        let orphan = orphans.into_iter().rev().find_map(|descriptor| {
             let (file, id) = descriptor::take_memory(key.pid, descriptor).ok()?;
             (!mapped.contains(&id)).then_some((file, descriptor))
         });
@@ -196,6 +205,27 @@ impl Injection {
         self.map_all(&self.ring_mappings())?;
         self.allocations = (0..ISLANDS_MAX).map_while(|number| self.map.code(number)).map(Allocations::read).collect();
         control::complete(&self.map);
+        self.close_others()
+    }
+
+    /// Has the process close descriptors of memory files that agents have left when they were killed: second ones of this
+    /// area's, and those of files that are not mapped. Those of a parent's area, which its child has inherited, are left.
+    fn close_others(&mut self) -> Result<(), InjectError> {
+        let others = descriptor::open_ones(self.key.pid).into_iter().filter(|&open| open != self.descriptor);
+        let others: Vec<u64> = others.collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let Ok((_, own)) = descriptor::take_memory(self.key.pid, self.descriptor) else { return Ok(()) };
+        let maps = target::mappings(self.key.pid)?;
+        for open in others {
+            let Ok((_, id)) = descriptor::take_memory(self.key.pid, open) else { continue };
+            let is_mapped = maps.iter().any(|map| map.dev == id.dev && map.inode == id.inode);
+            if id == own || !is_mapped {
+                // A thread of the process may have closed it meanwhile: then there is nothing to do.
+                self.call(&[RemoteCall { number: libc::SYS_close, args: [open, 0, 0, 0, 0, 0] }])?;
+            }
+        }
         Ok(())
     }
 
@@ -416,6 +446,7 @@ impl Injection {
 
     fn note(&mut self, stopped: Stopped) {
         self.facts.longest_stop_ns = self.facts.longest_stop_ns.max(stopped.ns);
+        self.facts.last_stop_ns = stopped.ns;
         self.facts.stops += 1;
     }
 

@@ -79,6 +79,7 @@ pub(super) struct Tracee<'a> {
     is_away: bool,
     /// The slot that is written for it.
     slot: Option<Slot<'a>>,
+    /// When it was stopped.
     since_ns: u64,
 }
 
@@ -128,7 +129,6 @@ impl<'a> Tracee<'a> {
         let mut alarm = Alarm::new().map_err(trouble)?;
         sys::seize_alone(tid).map_err(|error| refusal(pid, tid, error))?;
         alarm.set(STOP_NS).map_err(trouble)?;
-        let asked_ns = domain_now_ns();
         sys::interrupt(tid).map_err(trouble)?;
         let mut tracee = Tracee {
             tid,
@@ -137,7 +137,7 @@ impl<'a> Tracee<'a> {
             original: no_registers(),
             is_away: false,
             slot: None,
-            since_ns: asked_ns,
+            since_ns: 0,
         };
         tracee.settle().map_err(|error| match error {
             Unsettled::Late | Unsettled::Ended => Unusable::Thread,
@@ -176,6 +176,10 @@ impl<'a> Tracee<'a> {
                         sys::interrupt(self.tid).map_err(Unsettled::Trace)?;
                         continue;
                     }
+                    self.forget_temporary_mask().map_err(Unsettled::Trace)?;
+                    if self.since_ns == 0 {
+                        self.since_ns = domain_now_ns();
+                    }
                     return Ok(());
                 }
                 Some(Change::Stopped(_, Stop::Signal(signal))) if signal != SYSTEM_CALL_STOP => {
@@ -186,6 +190,19 @@ impl<'a> Tracee<'a> {
             }
         }
         Err(Unsettled::Late)
+    }
+
+    /// A call such as ppoll(2) or sigsuspend(2) lets signals through for its own time only, and one of those would still be
+    /// delivered when the thread goes on: in the slot, where the interrupted call does not learn of it and is made again. With
+    /// the mask that the thread has outside of the call it waits until the call is made again. Nothing else changes: made
+    /// again, the call sets its mask anew, so the agent may be killed after this as well.
+    fn forget_temporary_mask(&self) -> io::Result<()> {
+        if self.original.orig_rax as i64 == -1 {
+            return Ok(());
+        }
+        // The kernel tells the mask that is to be restored, if there is one (ptrace_request in kernel/ptrace.c).
+        let mask = sys::signal_mask(self.tid)?;
+        sys::set_signal_mask(self.tid, mask)
     }
 
     /// Whether the thread is in a restartable sequence: it must go on at the sequence's abort address.
@@ -235,6 +252,8 @@ impl<'a> Tracee<'a> {
         for _ in 0..STOPS_MAX {
             let registers = entering(&self.original, slot, call.number, call.args);
             self.is_away = true;
+            #[cfg(test)]
+            super::tests::hooks::before_entering(self.tid);
             sys::set_registers(self.tid, &registers).map_err(InjectError::of_trace)?;
             #[cfg(test)]
             super::tests::hooks::inside(true);

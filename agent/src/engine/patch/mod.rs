@@ -33,6 +33,7 @@ use crate::clock::domain_now_ns;
 use check::Boundaries;
 use memory::Text;
 use riptrace_protocol::ids::{Avma, ProcessKey};
+use std::ops::Range;
 use std::time::Duration;
 use std::{io, thread};
 use stop::Stopped;
@@ -340,6 +341,20 @@ impl Patcher {
         }
         Ok(None)
     }
+}
+
+/// Whether a thread is in one of some ranges, or has an address in one of them on its stack, so that it may come back to
+/// it. The whole process stands still for it.
+pub(in crate::engine) fn is_anyone_in(key: ProcessKey, ranges: &[Range<Avma>]) -> Result<bool, PatchError> {
+    let holder = |word: u64| ranges.iter().find(|range| range.contains(&Avma(word))).map(|range| range.start);
+    Stopped::session(|| {
+        let stopped = Stopped::all(key.pid as Tid)?;
+        let threads = stopped.threads();
+        let is_there = threads.iter().any(|thread| holder(thread.registers.rip).is_some());
+        let found = is_there || stacks::find(threads, &Runtime::Native, &holder).is_some();
+        stopped.let_go();
+        Ok(found)
+    })
 }
 
 /// What is wrong with a patch, whatever the process.

@@ -25,6 +25,15 @@ struct Stack {
 
 /// The first thread whose stack says that it is to continue inside of a site.
 pub(super) fn inside(threads: &[Standing], runtime: &Runtime, boundaries: &Boundaries) -> Option<(Avma, Inside)> {
+    find(threads, runtime, &|word| boundaries.site(word))
+}
+
+/// The first thread whose stack holds a word that `site` knows.
+pub(super) fn find(
+    threads: &[Standing],
+    runtime: &Runtime,
+    site: &dyn Fn(u64) -> Option<Avma>,
+) -> Option<(Avma, Inside)> {
     let reader = threads.first()?.tid;
     let ends = match runtime {
         Runtime::Go(go) => goroutines::stacks_of(reader, threads, go),
@@ -37,7 +46,7 @@ pub(super) fn inside(threads: &[Standing], runtime: &Runtime, boundaries: &Bound
         while let Some(&stack) = stacks.get(next) {
             next += 1;
             let words = read(reader, stack.sp, &ends, &mut bytes);
-            if let Some(site) = words.iter().find_map(|&word| boundaries.site(word)) {
+            if let Some(site) = words.iter().find_map(|&word| site(word)) {
                 return Some((site, Inside::Stack(thread.tid)));
             }
             for sp in signal_frames(&words) {

@@ -22,7 +22,11 @@ impl Synchronise for VisitCpus {
         let cpus = list(&online).ok_or_else(|| io::Error::other(format!("{ONLINE} says {online:?}")))?;
         // In a thread of its own: it keeps its last processor.
         thread::scope(|scope| {
-            let visit = || cpus.iter().try_for_each(|&cpu| sys::run_on(cpu));
+            let visit = || {
+                // A machine that is busy would make it wait for its turn on each.
+                sys::hurry();
+                cpus.iter().try_for_each(|&cpu| sys::run_on(cpu))
+            };
             let visits = thread::Builder::new().name("visit-cpus".to_owned()).spawn_scoped(scope, visit)?;
             visits.join().unwrap_or_else(|_| Err(io::Error::other("the visiting thread has panicked")))
         })

@@ -35,4 +35,4 @@ mod tracer;
 pub(super) use handle::PtraceEngine;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

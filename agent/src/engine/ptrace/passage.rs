@@ -61,15 +61,17 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// What the passage is to one probe. The order is the promise: a passage is counted, then its condition decides, then
-    /// the hit condition, then the budget; only then anything is copied.
+    /// What the passage is to one probe. The order is the promise: the condition decides whether it is a passage, then it
+    /// is counted, then the hit condition, then the budget; only then anything is copied.
     fn passage(&self, passage: &mut InProgress<'_>, probe: &mut ArmedProbe, wants: &User) {
-        probe.counters.passage();
         let program = &*wants.program;
-        match test(program, &self.registers, &self.cached) {
-            Truth::True => {}
-            Truth::False => return,
-            Truth::Unknown(_) => return self.dropped(passage, probe, DropReason::Condition),
+        let truth = test(program, &self.registers, &self.cached);
+        if truth == Truth::False {
+            return;
+        }
+        probe.counters.passage();
+        if truth != Truth::True {
+            return self.dropped(passage, probe, DropReason::Condition);
         }
         probe.admitted += 1;
         if program.hit_condition.is_some_and(|condition| !condition.admits(probe.admitted)) {

@@ -34,7 +34,7 @@ impl Tracer {
         if tid == self.pid {
             // A child in the same memory may live on.
             self.restore_text();
-            self.end(EngineEvent::Exited { status });
+            self.end(EngineEvent::Exited { status: Some(status) });
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::engine::x86_64::displaced::{DisplaceError, Displaced};
 use crate::engine::x86_64::{BREAKPOINT, INSTRUCTION_BYTES_MAX};
 use crate::publish::sink::HitSink;
 use crate::target;
+use riptrace_protocol::fleet::Mechanism;
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -333,7 +334,7 @@ impl Tracer {
             }
         }
         tracing::debug!(target: "engine", pid = self.pid, sites = addresses.len(), patched = new.len(), "armed");
-        Ok(ArmOutcome { sites: addresses.len() })
+        Ok(ArmOutcome { sites: addresses.len(), mechanism: Mechanism::Ptrace, note: None, stopped_ns: 0 })
     }
 
     /// Makes the slot of a new site; nothing is patched yet.

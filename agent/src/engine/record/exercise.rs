@@ -51,10 +51,8 @@ fn program(roots: u8, sizes: u8, frames: u8, items: u8) -> Program {
             Follow::Pointer { bytes: u64::from(sizes), to: FollowIndex(u32::from(items % 3)) },
             Follow::Plain,
         ],
-        goroutine: (frames & 1 != 0).then_some(Goroutine {
-            g: GoroutinePointer::ThreadLocal { offset: -8 },
-            goid_offset: 152,
-        }),
+        goroutine: (frames & 1 != 0)
+            .then_some(Goroutine { g: GoroutinePointer::ThreadLocal { offset: -8 }, goid_offset: 152 }),
         stack_frames_max: u16::from(frames),
         return_address: None,
         clamp: Clamp {

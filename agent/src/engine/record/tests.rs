@@ -122,9 +122,12 @@ fn what_is_no_record_is_refused_with_what_is_wrong() {
     assert!(matches!(with(item + ITEM_GOT, 64), Err(RecordError::Chunk { .. })));
     assert!(matches!(with(item + ITEM_GOT, u32::MAX), Err(RecordError::Chunk { .. })));
     assert!(matches!(with(item + ITEM_WANTED, 4), Err(RecordError::Chunk { .. })));
-    // Two items where the program can make one.
-    let two = Writer(whole.clone()).u32(item + ITEM_GOT, 0).u32(USED, (item + 2 * ITEM_BYTES) as u32);
-    let two = two.u32(LENGTH, (item + 2 * ITEM_BYTES) as u32).put(item + 2 * ITEM_BYTES - 1, &[0]);
+    // Two items where the program can make one, though there is room for more.
+    let mut program = program;
+    program.clamp.string_bytes = 64;
+    let layout = RecordLayout::of(&program, SITE).unwrap();
+    let used = item + 2 * ITEM_BYTES;
+    let two = Writer(whole).u32(item + ITEM_GOT, 0).u32(USED, used as u32).u32(LENGTH, used as u32).put(used - 1, &[0]);
     assert!(matches!(decode(&layout, &program, &two.0), Err(RecordError::Chunks { items_max: 1 })));
 }
 

@@ -19,7 +19,9 @@ pub(in crate::engine) enum NoClock {
     #[error("this machine's processor lacks `{0}`: its time stamp counter is no clock")]
     Flag(&'static str),
     /// The kernel does not use it.
-    #[error("this machine's kernel keeps time by `{0}`, not by the time stamp counter: the counters of its CPUs differ")]
+    #[error(
+        "this machine's kernel keeps time by `{0}`, not by the time stamp counter: the counters of its CPUs differ"
+    )]
     Source(String),
     /// It cannot be told.
     #[error("cannot tell whether this machine's time stamp counter is a clock: {path}: {why}")]

@@ -4,8 +4,9 @@ use super::hooks;
 use super::support::{Agent, Target, getppid};
 use crate::engine::inject::{Injection, leftovers};
 use crate::engine::sys;
+use crate::target;
+use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Opens and makes some calls, killed after so many requests; whether it came through.
 fn runs_through(target: &Target, requests: i64, rotation: usize) -> bool {
@@ -41,6 +42,11 @@ fn a_target_survives_its_agent_at_every_request() {
         assert_eq!(injection.call(&[getppid()]).unwrap()[0], Ok(u64::from(target.shell())), "{fresh}");
         assert_eq!(leftovers::find(target.pid()).unwrap().len(), 1, "{fresh}");
         drop(injection);
+        let files = fs::read_dir(format!("/proc/{}/fd", target.pid())).unwrap().filter_map(|entry| {
+            let path = fs::read_link(entry.unwrap().path()).ok()?;
+            path.to_string_lossy().contains("riptrace").then_some(path)
+        });
+        assert_eq!(files.count(), 1, "{fresh}");
         target.check();
         // Most requests are the slot's words; a few processes do for them.
         fresh += fresh / 8;
@@ -52,27 +58,20 @@ fn a_target_survives_its_agent_at_every_request() {
 fn a_target_survives_every_step_of_a_call_by_each_of_its_threads() {
     let mut target = Target::c(&[]);
     drop(Injection::open(target.key()).unwrap());
-    let tasks = crate::target::tasks(target.pid()).unwrap().len();
     let mut killed = 0;
     for requests in 1.. {
-        // A thread of another kind each time.
-        let mut through = 0;
-        for rotation in 0..tasks {
-            if runs_through(&target, requests, rotation) {
-                through += 1;
-            } else {
-                killed += 1;
-            }
-        }
-        if requests % 4 == 0 {
+        // Threads of other kinds each time.
+        let through = [0, 5, 10].map(|more| runs_through(&target, requests, requests as usize + more));
+        killed += through.iter().filter(|&&is_through| !is_through).count();
+        if requests % 8 == 0 {
             target.check();
             target.assert_free();
         }
-        if through == tasks {
+        if through == [true; 3] {
             break;
         }
     }
-    assert!(killed > 10 * tasks, "{killed}");
+    assert!(killed > 30, "{killed}");
     target.check();
 }
 
@@ -97,8 +96,11 @@ impl Shared {
     }
 }
 
+/// Looks for an agent to be inside of a call, at most: one that is not by then is killed where it is.
+const LOOKS_MAX: u64 = 10_000_000;
+
 /// Kills agents that make calls, at random moments; how many of them were killed inside of a call.
-fn kill_some(target: &mut Target, rounds: usize) -> u64 {
+pub(super) fn kill_some(target: &mut Target, rounds: usize, check: &mut dyn FnMut(&mut Target)) -> u64 {
     let shared = Shared::new();
     let (calls, inside) = (shared.word(0), shared.word(1));
     let mut killed_inside = 0;
@@ -122,20 +124,28 @@ fn kill_some(target: &mut Target, rounds: usize) -> u64 {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        // Some in the middle of taking over, most while calls are made.
-        let wait_for = random % 8;
+        // Some in the middle of taking over, some between calls, most inside of one.
+        let (in_open, in_call) = (random.is_multiple_of(8), random % 8 > 2);
         super::support::eventually("calls are made", || {
-            (wait_for == 0 || calls.load(Ordering::SeqCst) >= wait_for || target.said().is_some()).then_some(())
+            let is_there = in_open || calls.load(Ordering::SeqCst) >= random >> 8 & 3;
+            (is_there || target.said().is_some()).then_some(())
         });
-        std::thread::park_timeout(Duration::from_micros(random >> 32 & 0x3ff));
+        let mut looks = 0u64;
+        while in_call && inside.load(Ordering::SeqCst) == 0 && looks < LOOKS_MAX {
+            looks += 1;
+            std::thread::yield_now();
+        }
+        for _ in 0..random >> 32 & 0xfff {
+            std::hint::spin_loop();
+        }
         agent.kill();
         killed_inside += u64::from(inside.load(Ordering::SeqCst) == 1);
         assert!(target.is_alive(), "round {round}");
         if round % 10 == 9 {
-            target.check();
+            check(target);
         }
     }
-    target.check();
+    check(target);
     target.assert_free();
     killed_inside
 }
@@ -148,10 +158,36 @@ fn kills() -> usize {
 #[test]
 fn a_target_survives_agents_killed_at_random_moments() {
     let mut target = Target::c(&[]);
-    let killed_inside = kill_some(&mut target, kills());
+    let killed_inside = kill_some(&mut target, kills(), &mut |target| {
+        target.check();
+    });
     eprintln!("{} agents killed, {killed_inside} of them between the set registers and their return", kills());
     assert!(killed_inside as usize >= kills() / 4, "{killed_inside}");
     // One that comes after all of them finds its way.
     let mut injection = Injection::open(target.key()).unwrap();
     assert_eq!(injection.call(&[getppid()]).unwrap()[0], Ok(u64::from(target.shell())));
+}
+
+#[test]
+fn a_wake_up_is_not_lost_with_the_agent() {
+    let mut target = Target::c(&["suspend"]);
+    target.check();
+    drop(Injection::open(target.key()).unwrap());
+    let (pid, key) = (target.pid(), target.key());
+    let is_it = |tid: &u32| target::status(*tid).is_ok_and(|status| status.name == "suspend");
+    let tid = target::tasks(pid).unwrap().into_iter().find(is_it).unwrap();
+    for _ in 0..20 {
+        // The thread stops in sigsuspend(2), gets the signal that it waits for, and its agent is killed.
+        let agent = Agent::start(|| {
+            hooks::only(tid);
+            let Ok(mut injection) = Injection::open(key) else { return 1 };
+            hooks::die_inside();
+            hooks::signal_inside(pid, libc::SIGUSR1);
+            let _ = injection.call(&[getppid()]);
+            2
+        });
+        assert_eq!(agent.end(), None);
+        // It notices if the signal came and its call did not end for it.
+        target.check();
+    }
 }

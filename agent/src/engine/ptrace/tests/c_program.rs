@@ -176,7 +176,7 @@ fn the_end_of_the_process_is_told_with_its_status() {
     let tracing = Tracing::attach(&target);
     arm_all(&target, &tracing);
     target.send("exit 7");
-    assert_eq!(tracing.event(), EngineEvent::Exited { status: 7 << 8 });
+    assert_eq!(tracing.event(), EngineEvent::Exited { status: Some(7 << 8) });
     assert!(matches!(
         tracing.engine.arm(probe("late", &[Avma(0x1000)], &Arc::new(captures_rdi()))),
         Err(crate::engine::ArmError::Gone)
@@ -206,7 +206,7 @@ fn a_process_killed_while_it_is_traced_is_told_of() {
     target.ask("background", "behind");
     eventually("a passage", || (tracing.counts("site_nop").passages > 0).then_some(()));
     target.signal(libc::SIGKILL);
-    assert_eq!(tracing.event(), EngineEvent::Exited { status: libc::SIGKILL });
+    assert_eq!(tracing.event(), EngineEvent::Exited { status: Some(libc::SIGKILL) });
 }
 
 #[test]

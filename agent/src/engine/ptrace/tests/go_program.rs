@@ -3,6 +3,7 @@
 
 use super::killed::{agent, is_patched};
 use super::support::{Target, Tracing, captures_rdi, eventually, id, probe};
+use crate::capture::program::Program;
 use crate::engine::EngineEvent;
 use crate::engine::memory::TargetMemory;
 use crate::plan;
@@ -22,7 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// The lines of the program that count their own passages.
-const MARKERS: [&str; 9] = ["leaf", "loop", "locals", "recurse", "counted", "spawn", "nil", "panic", "thread"];
+pub(in crate::engine) const MARKERS: [&str; 9] =
+    ["leaf", "loop", "locals", "recurse", "counted", "spawn", "nil", "panic", "thread"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torture")
@@ -44,26 +46,26 @@ fn torture() -> &'static Path {
 }
 
 /// A process of the program, and what its debug information says.
-struct Torture {
-    target: Target,
-    build: Build,
+pub(in crate::engine) struct Torture {
+    pub(in crate::engine) target: Target,
+    pub(in crate::engine) build: Build,
 }
 
 impl Torture {
-    fn start(args: &[&str]) -> Torture {
+    pub(in crate::engine) fn start(args: &[&str]) -> Torture {
         let target = Target::start(torture(), args);
         let build = Build::open(Path::new(&format!("/proc/{}/exe", target.pid()))).unwrap();
         Torture { target, build }
     }
 
-    fn bias(&self) -> u64 {
+    pub(in crate::engine) fn bias(&self) -> u64 {
         let exe = torture().canonicalize().unwrap();
         let maps = target::mappings(self.target.pid()).unwrap();
         let first = maps.iter().find(|mapping| Path::new(&mapping.path) == exe).unwrap();
         self.build.bias(Avma(first.lo), first.file_offset).unwrap()
     }
 
-    fn sites(&self, marker: &str) -> Vec<Site> {
+    pub(in crate::engine) fn sites(&self, marker: &str) -> Vec<Site> {
         let comment = format!("// BP {marker}");
         let found = fs::read_dir(source()).unwrap().find_map(|file| {
             let path = file.unwrap().path();
@@ -74,8 +76,8 @@ impl Torture {
         self.build.resolve(&found.unwrap()).unwrap()
     }
 
-    /// Arms a line with all that the plan captures there, without a budget.
-    fn arm(&self, tracing: &Tracing, marker: &str) {
+    /// The addresses of a line, and all that a plan captures there.
+    pub(in crate::engine) fn programs(&self, marker: &str) -> Vec<(Avma, Arc<Program>)> {
         let tracepoint = Tracepoint {
             id: id(marker),
             location: Location::Function {
@@ -91,21 +93,27 @@ impl Torture {
             limits: CaptureLimits { rate_per_s: Some(RATE_PER_S_DEFAULT), ..CaptureLimits::default() },
         };
         let bias = self.bias();
-        let mut armed = probe(marker, &[], &Arc::new(captures_rdi()));
-        for site in self.sites(marker) {
+        let compiled = |site: Site| {
             let plan = plan::compile(&self.build, &site, &tracepoint, bias).unwrap();
-            let address = site.address.in_process(bias);
-            armed.sites.extend(probe(marker, &[address], &Arc::new(plan.program)).sites);
+            (site.address.in_process(bias), Arc::new(plan.program))
+        };
+        self.sites(marker).into_iter().map(compiled).collect()
+    }
+
+    fn arm(&self, tracing: &Tracing, marker: &str) {
+        let mut armed = probe(marker, &[], &Arc::new(captures_rdi()));
+        for (address, program) in self.programs(marker) {
+            armed.sites.extend(probe(marker, &[address], &program).sites);
         }
         tracing.engine.arm(armed).unwrap();
     }
 
-    fn ask(&mut self, command: &str) -> Value {
+    pub(in crate::engine) fn ask(&mut self, command: &str) -> Value {
         self.target.send(command);
         self.answer()
     }
 
-    fn answer(&self) -> Value {
+    pub(in crate::engine) fn answer(&self) -> Value {
         let line = self.target.line();
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the target says {line:?}"))
     }

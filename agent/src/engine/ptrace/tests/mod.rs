@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests of live processes live in real time")]
 
 mod c_program;
-mod go_program;
+pub(in crate::engine) mod go_program;
 mod killed;
 mod limits;
-mod support;
+pub(in crate::engine) mod support;

@@ -20,11 +20,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// For what takes no time as a rule; the machine may be busy.
-pub(super) const SOON: Duration = Duration::from_secs(60);
+pub(in crate::engine) const SOON: Duration = Duration::from_secs(60);
 
 /// Looks until there is something.
 #[track_caller]
-pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(in crate::engine) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(found) = look() {
@@ -36,7 +36,7 @@ pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 }
 
 /// The C program, built once per test run, with these flags.
-pub(super) fn c_program(flag: &'static str) -> PathBuf {
+pub(in crate::engine) fn c_program(flag: &'static str) -> PathBuf {
     static BUILT: OnceLock<Mutex<(tempfile::TempDir, BTreeMap<&'static str, PathBuf>)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| Mutex::new((tempfile::tempdir().unwrap(), BTreeMap::new())));
     let mut built = built.lock().unwrap();
@@ -53,7 +53,7 @@ pub(super) fn c_program(flag: &'static str) -> PathBuf {
 
 /// A running target. Its parent is a shell: a tracer that belongs to the parent's process would take the target's end
 /// from it, which an agent in production never does.
-pub(super) struct Target {
+pub(in crate::engine) struct Target {
     shell: Child,
     pid: u32,
     stdin: ChildStdin,
@@ -62,7 +62,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn start(program: &Path, args: &[&str]) -> Target {
+    pub(in crate::engine) fn start(program: &Path, args: &[&str]) -> Target {
         let mut child = Command::new("/bin/sh")
             .args(["-c", r#"setpriv --pdeathsig KILL -- "$0" "$@"; echo exited $?"#])
             .arg(program)
@@ -85,58 +85,65 @@ impl Target {
     }
 
     /// The C program, ready.
-    pub(super) fn c(flag: &'static str) -> Target {
+    pub(in crate::engine) fn c(flag: &'static str) -> Target {
         Target::start(&c_program(flag), &[])
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(in crate::engine) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(super) fn key(&self) -> ProcessKey {
+    pub(in crate::engine) fn key(&self) -> ProcessKey {
         ProcessKey { pid: self.pid(), start_time: target::start_time(self.pid()).unwrap() }
     }
 
-    pub(super) fn send(&mut self, command: &str) {
+    pub(in crate::engine) fn send(&mut self, command: &str) {
         writeln!(self.stdin, "{command}").unwrap();
     }
 
     #[track_caller]
-    pub(super) fn line(&self) -> String {
+    pub(in crate::engine) fn line(&self) -> String {
         self.lines.recv_timeout(SOON).expect("the target says something")
     }
 
     /// A line, if there is one by now.
-    pub(super) fn said(&self) -> Option<String> {
+    pub(in crate::engine) fn said(&self) -> Option<String> {
         self.lines.try_recv().ok()
     }
 
     #[track_caller]
-    pub(super) fn expect(&self, want: &str) {
+    pub(in crate::engine) fn expect(&self, want: &str) {
         assert_eq!(self.line(), want);
     }
 
     #[track_caller]
-    pub(super) fn ask(&mut self, command: &str, want: &str) {
+    pub(in crate::engine) fn ask(&mut self, command: &str, want: &str) {
         self.send(command);
         self.expect(want);
     }
 
     #[track_caller]
-    pub(super) fn exits_with(self, code: i32) {
+    pub(in crate::engine) fn exits_with(self, code: i32) {
         self.expect(&format!("exited {code}"));
     }
 
     /// Where a symbol is in the process.
     #[track_caller]
-    pub(super) fn symbol(&self, name: &str) -> Avma {
+    pub(in crate::engine) fn symbol(&self, name: &str) -> Avma {
         let bytes = fs::read(&self.program).unwrap();
         let file = object::File::parse(&*bytes).unwrap();
         let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap_or_else(|| panic!("no {name}"));
-        Avma(symbol.address() + self.bias(&file))
+        Avma(symbol.address() + self.bias_of(&file))
     }
 
-    fn bias(&self, file: &object::File<'_>) -> u64 {
+    /// By how much the executable was moved.
+    #[track_caller]
+    pub(in crate::engine) fn bias(&self) -> u64 {
+        let bytes = fs::read(&self.program).unwrap();
+        self.bias_of(&object::File::parse(&*bytes).unwrap())
+    }
+
+    fn bias_of(&self, file: &object::File<'_>) -> u64 {
         let first = file.segments().map(|segment| segment.address() & !0xfff).min().unwrap();
         let exe = self.program.canonicalize().unwrap();
         let maps = target::mappings(self.pid()).unwrap();
@@ -145,7 +152,7 @@ impl Target {
 
     /// The executable code that is mapped, and what the file says it should be.
     #[track_caller]
-    pub(super) fn assert_text_is_the_files(&self) {
+    pub(in crate::engine) fn assert_text_is_the_files(&self) {
         let exe = self.program.canonicalize().unwrap();
         let file = fs::read(&exe).unwrap();
         let memory = fs::File::open(format!("/proc/{}/mem", self.pid())).unwrap();
@@ -165,7 +172,7 @@ impl Target {
 
     /// No tracer, no mapping left behind, the text as it was.
     #[track_caller]
-    pub(super) fn assert_is_as_it_was(&self, maps_before: usize) {
+    pub(in crate::engine) fn assert_is_as_it_was(&self, maps_before: usize) {
         for tid in target::tasks(self.pid()).unwrap() {
             // The kernel lets go of sleeping threads a moment after the tracer's end.
             eventually("no tracer is left", || target::status(tid).map_or(Some(()), |s| (s.tracer == 0).then_some(())));
@@ -175,11 +182,11 @@ impl Target {
     }
 
     /// How many executable mappings there are: slots are the only ones that the engine makes.
-    pub(super) fn executable_maps(&self) -> usize {
+    pub(in crate::engine) fn executable_maps(&self) -> usize {
         target::mappings(self.pid()).unwrap().iter().filter(|mapping| mapping.exec && mapping.path.is_empty()).count()
     }
 
-    pub(super) fn signal(&self, signal: i32) {
+    pub(in crate::engine) fn signal(&self, signal: i32) {
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(self.pid() as i32),
             nix::sys::signal::Signal::try_from(signal).unwrap(),
@@ -197,15 +204,15 @@ impl Drop for Target {
 }
 
 /// An engine with everything around it.
-pub(super) struct Tracing {
-    pub(super) engine: Engine,
+pub(in crate::engine) struct Tracing {
+    pub(in crate::engine) engine: Engine,
     queue: HitQueue,
     events: Receiver<EngineEvent>,
 }
 
 impl Tracing {
     #[track_caller]
-    pub(super) fn attach(target: &Target) -> Tracing {
+    pub(in crate::engine) fn attach(target: &Target) -> Tracing {
         let queue = HitQueue::new(QueueLimits::default());
         let (tell, events) = mpsc::channel();
         let notify = Box::new(move |event| drop(tell.send(event)));
@@ -216,39 +223,44 @@ impl Tracing {
 
     /// A probe at some addresses that captures rdi, without a budget.
     #[track_caller]
-    pub(super) fn arm(&self, name: &str, sites: &[Avma]) {
+    pub(in crate::engine) fn arm(&self, name: &str, sites: &[Avma]) {
         self.engine.arm(probe(name, sites, &Arc::new(captures_rdi()))).unwrap();
     }
 
-    pub(super) fn counts(&self, name: &str) -> Counts {
+    pub(in crate::engine) fn counts(&self, name: &str) -> Counts {
         let id = TracepointId::new(name).unwrap();
         self.engine.counts().into_iter().find(|(tracepoint, _)| *tracepoint == id).unwrap().1
     }
 
     /// All hits so far; they count as taken from the queue.
-    pub(super) fn hits(&mut self) -> Vec<CapturedHit> {
+    pub(in crate::engine) fn hits(&mut self) -> Vec<CapturedHit> {
         let taken = self.queue.take(crate::clock::domain_now_ns);
         self.queue.release(taken.hits.len(), taken.hits.iter().map(CapturedHit::weight).sum());
         taken.hits
     }
 
     #[track_caller]
-    pub(super) fn event(&self) -> EngineEvent {
+    pub(in crate::engine) fn event(&self) -> EngineEvent {
         self.events.recv_timeout(SOON).expect("the engine tells of the end")
     }
 }
 
-pub(super) fn id(name: &str) -> TracepointId {
+pub(in crate::engine) fn id(name: &str) -> TracepointId {
     TracepointId::new(name).unwrap()
 }
 
-pub(super) fn probe(name: &str, sites: &[Avma], program: &Arc<Program>) -> Probe {
-    let site = |&address| ProbeSite { address, program: Arc::clone(program), layout: LayoutId([0; 16]) };
+pub(in crate::engine) fn probe(name: &str, sites: &[Avma], program: &Arc<Program>) -> Probe {
+    let site = |&address| ProbeSite {
+        address,
+        program: Arc::clone(program),
+        layout: LayoutId([0; 16]),
+        patch: Err("not asked".to_owned()),
+    };
     Probe { tracepoint: id(name), sites: sites.iter().map(site).collect(), rate_per_s: None }
 }
 
 /// A program that captures the register of the first argument, and a stack.
-pub(super) fn captures_rdi() -> Program {
+pub(in crate::engine) fn captures_rdi() -> Program {
     Program {
         condition: None,
         hit_condition: None,
@@ -268,6 +280,6 @@ pub(super) fn captures_rdi() -> Program {
 }
 
 /// The first argument that a hit has captured.
-pub(super) fn rdi(captured: &Captured) -> u64 {
+pub(in crate::engine) fn rdi(captured: &Captured) -> u64 {
     u64::from_le_bytes(captured.roots[..8].try_into().unwrap())
 }

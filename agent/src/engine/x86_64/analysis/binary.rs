@@ -158,6 +158,29 @@ impl BinaryCode {
         }
     }
 
+    /// Ways into a function and the padding behind it, by address, other than from its own branches.
+    pub fn entries_of(&self, function: &Function) -> &[Entry] {
+        let entries = match self.language(function) {
+            Language::Go => &self.entries,
+            Language::Native => self.native_entries.get_or_init(|| self.with_branches()),
+        };
+        self.entries_between(entries, function.range.start, self.padding_end(function))
+    }
+
+    fn entries_between<'a>(&self, entries: &'a [Entry], start: u64, end: u64) -> &'a [Entry] {
+        let from = entries.partition_point(|entry| entry.address < start);
+        let to = entries.partition_point(|entry| entry.address < end);
+        entries.get(from..to).unwrap_or_default()
+    }
+
+    /// First address behind a function that is no padding of it, or of which nothing is known.
+    fn padding_end(&self, function: &Function) -> u64 {
+        let end = function.range.end;
+        let next = self.functions.partition_point(|other| other.range.start < end);
+        let next = self.functions.get(next).map_or(u64::MAX, |next| next.range.start);
+        next.min(end.saturating_add(PADDING_BYTES_MAX))
+    }
+
     fn analyse_with(
         &self,
         function: &Function,
@@ -165,18 +188,14 @@ impl BinaryCode {
         entries: &[Entry],
     ) -> Result<FunctionAnalysis, AnalysisError> {
         let (start, end) = (function.range.start, function.range.end);
-        let next = self.functions.partition_point(|other| other.range.start < end);
-        let next = self.functions.get(next).map_or(u64::MAX, |next| next.range.start);
-        let with_padding = next.min(end.saturating_add(PADDING_BYTES_MAX));
+        let with_padding = self.padding_end(function);
         let code = self.code.at(start);
         let bytes = usize::try_from(with_padding - start).unwrap_or(usize::MAX).min(code.len());
-        let from = entries.partition_point(|entry| entry.address < start);
-        let to = entries.partition_point(|entry| entry.address < with_padding);
         let facts = FunctionFacts {
             name: &function.name,
             language,
             end,
-            entries: &entries[from..to],
+            entries: self.entries_between(entries, start, with_padding),
             entries_complete: self.entries_complete,
             data: &self.data,
             text: &self.text,
@@ -190,27 +209,30 @@ impl BinaryCode {
     /// The entries with those that branches of other functions make, outside of Go.
     fn with_branches(&self) -> Vec<Entry> {
         let mut entries = self.entries.clone();
-        let mut add = |function: &Function| {
+        let mut add = |function: &Function, is_guess: bool| {
             if self.language(function) == Language::Go {
                 return;
             }
             let Ok(analysis) = self.analyse_with(function, Language::Native, &self.entries) else { return };
-            let inner = analysis.outgoing().iter().filter(|target| self.is_inner(**target));
-            entries.extend(inner.map(|target| Entry { address: *target, kind: EntryKind::Branch }));
+            let inner = analysis.outgoing().iter().filter(|entry| self.is_inner(entry.address));
+            entries.extend(inner.map(|entry| Entry {
+                address: entry.address,
+                kind: if is_guess { EntryKind::Guess } else { entry.kind },
+            }));
         };
-        self.functions.iter().for_each(&mut add);
-        // Code that no symbol is for branches as well.
+        self.functions.iter().for_each(|function| add(function, false));
+        // Code that no symbol is for branches as well; but what is between functions need not be code.
         for range in &self.text {
             let mut from = range.start;
             let first = self.functions.partition_point(|function| function.range.end <= range.start);
             for function in self.functions[first..].iter().take_while(|function| function.range.start < range.end) {
                 if from < function.range.start {
-                    add(&Function { range: from..function.range.start, name: String::new() });
+                    add(&Function { range: from..function.range.start, name: String::new() }, true);
                 }
                 from = function.range.end;
             }
             if from < range.end {
-                add(&Function { range: from..range.end, name: String::new() });
+                add(&Function { range: from..range.end, name: String::new() }, true);
             }
         }
         entries.sort_unstable();
@@ -267,7 +289,8 @@ impl<'a> Reader<'a> {
         let symbols = self.symbols(&text)?;
         let of_name = |name: &str| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.start);
         let go = match (of_name("runtime.text"), of_name("runtime.etext")) {
-            (Some(start), Some(end)) if start < end => Some(start..end),
+            // The mark of the end stands on a byte of its own.
+            (Some(start), Some(end)) if start < end => Some(start..end.saturating_add(1)),
             // A symbol table without Go's marks is none of Go's linker.
             _ => None,
         };

@@ -20,6 +20,9 @@ pub enum EntryKind {
     LandingPad,
     /// Code of another function branches there: a cold part, hand-written assembly.
     Branch,
+    /// Perhaps somebody does: a jump table of unknown length, or bytes between functions that may be code. Counts only
+    /// where an instruction begins.
+    Guess,
 }
 
 /// A way in.

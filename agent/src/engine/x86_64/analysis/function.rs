@@ -1,7 +1,7 @@
 //! One function, analysed.
 
 use super::choice::{self, SiteChoice};
-use super::facts::FunctionFacts;
+use super::facts::{Entry, FunctionFacts};
 use super::sweep::{Sweep, sweep};
 use super::{denied, facts};
 
@@ -121,8 +121,8 @@ impl FunctionAnalysis {
         self.sweep.any_target
     }
 
-    /// Addresses outside of the function that it branches to, or that its code takes.
-    pub fn outgoing(&self) -> &[u64] {
+    /// Ways into other functions that its code shows: branches, addresses that it takes, what its jump tables hold.
+    pub fn outgoing(&self) -> &[Entry] {
         &self.sweep.outgoing
     }
 

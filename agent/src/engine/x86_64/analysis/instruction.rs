@@ -35,9 +35,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether the next instruction is not reached from this one.
+    /// Whether the next instruction is not reached from this one. (After one that raises a signal it may be, if the
+    /// handler says so.)
     pub(super) fn ends_block(self) -> bool {
-        matches!(self, Kind::Jump | Kind::IndirectJump | Kind::Return | Kind::Raises | Kind::Breakpoint)
+        matches!(self, Kind::Jump | Kind::IndirectJump | Kind::Return)
     }
 
     /// Whether it pushes a return address.
@@ -86,8 +87,8 @@ fn plain(instruction: &Instruction) -> Kind {
         Mnemonic::Nop => Kind::Nop,
         // Interrupts are held back until after the next instruction, which the stack pointer's load is expected to be.
         Mnemonic::Mov | Mnemonic::Pop if instruction.op0_register() == Register::SS => Kind::Fixed,
-        // Enclave calls return to where they stand.
-        Mnemonic::Enclu | Mnemonic::Enclv | Mnemonic::Encls => Kind::Fixed,
+        // Enclave calls return to where they stand; a pad within a transaction would be part of it.
+        Mnemonic::Enclu | Mnemonic::Enclv | Mnemonic::Encls | Mnemonic::Xabort | Mnemonic::Xend => Kind::Fixed,
         _ if instruction.is_privileged() => Kind::Raises,
         _ if is_movable_operand(instruction) => Kind::Plain,
         _ => Kind::Fixed,

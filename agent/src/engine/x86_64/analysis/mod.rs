@@ -32,6 +32,8 @@ mod instruction;
 mod landing;
 mod overlap;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use binary::{BinaryCode, BinaryError, Function};
 pub use choice::{Displaced, JumpPatch, Obstacle, Refusal, Rel32, SiteChoice};

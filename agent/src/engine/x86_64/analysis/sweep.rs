@@ -80,8 +80,8 @@ pub(super) struct Sweep {
     pub(super) undecoded: Option<usize>,
     /// Some indirect jump may go anywhere.
     pub(super) any_target: bool,
-    /// Addresses outside of the function that its code branches to or takes.
-    pub(super) outgoing: Vec<u64>,
+    /// Ways into other functions: where its code branches to, what addresses it takes, what its jump tables may hold.
+    pub(super) outgoing: Vec<Entry>,
 }
 
 /// Decodes `code`, the function's first `length` bytes and the padding behind it.
@@ -100,10 +100,14 @@ pub(super) fn sweep(code: &[u8], start: u64, length: usize, facts: &FunctionFact
         inside: Vec::new(),
     };
     let jumps = pass.decode();
-    for Entry { address, kind } in facts.entries {
-        pass.arrive(*address, ENTRY);
-        if *kind == EntryKind::Branch {
-            pass.read_from(*address);
+    for &Entry { address, kind } in facts.entries {
+        match kind {
+            EntryKind::Guess => pass.guess(address),
+            EntryKind::Pointer | EntryKind::LandingPad => pass.arrive(address, ENTRY),
+            EntryKind::Branch => {
+                pass.arrive(address, ENTRY);
+                pass.read_from(address);
+            }
         }
     }
     for target in std::mem::take(&mut pass.inside) {
@@ -190,7 +194,7 @@ impl Pass<'_> {
             self.arrive(to, if to <= from { TARGET | LOOP } else { TARGET });
             self.inside.push(to);
         } else {
-            self.found.outgoing.push(to);
+            self.found.outgoing.push(Entry { address: to, kind: EntryKind::Branch });
         }
     }
 
@@ -199,7 +203,7 @@ impl Pass<'_> {
         if self.is_inside(address) {
             self.arrive(address, ENTRY);
         } else if super::facts::holds(self.facts.text, address) {
-            self.found.outgoing.push(address);
+            self.found.outgoing.push(Entry { address, kind: EntryKind::Pointer });
         }
     }
 
@@ -269,14 +273,19 @@ impl Pass<'_> {
             return;
         };
         for target in targets {
-            if !self.is_inside(target) {
-                self.found.outgoing.push(target);
-                continue;
+            if self.is_inside(target) {
+                // A table that is read past its end yields addresses within instructions; no compiler writes those.
+                self.guess(target);
+            } else {
+                self.found.outgoing.push(Entry { address: target, kind: EntryKind::Guess });
             }
-            // A table that is read past its end yields some addresses within instructions; no compiler writes those.
-            if self.found.cells[(target - self.start) as usize].length != 0 {
-                self.arrive(target, ENTRY);
-            }
+        }
+    }
+
+    /// Marks an address, if an instruction begins there.
+    fn guess(&mut self, address: u64) {
+        if self.is_inside(address) && self.found.cells[(address - self.start) as usize].length != 0 {
+            self.arrive(address, ENTRY);
         }
     }
 }

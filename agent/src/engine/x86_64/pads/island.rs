@@ -9,7 +9,7 @@
 use super::room::{self, Taken};
 use super::tables::*;
 use super::{PadError, PadImage, PadRequest, PatchKind, Places, build, handlers, length};
-use crate::engine::area::{CODE_BYTES, ISLANDS_MAX, Island, MAGIC, TABLES_BYTES, VERSION};
+use crate::engine::area::{CODE_BACK_BYTES, CODE_BYTES, ISLANDS_MAX, Island, MAGIC, TABLES_BYTES, VERSION};
 use riptrace_protocol::ids::Avma;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -42,6 +42,7 @@ impl<'a> IslandMemory<'a> {
         memory.store_u64(FLAGS_AT, if is_go { FLAG_GO } else { 0 });
         memory.store_u32(HEAP_END_AT, HEAP_AT as u32);
         memory.store_u32(CURSOR_AT, TABLES_BYTES as u32);
+        memory.take(CODE_BYTES - CODE_BACK_BYTES, CODE_BACK_BYTES, GRANULE_OTHER);
         memory.store_u64(MAGIC_AT, MAGIC);
         Ok(memory)
     }
@@ -193,7 +194,17 @@ impl<'a> IslandMemory<'a> {
                 self.store_u32(CURSOR_AT, (offset + image.code.len()) as u32);
             }
         }
-        for (from, to) in traps {
+        Ok(self.aim_traps(request, image)?)
+    }
+
+    /// Leads what traps at a site to a pad that is there: part of [`IslandMemory::add_pad`]. By itself where a site is to
+    /// have an earlier pad again, before it is patched: others may have had it meanwhile.
+    pub(in crate::engine) fn aim_traps(
+        &mut self,
+        request: &PadRequest<'_>,
+        image: &PadImage,
+    ) -> Result<(), TablesError> {
+        for (from, to) in traps(request, image) {
             self.set_trap(from, to)?;
         }
         Ok(())
@@ -240,6 +251,16 @@ impl<'a> IslandMemory<'a> {
             slot = (slot + 1) % TRAP_SLOTS;
         }
         Err(TablesError::Full { what: "trap" })
+    }
+
+    /// As [`IslandMemory::set_trap`] where there is an entry already; says whether there is. For the other islands when a
+    /// site's pad is in a new one: the handlers take the first entry they find.
+    pub(in crate::engine) fn retarget_trap(&mut self, from: Avma, to: Avma) -> Result<bool, TablesError> {
+        let known = self.view().find_trap(from).is_some();
+        if known {
+            self.set_trap(from, to)?;
+        }
+        Ok(known)
     }
 
     fn address(&self, offset: usize) -> Avma {

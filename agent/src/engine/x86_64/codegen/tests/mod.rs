@@ -3,6 +3,7 @@
 
 mod admission;
 mod hostile;
+mod identity;
 mod machine;
 mod random;
 

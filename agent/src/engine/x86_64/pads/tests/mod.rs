@@ -4,6 +4,7 @@ mod cases;
 mod cost;
 mod displaced;
 mod faults;
+mod generated;
 mod others;
 mod state;
 mod storm;

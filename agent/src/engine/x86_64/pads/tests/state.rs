@@ -1,8 +1,8 @@
 //! The program's state: all registers, the flags and the red zone are after a pad what they were before it, and what a
 //! handler of the program sees in a pad is what it would see at the site.
 
-use super::super::PatchKind;
 use super::super::tables::Signal;
+use super::super::{PadBody, PatchKind};
 use super::cases::call;
 use super::world::{Also, TestBody, World, program_handler, read, register, succeeds, word_at, write};
 use iced_x86::code_asm::*;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// then the stack pointer at the site.
 const BEFORE: u64 = 100;
 const AFTER: u64 = 120;
-const STACK: u64 = 140;
+pub(super) const STACK: u64 = 140;
 /// The red zone, as it was after the site.
 const ZONE: u64 = 160;
 
@@ -22,7 +22,7 @@ fn registers() -> [AsmRegister64; 14] {
 
 /// A function that sets all registers and the flags (its second argument) and fills its red zone, has a site of a five
 /// byte `nop`, and keeps all of them after it. Its first argument stays in rdi.
-fn state_keeper(world: &mut World) -> (u64, u64) {
+pub(super) fn state_keeper(world: &mut World) -> (u64, u64) {
     let [before, after, stack, zone] = [BEFORE, AFTER, STACK, ZONE].map(|number| world.word(number));
     let (function, marks) = world.function(|asm| {
         let mut site = asm.create_label();
@@ -80,28 +80,28 @@ fn state_keeper(world: &mut World) -> (u64, u64) {
 const FLAGS: [u64; 7] = [1, 4, 0x10, 0x40, 0x80, 0x400, 0x800];
 const ALWAYS: u64 = 0x202;
 
-fn check(world: &World, function: u64, also: Also) {
-    // What rdi points to: the body of a load reads it, and a bad pointer is recovered from.
-    let pointers = if also == Also::Load { vec![world.word(0), 0x10] } else { vec![0x10] };
+/// Calls the function with every combination of flags and each of the pointers in rdi, and looks at everything. Returns
+/// how many calls that was.
+pub(super) fn check(world: &World, function: u64, pointers: &[u64]) -> u64 {
     let mut calls = 0;
     for pointer in pointers {
         for combination in 0..1 << FLAGS.len() {
             let flags: u64 = (0..FLAGS.len()).filter(|bit| combination >> bit & 1 == 1).map(|bit| FLAGS[bit]).sum();
-            let after = call(function, pointer, flags | ALWAYS);
-            assert_eq!(after & FLAGS.iter().sum::<u64>(), flags, "{also:?}");
+            let after = call(function, *pointer, flags | ALWAYS);
+            assert_eq!(after & FLAGS.iter().sum::<u64>(), flags);
             calls += 1;
             for number in 0..registers().len() as u64 {
                 let expected = 0x1111_1111_1111_1111u64.wrapping_mul(number + 1);
-                assert_eq!(word_at(world.word(AFTER + number)), expected, "register {number}, {also:?}");
+                assert_eq!(word_at(world.word(AFTER + number)), expected, "register {number}");
             }
-            assert_eq!(word_at(world.word(AFTER + 14)), pointer);
+            assert_eq!(word_at(world.word(AFTER + 14)), *pointer);
             assert_eq!(word_at(world.word(AFTER + 15)), word_at(world.word(STACK)));
             for slot in 1..=16 {
-                assert_eq!(word_at(world.word(ZONE + slot)), 0x1000 + slot, "red zone, {also:?}");
+                assert_eq!(word_at(world.word(ZONE + slot)), 0x1000 + slot, "red zone");
             }
         }
     }
-    assert_eq!(world.hits(PROBE), calls);
+    calls
 }
 
 const PROBE: u32 = 9;
@@ -143,7 +143,9 @@ fn registers_flags_and_red_zone_are_what_they_were() {
                 STACK_AT.store(world.word(STACK), Ordering::SeqCst);
                 let body = TestBody { probe: PROBE, island: world.island, also };
                 world.arm(site, 5, patch, &[&body]);
-                check(&world, function, also);
+                // What rdi points to: the body of a load reads it, and a bad pointer is recovered from.
+                let calls = check(&world, function, &[world.word(0), 0x10]);
+                assert_eq!(world.hits(PROBE), calls);
                 let profiled = if also == Also::Signal(Signal::Profile) { world.hits(PROBE) } else { 0 };
                 assert_eq!(CALLS.load(Ordering::SeqCst), profiled);
                 assert_eq!(WRONG.load(Ordering::SeqCst), 0);
@@ -168,41 +170,61 @@ extern "C" fn stepper(_: i32, info: *mut libc::siginfo_t, context: *mut libc::uc
     if (INJECTED[0].load(Ordering::SeqCst)..INJECTED[1].load(Ordering::SeqCst)).contains(&place) {
         STEPPED_IN.fetch_add(1, Ordering::SeqCst);
     }
+    if place == SITE.load(Ordering::SeqCst) {
+        // SAFETY: the context.
+        let [stack, first] = [libc::REG_RSP, libc::REG_RAX].map(|number| unsafe { *register(context, number) });
+        let as_at_the_site = stack == word_at(STACK_AT.load(Ordering::SeqCst)) && first == 0x1111_1111_1111_1111;
+        WRONG.fetch_add((!as_at_the_site).into(), Ordering::SeqCst);
+    }
     if !STEPPING.load(Ordering::SeqCst) {
         // SAFETY: the context.
         unsafe { *register(context, libc::REG_EFL) &= !TRAP_FLAG };
     }
 }
 
+/// Single steps through the function, and so through every instruction of the pad: each is shown as the site, with its
+/// stack pointer and rax. Returns the number of steps.
+pub(super) fn step_through(world: &mut World, bodies: &[&dyn PadBody], pointer: u64) -> u64 {
+    program_handler(libc::SIGTRAP, stepper as *const () as usize, libc::SA_SIGINFO);
+    world.install();
+    let (function, site) = state_keeper(world);
+    let tables = world.island.tables().0;
+    INJECTED[0].store(tables, Ordering::SeqCst);
+    INJECTED[1].store(tables + crate::engine::area::CODE_BYTES as u64, Ordering::SeqCst);
+    SITE.store(site, Ordering::SeqCst);
+    STACK_AT.store(world.word(STACK), Ordering::SeqCst);
+    let original = read(site, 5);
+    let stepped = |world: &mut World, armed: bool| {
+        if armed {
+            world.arm(site, 5, PatchKind::Jump, bodies);
+        }
+        STEPS.store(0, Ordering::SeqCst);
+        STEPPING.store(true, Ordering::SeqCst);
+        // The function takes its flags from its argument, and leaves with the trap flag set.
+        let after = call(function, pointer, 0x100 | ALWAYS);
+        STEPPING.store(false, Ordering::SeqCst);
+        assert_ne!(after & 0x100, 0);
+        write(site, &original);
+        STEPS.load(Ordering::SeqCst)
+    };
+    let plain = stepped(world, false);
+    let through = stepped(world, true);
+    assert!(through > plain + 8, "{through} {plain}");
+    assert_eq!(STEPPED_IN.load(Ordering::SeqCst), 0);
+    assert_eq!(WRONG.load(Ordering::SeqCst), 0);
+    through - plain
+}
+
 #[test]
 fn a_program_that_single_steps_itself_sees_no_pad() {
-    succeeds(|| {
-        let mut world = World::new(false);
-        program_handler(libc::SIGTRAP, stepper as *const () as usize, libc::SA_SIGINFO);
-        world.install();
-        let (function, site) = state_keeper(&mut world);
-        let body = TestBody { probe: PROBE, island: world.island, also: Also::Nothing };
-        let tables = world.island.tables().0;
-        INJECTED[0].store(tables, Ordering::SeqCst);
-        INJECTED[1].store(tables + crate::engine::area::CODE_BYTES as u64, Ordering::SeqCst);
-        let original = read(site, 5);
-        let stepped = |world: &mut World, patch: Option<PatchKind>| {
-            if let Some(patch) = patch {
-                world.arm(site, 5, patch, &[&body]);
-            }
-            STEPS.store(0, Ordering::SeqCst);
-            STEPPING.store(true, Ordering::SeqCst);
-            // The function takes its flags from its argument, and leaves with the trap flag set.
-            let after = call(function, 0, 0x100 | ALWAYS);
-            STEPPING.store(false, Ordering::SeqCst);
-            assert_ne!(after & 0x100, 0);
-            write(site, &original);
-            STEPS.load(Ordering::SeqCst)
-        };
-        let plain = stepped(&mut world, None);
-        let jumped = stepped(&mut world, Some(PatchKind::Jump));
-        assert!(jumped > plain, "{jumped} {plain}");
-        assert_eq!(STEPPED_IN.load(Ordering::SeqCst), 0);
-        assert_eq!(world.hits(PROBE), 1);
-    });
+    for also in [Also::Nothing, Also::Load, Also::Signal(Signal::Urgent)] {
+        succeeds(|| {
+            program_handler(libc::SIGURG, quiet as *const () as usize, libc::SA_ONSTACK);
+            let mut world = World::new(false);
+            let body = TestBody { probe: PROBE, island: world.island, also };
+            let pointer = world.word(0);
+            step_through(&mut world, &[&body], pointer);
+            assert_eq!(world.hits(PROBE), 1);
+        });
+    }
 }

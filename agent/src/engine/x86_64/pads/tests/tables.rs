@@ -131,6 +131,10 @@ fn pads_share_no_byte_and_an_island_says_when_it_is_full() {
     // A new value for an address that is there needs no room.
     memory.set_trap(Avma(0x10_0000), Avma(5)).unwrap();
     assert_eq!(memory.view().find_trap(Avma(0x10_0000)), Some(Avma(5)));
+    assert_eq!(memory.retarget_trap(Avma(0x10_0000), Avma(6)), Ok(true));
+    assert_eq!(memory.view().find_trap(Avma(0x10_0000)), Some(Avma(6)));
+    assert_eq!(memory.retarget_trap(Avma(0x9_0000), Avma(6)), Ok(false));
+    assert_eq!(memory.view().find_trap(Avma(0x9_0000)), None);
 }
 
 #[test]

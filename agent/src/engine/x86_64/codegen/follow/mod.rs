@@ -9,10 +9,11 @@
 //! end of the record so far (offset), r12 the item (a table's or the record's), r13 values left in it, r14 bytes left, r15
 //! steps left.
 
+mod tables;
+
 use super::emitter::{Emitter, Label};
 use super::{BodyContext, CodegenError};
-use crate::capture::program::{Count, RootRead};
-use crate::capture::walk::{Action, DEPTH_MAX, STEPS_MAX, SwitchKey, WalkIndex};
+use crate::capture::walk::STEPS_MAX;
 use crate::engine::record::{
     HEADER_BYTES, ITEM_ADDRESS, ITEM_ALIAS, ITEM_BYTES, ITEM_COUNT, ITEM_DATA, ITEM_DEPTH, ITEM_DEPTH_MASK, ITEM_FAULT,
     ITEM_GOT, ITEM_STRIDE, ITEM_WALK, ITEM_WANTED, ITEM_WINDOW,
@@ -21,53 +22,13 @@ use iced_x86::code_asm::{
     AsmMemoryOperand, byte_ptr, dword_ptr, gpr8::*, gpr16::*, gpr32::*, gpr64::*, ptr, qword_ptr, word_ptr,
 };
 use riptrace_protocol::limits::HIT_BYTES_MAX;
+use tables::{
+    CASE_SHIFT, HOW_MASK, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH, OP_SWITCH_CASES,
+    STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO, Tables, VARIABLES_END,
+};
 
-/// No walk.
-const NONE: u32 = u32::MAX;
-/// The item behind the last variable.
-const VARIABLES_END: u32 = u32::MAX - 1;
 /// An item at least this far behind the record's beginning is none of it: it is a table's.
 const RECORD_REACH: i32 = 512 * 1024;
-
-/// Bytes of a step in the table: a power of two, so that any offset leads to one. The table ends with [`OP_END`].
-const STEP_BYTES: usize = 32;
-/// u8: what to do.
-const STEP_OP: usize = 0;
-/// u8: how a run is counted; bytes of a switch's key.
-const STEP_HOW: usize = 1;
-/// u32: offset in the value.
-const STEP_AT: usize = 4;
-/// u32: offset in the table of what comes next, or [`NONE`].
-const STEP_TO: usize = 8;
-/// u32: where a run's number is; values inside; cases of a switch.
-const STEP_COUNT: usize = 12;
-/// u64: bytes, or bytes of an element; where the cases of a switch are.
-const STEP_BYTES_AT: usize = 16;
-/// u64: most elements of a run; offset of a key behind an address.
-const STEP_MOST: usize = 24;
-
-const OP_END: u8 = 0;
-const OP_POINTER: u8 = 1;
-const OP_TEXT: u8 = 2;
-const OP_SLICE: u8 = 3;
-const OP_RUN: u8 = 4;
-const OP_INSIDE: u8 = 5;
-/// Two steps long: what comes otherwise, and the cases, are in the second.
-const OP_SWITCH: u8 = 6;
-const OP_SWITCH_CASES: u8 = 7;
-
-const HOW_WORD: u8 = 0;
-const HOW_MASK: u8 = 1;
-const HOW_POWER: u8 = 2;
-/// The key of a switch is behind an address.
-const HOW_THROUGH: u8 = 0xff;
-
-// The dispatch relies on the order of both.
-const _: () = assert!(OP_POINTER < OP_TEXT && OP_TEXT < OP_SLICE && OP_SLICE < OP_RUN && OP_RUN < OP_INSIDE);
-const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER);
-
-/// Bytes of a case: key u64, walk u32, nothing u32.
-const CASE_SHIFT: u32 = 4;
 
 /// Variables on the stack, from the first that is free.
 const CHUNKS_AT: u32 = 0;
@@ -76,126 +37,6 @@ const ITEMS_LEFT: u32 = 8;
 const RESUME: u32 = 16;
 /// Bytes of them.
 pub(super) const FOLLOW_LOCALS: u32 = 24;
-
-/// The tables of a program.
-struct Tables {
-    variables: Vec<u8>,
-    steps: Vec<u8>,
-    cases: Vec<u8>,
-}
-
-#[derive(Default)]
-struct StepEntry {
-    op: u8,
-    how: u8,
-    at: u32,
-    to: u32,
-    count: u32,
-    bytes: u64,
-    most: u64,
-}
-
-impl StepEntry {
-    fn write(&self, into: &mut Vec<u8>) {
-        into.extend([self.op, self.how, 0, 0]);
-        into.extend(self.at.to_le_bytes());
-        into.extend(self.to.to_le_bytes());
-        into.extend(self.count.to_le_bytes());
-        into.extend(self.bytes.to_le_bytes());
-        into.extend(self.most.to_le_bytes());
-    }
-}
-
-impl Tables {
-    fn of(context: &BodyContext<'_>) -> Tables {
-        let walks = &context.record.walks;
-        // Where each walk begins: a switch takes two steps, and each walk has an end.
-        let mut starts = Vec::new();
-        let mut next = 0u32;
-        for steps in walks.iter() {
-            starts.push(next * STEP_BYTES as u32);
-            let switches = steps.iter().filter(|step| matches!(step.action, Action::Switch { .. })).count();
-            next += (steps.len() + switches + 1) as u32;
-        }
-        let start = |to: Option<WalkIndex>| to.map_or(NONE, |walk| starts[walk.0 as usize]);
-        let (mut table, mut cases_table) = (Vec::new(), Vec::new());
-        for steps in walks.iter() {
-            for step in steps {
-                let at = step.at;
-                match &step.action {
-                    Action::Pointer { bytes, to } => {
-                        StepEntry { op: OP_POINTER, at, to: start(*to), bytes: *bytes, ..StepEntry::default() }
-                    }
-                    Action::Text => StepEntry { op: OP_TEXT, at, to: NONE, ..StepEntry::default() },
-                    Action::Slice { element_bytes, to } => {
-                        StepEntry { op: OP_SLICE, at, to: start(*to), bytes: *element_bytes, ..StepEntry::default() }
-                    }
-                    Action::Run { count_at, count, element_bytes, most, to } => StepEntry {
-                        op: OP_RUN,
-                        how: match count {
-                            Count::Word => HOW_WORD,
-                            Count::Mask => HOW_MASK,
-                            Count::Power => HOW_POWER,
-                        },
-                        at,
-                        to: start(*to),
-                        count: *count_at,
-                        bytes: *element_bytes,
-                        most: *most,
-                    },
-                    Action::Inside { count, element_bytes, to } => StepEntry {
-                        op: OP_INSIDE,
-                        at,
-                        to: start(Some(*to)),
-                        count: *count,
-                        bytes: *element_bytes,
-                        ..StepEntry::default()
-                    },
-                    Action::Switch { key, cases, otherwise } => {
-                        let (how, bytes, most) = match *key {
-                            SwitchKey::Word { bytes } => (bytes, 0, 0),
-                            SwitchKey::Through { offset, bytes } => (HOW_THROUGH, bytes, offset),
-                        };
-                        StepEntry { op: OP_SWITCH, how, at, to: NONE, count: 0, bytes, most }.write(&mut table);
-                        let cases_at = cases_table.len() as u64;
-                        for &(key, to) in cases {
-                            cases_table.extend(key.to_le_bytes());
-                            cases_table.extend(u64::from(start(to)).to_le_bytes());
-                        }
-                        StepEntry {
-                            op: OP_SWITCH_CASES,
-                            to: start(*otherwise),
-                            count: cases.len() as u32,
-                            bytes: cases_at,
-                            ..StepEntry::default()
-                        }
-                    }
-                }
-                .write(&mut table);
-            }
-            StepEntry { op: OP_END, ..StepEntry::default() }.write(&mut table);
-        }
-        // It is never empty: its label must lead somewhere.
-        cases_table.extend([0; 1 << CASE_SHIFT]);
-        let depth = context.program.clamp.depth.min(DEPTH_MAX) as u16;
-        let mut variables = Vec::new();
-        for (root, slot) in context.program.roots.iter().zip(&context.record.roots) {
-            let (RootRead::Read { follow, .. }, Some(slot)) = (root, slot) else { continue };
-            let Some(walk) = walks.at(*follow) else { continue };
-            variables.extend(slot.failed_bit.map_or(0, |bit| u64::from(bit) + 1).to_le_bytes());
-            variables.extend(0u64.to_le_bytes());
-            for word in [0, slot.at, slot.bytes, 0, start(Some(walk))] {
-                variables.extend(word.to_le_bytes());
-            }
-            variables.extend(1u16.to_le_bytes());
-            variables.extend(depth.to_le_bytes());
-        }
-        let mut end = [0; ITEM_BYTES];
-        end[ITEM_WALK..ITEM_WALK + 4].copy_from_slice(&VARIABLES_END.to_le_bytes());
-        variables.extend(end);
-        Tables { variables, steps: table, cases: cases_table }
-    }
-}
 
 /// Whether there is anything to follow.
 pub(super) fn has_any(context: &BodyContext<'_>) -> bool {

@@ -1,0 +1,298 @@
+//! The reader: one thread per process that takes the hits out of its rings, and keeps its probes within their budgets.
+//!
+//! It sleeps between passes, the longer the less there is: [`SHORTEST`] while hits come, [`LONGEST`] when none do, and not
+//! at all while a ring is filling up. It wakes up for the end of the process and for whoever rings its bell.
+//!
+//! Not here: what a pass does ([`super::drain`]), what a budget decides ([`super::budget`]).
+
+use super::book::Book;
+use super::budget::{Share, Verdict};
+use super::drain::{Drain, Passed, lock};
+use super::life::{Life, Watched};
+use super::shared::SharedMemory;
+use crate::engine::api::EngineEvent;
+use crate::engine::area::RING_BYTES;
+use riptrace_protocol::ids::TracepointId;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Sleep while hits come: twenty passes within the time that a batch waits to be published.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Sleep when none come: forty passes a second, of a few microseconds each, are below a thousandth of a core.
+const LONGEST: Duration = Duration::from_millis(25);
+/// A ring that is filled to this part is read again at once.
+const FILLING: u64 = RING_BYTES as u64 / 8;
+/// Budgets are filled and drops told this often, in nanoseconds: well within the second that a budget holds.
+const REFILL_NS: u64 = 50_000_000;
+/// The share of a CPU is looked at this often, in nanoseconds.
+const SHARE_NS: u64 = 500_000_000;
+/// A ring that is stuck is looked into again after this, in nanoseconds: all threads stop for it.
+const LOOK_INTO_AGAIN_NS: u64 = 2_000_000_000;
+/// How long somebody who rang waits for the pass, at most: a reader is off its CPU for some hundred milliseconds at the
+/// worst.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Wakes the reader up, and waits until it has read all that was there.
+#[derive(Debug)]
+pub(super) struct Bell {
+    event: OwnedFd,
+    passes: Mutex<(u64, u64)>,
+    passed: Condvar,
+    stop: AtomicBool,
+}
+
+impl Bell {
+    /// A bell.
+    pub(super) fn new() -> io::Result<Bell> {
+        // SAFETY: a system call without pointers (eventfd(2)).
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just made and belongs to nobody else.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Bell { event, passes: Mutex::new((0, 0)), passed: Condvar::new(), stop: AtomicBool::new(false) })
+    }
+
+    fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes that live for the call. It fails only when the counter is full: then it is ringing already.
+        unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    fn silence(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: eight bytes of this function's own.
+        unsafe { libc::read(self.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+
+    /// Ends the reader after one more pass.
+    pub(super) fn end(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Waits until a pass that began after now is over, for a bounded time.
+    pub(super) fn wait_for_pass(&self) {
+        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        passes.0 += 1;
+        let wanted = passes.0;
+        self.ring();
+        let waits = |passes: &mut (u64, u64)| passes.1 < wanted && !self.stop.load(Ordering::SeqCst);
+        drop(self.passed.wait_timeout_while(passes, ANSWER, waits));
+    }
+
+    /// The requests until now: what a pass that begins now answers.
+    fn asked(&self) -> u64 {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn answer(&self, asked: u64) {
+        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        passes.1 = passes.1.max(asked);
+        self.passed.notify_all();
+    }
+}
+
+/// Whether any thread of the process is in a pad, or will come back to one; looked at while all stand still.
+pub(super) type IsInPad = Box<dyn Fn() -> bool + Send>;
+
+/// The thread's state.
+pub(super) struct Reader {
+    pub(super) drain: Drain,
+    pub(super) memory: Arc<SharedMemory>,
+    pub(super) book: Arc<Mutex<Book>>,
+    pub(super) watched: Arc<Watched>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) share: Share,
+    pub(super) is_in_pad: IsInPad,
+    /// Takes the traps of a probe that was switched off out of the text: they cost as much as before.
+    pub(super) switched_off: Box<dyn Fn(TracepointId) + Send>,
+}
+
+impl Reader {
+    /// Reads until the process ends or the bell says so. Returns what happened to the process, if anything did.
+    pub(super) fn run(mut self) -> Option<EngineEvent> {
+        let mut sleep = SHORTEST;
+        let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
+        loop {
+            let asked = self.bell.asked();
+            let stops = self.bell.stop.load(Ordering::SeqCst);
+            let passed = self.drain.pass();
+            self.bell.answer(asked);
+            if passed.is_broken {
+                return Some(self.give_up());
+            }
+            if let Some(cpu) = passed.stuck
+                && passed.now_ns >= looked_into_ns + LOOK_INTO_AGAIN_NS
+            {
+                looked_into_ns = passed.now_ns;
+                if !(self.is_in_pad)() {
+                    self.drain.pass_by(cpu);
+                    continue;
+                }
+            }
+            if passed.now_ns >= refilled_ns + REFILL_NS {
+                refilled_ns = passed.now_ns;
+                self.refill(passed.now_ns);
+            }
+            if passed.now_ns >= shared_ns + SHARE_NS {
+                self.look_at_share(passed.now_ns.saturating_sub(shared_ns));
+                shared_ns = passed.now_ns;
+            }
+            if stops {
+                self.drain.tell_drops();
+                self.bell.answer(u64::MAX);
+                return None;
+            }
+            sleep = after(sleep, passed);
+            if sleep > Duration::ZERO {
+                wait_readable([self.watched.descriptor(), self.bell.event.as_fd()], sleep);
+                self.bell.silence();
+            }
+            match self.watched.look() {
+                Life::Lives => {}
+                Life::Ended => {
+                    self.end();
+                    return Some(EngineEvent::Exited { status: self.watched.status() });
+                }
+                Life::Execed => {
+                    self.end();
+                    return Some(EngineEvent::Execed);
+                }
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    fn end(&mut self) {
+        self.drain.finish();
+        self.drain.tell_drops();
+        self.bell.stop.store(true, Ordering::SeqCst);
+        self.bell.answer(u64::MAX);
+    }
+
+    fn give_up(&mut self) -> EngineEvent {
+        for (_, entry) in lock(&self.book).entries() {
+            self.memory.enable(entry.slot, false);
+        }
+        self.drain.tell_drops();
+        self.bell.stop.store(true, Ordering::SeqCst);
+        self.bell.answer(u64::MAX);
+        let why = "the process has written into the memory of its tracepoints by itself: they are off; it may have a \
+                   defect that overwrites memory";
+        EngineEvent::Lost { why: why.to_owned() }
+    }
+
+    fn refill(&mut self, now_ns: u64) {
+        let mut book = lock(&self.book);
+        for (_, entry) in book.entries() {
+            if let Some(tokens) = &mut entry.tokens {
+                let more = tokens.refill(now_ns, self.memory.tokens(entry.slot));
+                if more > 0 {
+                    self.memory.add_tokens(entry.slot, more);
+                }
+            }
+        }
+        drop(book);
+        self.drain.tell_drops();
+    }
+
+    fn look_at_share(&mut self, passed_ns: u64) {
+        let mut book = lock(&self.book);
+        let mut live = Vec::new();
+        let mut looks = Vec::new();
+        for (tracepoint, entry) in book.entries() {
+            let looked = entry.look(&self.memory);
+            if entry.off.is_none() {
+                live.push(tracepoint.clone());
+                looks.push(looked);
+            }
+        }
+        let verdicts = self.share.look(passed_ns, &looks);
+        let mut off = Vec::new();
+        for (tracepoint, verdict) in live.into_iter().zip(verdicts) {
+            let Some(entry) = book.entry(&tracepoint) else { continue };
+            match verdict {
+                Verdict::Keep => {}
+                Verdict::Thin { shift, why } => {
+                    self.memory.set_sampling(entry.slot, shift);
+                    entry.shift = shift;
+                    entry.sampling = (!why.is_empty()).then_some(why);
+                }
+                Verdict::Off { why } => {
+                    self.memory.enable(entry.slot, false);
+                    entry.off = Some(why);
+                    off.push(tracepoint);
+                }
+            }
+        }
+        drop(book);
+        off.into_iter().for_each(|tracepoint| (self.switched_off)(tracepoint));
+    }
+}
+
+/// Waits until one of them can be read, for at most a time. A signal ends the wait early, which does no harm.
+fn wait_readable(descriptors: [BorrowedFd<'_>; 2], within: Duration) {
+    let poll = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polls = descriptors.map(poll);
+    let within = libc::timespec { tv_sec: within.as_secs() as i64, tv_nsec: i64::from(within.subsec_nanos()) };
+    // SAFETY: two entries and a time, which live for the call; no signal mask is given.
+    unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, &within, std::ptr::null()) };
+}
+
+/// How long to sleep after a pass.
+fn after(sleep: Duration, passed: Passed) -> Duration {
+    if passed.fullest >= FILLING {
+        Duration::ZERO
+    } else if passed.records > 0 {
+        SHORTEST
+    } else {
+        (sleep * 2).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_sleeps_the_longer_the_less_there_is() {
+        let passed = |records, fullest| Passed { records, fullest, ..Passed::default() };
+        assert_eq!(after(LONGEST, passed(1, 64)), SHORTEST);
+        assert_eq!(after(SHORTEST, passed(100, FILLING)), Duration::ZERO);
+        let mut sleep = Duration::ZERO;
+        let sleeps: Vec<u128> = (0..7)
+            .map(|_| {
+                sleep = after(sleep, passed(0, 0));
+                sleep.as_millis()
+            })
+            .collect();
+        assert_eq!(sleeps, [1, 2, 4, 8, 16, 25, 25]);
+    }
+
+    #[test]
+    fn whoever_rings_hears_of_a_pass_that_began_afterwards() {
+        let bell = Arc::new(Bell::new().unwrap());
+        let reader = Arc::clone(&bell);
+        let thread = std::thread::spawn(move || {
+            let mut passes = 0;
+            while !reader.stop.load(Ordering::SeqCst) {
+                let asked = reader.asked();
+                passes += 1;
+                reader.answer(asked);
+                wait_readable([reader.event.as_fd(); 2], Duration::from_millis(5));
+                reader.silence();
+            }
+            passes
+        });
+        (0..20).for_each(|_| bell.wait_for_pass());
+        bell.end();
+        assert!(thread.join().unwrap() >= 20);
+        // Nobody answers any more, and nobody waits.
+        bell.wait_for_pass();
+    }
+}

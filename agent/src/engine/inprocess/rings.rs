@@ -1,0 +1,335 @@
+//! What a pass over the rings does: takes the committed records out of each, and knows up to when it has seen all.
+//!
+//! A pad reserves its bytes first and reads the time stamp counter afterwards. So when the reader reads the counter (T),
+//! *then* the head of a ring, and has consumed everything up to that head, every record of this ring that it has not
+//! seen was reserved after T and is stamped later. The least T over all rings is what may be promised. A reservation
+//! that is never committed (its thread was thrown out of the pad by longjmp) stops its ring, and so the promise: how
+//! long is the caller's decision ([`Watch::waits`]).
+//!
+//! Bytes that were reserved and not needed are given back by moving the head back, so a head that was seen may be beyond
+//! what there is: a ring whose tail is at its head now holds nothing either.
+
+use super::shared::SharedMemory;
+use crate::engine::area::RING_BYTES;
+use crate::engine::record::{COMMIT, HEADER_BYTES, LENGTH, USED};
+
+/// Length and use are the two halves of one word.
+const _: () = assert!(LENGTH.is_multiple_of(8) && USED == LENGTH + 4 && COMMIT.is_multiple_of(8));
+/// The tail is moved after so many bytes: often enough for the process to find room, seldom enough not to take its cache
+/// line away all the time.
+const TAIL_BYTES: u64 = 32 * 1024;
+
+/// How far a ring was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// All that was there.
+    Done,
+    /// Up to a reservation that is not committed.
+    Waits,
+    /// Up to something that is no record: the process has written into the ring by itself.
+    Broken,
+}
+
+/// Takes out what is committed between a ring's tail and `head_seen`. `record` gets the bytes of one record at a time.
+pub(super) fn consume(
+    memory: &SharedMemory,
+    cpu: usize,
+    head_seen: u64,
+    buffer: &mut Vec<u8>,
+    record: &mut dyn FnMut(&[u8]),
+) -> Stand {
+    let mut tail = memory.tail(cpu);
+    let mut told = tail;
+    let stand = loop {
+        if tail >= head_seen {
+            break Stand::Done;
+        }
+        if memory.ring_word(cpu, tail + COMMIT as u64) != tail + 1 {
+            // Given back?
+            break if memory.head(cpu) <= tail { Stand::Done } else { Stand::Waits };
+        }
+        let sizes = memory.ring_word(cpu, tail + LENGTH as u64);
+        let (length, used) = (sizes as u32 as usize, (sizes >> 32) as usize);
+        let fits = length.is_multiple_of(8) && (HEADER_BYTES..=RING_BYTES).contains(&length);
+        if !fits || used > length || used < HEADER_BYTES || memory.head(cpu) < tail + length as u64 {
+            break Stand::Broken;
+        }
+        buffer.resize(length, 0);
+        memory.copy(cpu, tail, buffer);
+        record(buffer);
+        memory.zero(cpu, tail, length);
+        tail += length as u64;
+        if tail - told >= TAIL_BYTES {
+            memory.set_tail(cpu, tail);
+            told = tail;
+        }
+    };
+    if tail != told {
+        memory.set_tail(cpu, tail);
+    }
+    stand
+}
+
+/// Passes by an abandoned reservation at a ring's tail: to the next committed record, or to the head. Only when nothing
+/// writes to the ring. What is passed by is zeroed.
+pub(super) fn skip(memory: &SharedMemory, cpu: usize) {
+    let (tail, head) = (memory.tail(cpu), memory.head(cpu));
+    let mut at = tail;
+    while at < head && !is_chain(memory, cpu, at, head) {
+        at += 8;
+    }
+    let at = at.min(head);
+    memory.zero(cpu, tail, (at - tail) as usize);
+    memory.set_tail(cpu, at);
+}
+
+/// Whether records follow each other from here to the head, or to a further reservation that was abandoned.
+fn is_chain(memory: &SharedMemory, cpu: usize, from: u64, head: u64) -> bool {
+    let mut at = from;
+    while at < head && memory.ring_word(cpu, at + COMMIT as u64) == at + 1 {
+        let length = memory.ring_word(cpu, at + LENGTH as u64) as u32;
+        if !length.is_multiple_of(8) || (length as usize) < HEADER_BYTES || u64::from(length) > head - at {
+            return false;
+        }
+        at += u64::from(length);
+    }
+    at > from
+}
+
+/// What is known of one ring.
+#[derive(Debug, Clone, Copy)]
+struct Ring {
+    /// Nothing older than this counter is to come from it.
+    clear: u64,
+    /// A counter, and the head that was read after it: once the tail is there, `clear` is this counter.
+    pending: Option<(u64, u64)>,
+    /// Where it waits for a commit, and since when (domain time).
+    waiting: Option<(u64, u64)>,
+}
+
+/// Up to when the rings were seen. Pure.
+#[derive(Debug)]
+pub(super) struct Watch {
+    rings: Vec<Ring>,
+}
+
+impl Watch {
+    /// Nothing is in the rings that is stamped before `start`.
+    pub(super) fn new(cpus: usize, start: u64) -> Watch {
+        Watch { rings: vec![Ring { clear: start, pending: None, waiting: None }; cpus] }
+    }
+
+    /// A ring was read: the counter was `counter`, then its head `head`, and its tail is at `tail` now.
+    pub(super) fn read(&mut self, cpu: usize, counter: u64, head: u64, tail: u64, stand: Stand, now_ns: u64) {
+        let ring = &mut self.rings[cpu];
+        if stand == Stand::Done {
+            // The tail is at the head that was read after the counter, or nothing is in the ring.
+            *ring = Ring { clear: counter, pending: None, waiting: None };
+            return;
+        }
+        match ring.pending {
+            Some((before, until)) if tail >= until => {
+                ring.clear = before;
+                ring.pending = Some((counter, head));
+            }
+            Some(_) => {}
+            None => ring.pending = Some((counter, head)),
+        }
+        ring.waiting = match ring.waiting {
+            Some((at, since_ns)) if at == tail => Some((at, since_ns)),
+            _ => Some((tail, now_ns)),
+        };
+    }
+
+    /// For how long a ring has waited for one commit, in nanoseconds.
+    pub(super) fn waits(&self, cpu: usize, now_ns: u64) -> Option<u64> {
+        self.rings[cpu].waiting.map(|(_, since_ns)| now_ns.saturating_sub(since_ns))
+    }
+
+    /// The counter before which nothing is to come, over the rings that have waited for less than `given_up_ns`.
+    pub(super) fn clear(&self, now_ns: u64, given_up_ns: u64) -> Option<u64> {
+        let counts = |ring: &&Ring| ring.waiting.is_none_or(|(_, since)| now_ns.saturating_sub(since) < given_up_ns);
+        self.rings.iter().filter(counts).map(|ring| ring.clear).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::fake;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn record(at: u64, length: u32, used: u32, mark: u64) -> Vec<u8> {
+        let mut bytes = vec![0x5a; used as usize];
+        bytes[..8].copy_from_slice(&(at + 1).to_le_bytes());
+        bytes[8..12].copy_from_slice(&length.to_le_bytes());
+        bytes[12..16].copy_from_slice(&used.to_le_bytes());
+        bytes[16..24].copy_from_slice(&mark.to_le_bytes());
+        bytes
+    }
+
+    fn mark(bytes: &[u8]) -> u64 {
+        u64::from_le_bytes(bytes[16..24].try_into().unwrap())
+    }
+
+    fn all(memory: &SharedMemory, head: u64) -> (Stand, Vec<u64>) {
+        let (mut buffer, mut marks) = (Vec::new(), Vec::new());
+        let stand = consume(memory, 0, head, &mut buffer, &mut |bytes| marks.push(mark(bytes)));
+        (stand, marks)
+    }
+
+    #[test]
+    fn records_come_out_in_order_and_leave_zeroes() {
+        let memory = fake::memory(1);
+        for n in 0..5 {
+            let at = memory.reserve(0, 64).unwrap();
+            memory.write(0, at, &record(at, 64, 56, n));
+        }
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![0, 1, 2, 3, 4]));
+        assert_eq!((memory.tail(0), memory.head(0)), (320, 320));
+        let mut left = [1; 320];
+        memory.copy(0, 0, &mut left);
+        assert_eq!(left, [0; 320]);
+    }
+
+    #[test]
+    fn a_reservation_stops_the_ring_until_it_is_committed_or_passed_by() {
+        let memory = fake::memory(1);
+        let first = memory.reserve(0, 64).unwrap();
+        let second = memory.reserve(0, 128).unwrap();
+        memory.write(0, second, &record(second, 128, 128, 2));
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Waits, vec![]));
+        memory.write(0, first, &record(first, 64, 64, 1));
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![1, 2]));
+
+        // A thread that never comes back, having written all but the commit word.
+        let lost = memory.reserve(0, 256).unwrap();
+        memory.write(0, lost + 8, &[0xff; 240]);
+        let after = memory.reserve(0, 64).unwrap();
+        memory.write(0, after, &record(after, 64, 64, 3));
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Waits, vec![]));
+        skip(&memory, 0);
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![3]));
+        let end = memory.reserve(0, 256).unwrap();
+        skip(&memory, 0);
+        assert_eq!((memory.tail(0), all(&memory, memory.head(0))), (end + 256, (Stand::Done, vec![])));
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_waited_for() {
+        let memory = fake::memory(1);
+        let at = memory.reserve(0, 512).unwrap();
+        let seen = memory.head(0);
+        memory.write(0, at, &record(at, 64, 64, 7));
+        assert!(memory.give_back(0, at + 512, at + 64));
+        assert_eq!(all(&memory, seen), (Stand::Done, vec![7]));
+    }
+
+    #[test]
+    fn what_is_no_record_is_found_out() {
+        for (length, used) in [(0, 64), (63, 56), (40, 40), (64, 65), (64, 40), (128, 64), (RING_BYTES as u32 + 8, 64)]
+        {
+            let memory = fake::memory(1);
+            let at = memory.reserve(0, 64).unwrap();
+            let mut bytes = record(at, length, 64, 0);
+            bytes[12..16].copy_from_slice(&u32::to_le_bytes(used));
+            memory.write(0, at, &bytes);
+            assert_eq!(all(&memory, memory.head(0)), (Stand::Broken, vec![]), "{length} {used}");
+        }
+    }
+
+    #[test]
+    fn the_promise_is_what_all_rings_have_kept() {
+        let mut watch = Watch::new(2, 100);
+        assert_eq!(watch.clear(0, 50), Some(100));
+        watch.read(0, 200, 64, 64, Stand::Done, 10);
+        assert_eq!(watch.clear(10, 50), Some(100), "the other ring was not read");
+        watch.read(1, 200, 640, 320, Stand::Waits, 10);
+        assert_eq!((watch.clear(10, 50), watch.waits(1, 15)), (Some(100), Some(5)));
+        watch.read(0, 300, 64, 64, Stand::Done, 20);
+        watch.read(1, 300, 960, 700, Stand::Waits, 20);
+        assert_eq!(watch.clear(20, 50), Some(200), "past what was there at 200");
+        watch.read(1, 400, 960, 700, Stand::Waits, 40);
+        watch.read(0, 400, 64, 64, Stand::Done, 40);
+        assert_eq!((watch.clear(40, 50), watch.waits(1, 40)), (Some(200), Some(20)));
+        assert_eq!(watch.clear(80, 50), Some(400), "the other one is given up");
+        watch.read(1, 500, 960, 960, Stand::Done, 90);
+        watch.read(0, 500, 64, 64, Stand::Done, 90);
+        assert_eq!((watch.clear(90, 50), watch.waits(1, 90)), (Some(500), None));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Reserve { cpu: usize, bytes: u16 },
+        Commit { which: usize, short: bool },
+        Pass,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0usize..2, 6u16..400).prop_map(|(cpu, words)| Step::Reserve { cpu, bytes: words * 8 }),
+            4 => (0usize..8, any::<bool>()).prop_map(|(which, short)| Step::Commit { which, short }),
+            2 => Just(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever order threads reserve, stamp and commit in: each record comes out once, and none after a promise
+        /// that it breaks.
+        #[test]
+        fn every_record_comes_out_once_and_keeps_the_promise(steps in prop::collection::vec(step(), 1..400)) {
+            let memory = fake::memory(2);
+            let mut watch = Watch::new(2, 0);
+            let mut clock = 1u64;
+            let mut open: VecDeque<(usize, u64, usize, u64)> = VecDeque::new();
+            let (mut written, mut read) = (Vec::new(), Vec::new());
+            let mut promised = 0;
+            for step in steps.into_iter().chain([Step::Pass]) {
+                clock += 1;
+                match step {
+                    Step::Reserve { cpu, bytes } => {
+                        if let Some(at) = memory.reserve(cpu, bytes as usize) {
+                            // Stamped some time after the reservation.
+                            open.push_back((cpu, at, bytes as usize, clock + u64::from(bytes % 5)));
+                        }
+                    }
+                    Step::Commit { which, short } if !open.is_empty() => {
+                        let (cpu, at, bytes, stamp) = open.remove(which % open.len()).unwrap();
+                        let end = at + bytes as u64;
+                        let length = if short && memory.give_back(cpu, end, at + 48) { 48 } else { bytes };
+                        memory.write(cpu, at, &record(at, length as u32, 48, stamp));
+                        written.push(stamp);
+                    }
+                    Step::Commit { .. } => {}
+                    Step::Pass => {
+                        let counter = clock;
+                        clock += 10;
+                        let heads = [memory.head(0), memory.head(1)];
+                        for cpu in 0..2 {
+                            let mut buffer = Vec::new();
+                            let mut broken = None;
+                            let stand = consume(&memory, cpu, heads[cpu], &mut buffer, &mut |bytes| {
+                                if mark(bytes) < promised { broken = Some(mark(bytes)); }
+                                read.push(mark(bytes));
+                            });
+                            prop_assert_eq!(broken, None, "older than {}", promised);
+                            prop_assert_ne!(stand, Stand::Broken);
+                            watch.read(cpu, counter, heads[cpu], memory.tail(cpu), stand, clock);
+                        }
+                        let clear = watch.clear(clock, u64::MAX).unwrap();
+                        prop_assert!(clear >= promised);
+                        promised = clear;
+                    }
+                }
+            }
+            if open.is_empty() {
+                read.sort_unstable();
+                written.sort_unstable();
+                prop_assert_eq!(read, written);
+            }
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! What is installed in a process: pads, patches, handlers; and how they change.
+//!
+//! Every change is made in an order in which the agent may be killed at any point: a pad is complete before anything
+//! leads to it, a site is patched last; and on the way back the text first, while pads and handlers stay for good.
+//!
+//! Not here: probes as such, counts, budgets ([`super::book`]); which patch a site takes ([`super::sites`]).
+
+use super::shared::Slot;
+use super::sites::Form;
+use crate::capture::memory::Memory;
+use crate::capture::program::Program;
+use crate::engine::api::{ArmError, ProcessRuntime};
+use crate::engine::area::{CODE_BYTES, Island, MAGIC};
+use crate::engine::inject::{InjectError, Injection, KernelAction as Action, Rel32, RemoteCall, Window};
+use crate::engine::patch::visit::VisitCpus;
+use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Witness};
+use crate::engine::record::RecordLayout;
+use crate::engine::x86_64::codegen::{BodyContext, ThreadPlace};
+use crate::engine::x86_64::pads::handlers::action;
+use crate::engine::x86_64::pads::island::IslandMemory;
+use crate::engine::x86_64::pads::tables::{KernelAction, Pad, Signal, TablesError, View};
+use crate::engine::x86_64::pads::{self, PadBody, PadError, PadImage, PadRequest, PatchKind};
+use crate::engine::x86_64::{REACH_BYTES, counter};
+use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+/// `struct pthread.tid` of the GNU C library, from the thread pointer (nptl/descr.h; the same since 2.4).
+const GNU_TID: i32 = 0x2d0;
+/// Commands of membarrier(2).
+const MEMBARRIER_SYNC_CORE: u64 = 1 << 5;
+const MEMBARRIER_REGISTER_SYNC_CORE: u64 = 1 << 6;
+
+/// One probe at a site.
+#[derive(Debug, Clone)]
+pub(super) struct User {
+    pub(super) tracepoint: TracepointId,
+    pub(super) slot: Slot,
+    pub(super) kind: u32,
+    pub(super) program: Arc<Program>,
+    pub(super) record: RecordLayout,
+    pub(super) has_budget: bool,
+}
+
+/// A patched address.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) form: Form,
+    /// The program's own bytes.
+    pub(super) original: Vec<u8>,
+    /// Whether its function is Go's.
+    pub(super) is_go: bool,
+    pub(super) users: Vec<User>,
+    /// What stands there now, as many bytes as the patch has.
+    patched: Vec<u8>,
+    is_punned: bool,
+}
+
+/// A site that is to be: its probes, and what is to be there.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) at: Avma,
+    pub(super) form: Form,
+    pub(super) original: Vec<u8>,
+    pub(super) is_go: bool,
+    /// None: the program's own bytes are to be back.
+    pub(super) users: Vec<User>,
+}
+
+/// What is installed in one process.
+pub(super) struct Text {
+    injection: Injection,
+    patcher: Patcher,
+    runtime: ProcessRuntime,
+    has_rdpid: bool,
+    rings: Avma,
+    /// For how long the whole process has stood still so far, in nanoseconds.
+    pub(super) stopped_ns: u64,
+    pub(super) sites: BTreeMap<Avma, Site>,
+    synchronises: Option<bool>,
+}
+
+/// A change that is prepared: its pad is there.
+struct Prepared {
+    at: Avma,
+    patch: Option<Patch>,
+    site: Option<Site>,
+}
+
+/// Tables and code of an island, to write: nobody else writes there, and the process only reads.
+fn island_bytes<'a>(window: Window<'a>) -> &'a mut [u8] {
+    let bytes = window.len().min(CODE_BYTES);
+    // SAFETY: the window is a mapping of that length, which lives as long as 'a. Only this engine writes to tables and
+    // code, from one place at a time (`Text` is behind a lock, and each slice ends before the next is made); the process
+    // has them mapped without write access.
+    unsafe { std::slice::from_raw_parts_mut(window.as_ptr(), bytes) }
+}
+
+/// Whether a jump at a site reaches all code of an island.
+fn reaches(island: &Island, site: Avma) -> bool {
+    let end = island.tables().0 + CODE_BYTES as u64;
+    island.tables().0.abs_diff(site.0) < REACH_BYTES && end.abs_diff(site.0) < REACH_BYTES
+}
+
+impl Text {
+    /// Installs the handlers, and takes out what an earlier agent has left.
+    pub(super) fn open(key: ProcessKey, injection: Injection, runtime: ProcessRuntime) -> Result<Text, InjectError> {
+        let goroutines = match (runtime.is_go, runtime.go) {
+            (false, _) => Runtime::Native,
+            (true, Some(go)) => Runtime::Go(go),
+            (true, None) => Runtime::OpaqueGo,
+        };
+        let first = injection.first_island();
+        let witness = Witness { at: first.control, bytes: MAGIC.to_le_bytes().to_vec() };
+        let rings = Avma(
+            injection
+                .area()
+                .u64_at(std::mem::offset_of!(crate::engine::area::Header, rings))
+                .load(std::sync::atomic::Ordering::Relaxed),
+        );
+        let mut text = Text {
+            patcher: Patcher::open(key, goroutines, witness),
+            injection,
+            runtime,
+            has_rdpid: counter::has_rdpid(),
+            rings,
+            stopped_ns: 0,
+            sites: BTreeMap::new(),
+            synchronises: None,
+        };
+        text.install_handlers()?;
+        text.take_out_leftovers()?;
+        Ok(text)
+    }
+
+    /// The island's tables and code; made when they are fresh.
+    fn island(&self, island: Island) -> Result<IslandMemory<'_>, TablesError> {
+        let window = self.injection.area().code(island.number).ok_or(TablesError::Magic)?;
+        let bytes = island_bytes(window);
+        if View::new(bytes).is_ok() {
+            return IslandMemory::adopt(island_bytes(window));
+        }
+        IslandMemory::create(bytes, island, self.runtime.is_go)
+    }
+
+    fn install_handlers(&mut self) -> Result<(), InjectError> {
+        let defect = |error: PadError| {
+            tracing::error!(target: "engine", %error, "the handlers cannot be made");
+            InjectError::Call { what: "making the signal handlers", errno: libc::ENOEXEC }
+        };
+        self.name_islands().map_err(|error| defect(error.into()))?;
+        let first = self.injection.first_island();
+        let handlers = self.island(first).map_err(|error| defect(error.into()))?.install_handlers().map_err(defect)?;
+        let area = Arc::clone(self.injection.area());
+        let window = area.code(first.number).ok_or(InjectError::Gone)?;
+        let numbers: Vec<i32> = Signal::ALL.iter().map(|signal| signal.number()).collect();
+        let outcome = self.injection.install_handlers(&numbers, &mut |number, old: &Action| {
+            let signal = Signal::ALL.into_iter().find(|signal| signal.number() == number)?;
+            let old = KernelAction { handler: old.handler, flags: old.flags, restorer: old.restorer, mask: old.mask };
+            let new = action(signal, &old, &handlers)?;
+            let mut tables = IslandMemory::adopt(island_bytes(window)).ok()?;
+            tables.set_old_action(signal, &old);
+            Some(Action { handler: new.handler, flags: new.flags, restorer: new.restorer, mask: new.mask })
+        })?;
+        tracing::debug!(target: "engine", ?outcome, "signal handlers");
+        Ok(())
+    }
+
+    /// The handlers look for the tables of all islands in those of the first.
+    fn name_islands(&mut self) -> Result<(), TablesError> {
+        let islands = self.injection.islands();
+        for island in &islands {
+            self.island(*island)?;
+        }
+        let tables: Vec<Avma> = islands.iter().map(Island::tables).collect();
+        self.island(self.injection.first_island())?.set_islands(&tables)
+    }
+
+    /// An earlier agent's patches go: their probes are off, and nobody waits for their hits.
+    fn take_out_leftovers(&mut self) -> Result<(), InjectError> {
+        let mut patches: BTreeMap<Avma, Patch> = BTreeMap::new();
+        for island in self.injection.islands() {
+            let Ok(memory) = self.island(island) else { continue };
+            for pad in memory.view().pads() {
+                if let Some(patch) = removal(&self.injection, &pad) {
+                    patches.insert(patch.at, patch);
+                }
+            }
+        }
+        if patches.is_empty() {
+            return Ok(());
+        }
+        let patches: Vec<Patch> = patches.into_values().collect();
+        tracing::info!(target: "engine", sites = patches.len(), "an earlier agent's tracepoints are taken out");
+        match self.apply(&patches) {
+            Ok(()) | Err(PatchError::Gone) => Ok(()),
+            Err(error) => {
+                tracing::warn!(target: "engine", %error, "an earlier agent's tracepoints stay in the text; they do nothing");
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, patches: &[Patch]) -> Result<(), PatchError> {
+        if patches.is_empty() {
+            return Ok(());
+        }
+        let mut barrier = Barrier { injection: &mut self.injection, synchronises: &mut self.synchronises };
+        let report = self.patcher.apply(patches, &mut barrier)?;
+        self.stopped_ns += report.stopped_ns;
+        tracing::debug!(target: "engine", patches = patches.len(), ?report, "text changed");
+        Ok(())
+    }
+
+    /// Carries out changes of sites, all or none.
+    pub(super) fn change(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
+        let mut prepared = Vec::with_capacity(changes.len());
+        for change in changes {
+            prepared.push(self.prepare(change)?);
+        }
+        let patches: Vec<Patch> = prepared.iter().filter_map(|change| change.patch.clone()).collect();
+        self.apply(&patches)?;
+        for Prepared { at, site, .. } in prepared {
+            match site {
+                Some(site) => drop(self.sites.insert(at, site)),
+                None => drop(self.sites.remove(&at)),
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, change: Change) -> Result<Prepared, ChangeError> {
+        let Change { at, form, original, is_go, users } = change;
+        let before = self.sites.get(&at).cloned();
+        if users.is_empty() {
+            let patch = before.map(|site| site.removal(at));
+            return Ok(Prepared { at, patch, site: None });
+        }
+        if before.is_none() {
+            self.verify(at, &original)?;
+        }
+        let mut failed = None;
+        for kind in form.kinds() {
+            match self.pad(at, &form, &original, is_go, &users, kind) {
+                Ok(image) => {
+                    let is_punned = matches!(kind, PatchKind::Punned { .. });
+                    let site =
+                        Site { form: form.clone(), original, is_go, users, patched: image.patch.clone(), is_punned };
+                    let patch = site.arming(at, before.as_ref());
+                    return Ok(Prepared { at, patch, site: Some(site) });
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or(ChangeError::Nothing { at }))
+    }
+
+    /// The bytes at a site are those of the build's file.
+    fn verify(&self, at: Avma, original: &[u8]) -> Result<(), ChangeError> {
+        let mut found = vec![0; original.len()];
+        self.injection.read(at, &mut found).map_err(|_| ChangeError::NotTheFile { at })?;
+        // Neighbours' patches stand for what they replaced.
+        let from = Avma(at.0.saturating_sub(16));
+        for (&other, site) in self.sites.range(from..Avma(at.0 + original.len() as u64)) {
+            for (n, byte) in site.original.iter().take(site.patched.len()).enumerate() {
+                let place = (other.0 + n as u64).checked_sub(at.0).and_then(|offset| found.get_mut(offset as usize));
+                place.into_iter().for_each(|place| *place = *byte);
+            }
+        }
+        if found == original {
+            return Ok(());
+        }
+        match found[0] == crate::engine::x86_64::BREAKPOINT && original[0] != found[0] {
+            true => Err(ChangeError::ForeignBreakpoint { at }),
+            false => Err(ChangeError::NotTheFile { at }),
+        }
+    }
+
+    fn pad(
+        &mut self,
+        at: Avma,
+        form: &Form,
+        original: &[u8],
+        is_go: bool,
+        users: &[User],
+        kind: PatchKind,
+    ) -> Result<PadImage, ChangeError> {
+        let first = self.injection.first_island();
+        // The length is the same wherever it will be.
+        let bytes =
+            self.with_request(first, at, form, original, is_go, users, kind, |request| pads::length(request))?;
+        let rel32 = match kind {
+            PatchKind::Punned { mask, value } => Some(Rel32 { mask, value }),
+            PatchKind::Jump | PatchKind::Trap => None,
+        };
+        let must_be_here = !matches!((form, kind), (Form::Jump { must_pun: false, .. }, PatchKind::Punned { .. }));
+        let islands = self.injection.islands().len();
+        // For a jump that need not be punned no further island is made.
+        let chosen = if must_be_here { Some(self.injection.island_for(at, rel32, bytes)?) } else { None };
+        if self.injection.islands().len() != islands {
+            self.name_islands()?;
+        }
+        // The pads know their own room; the chosen island may be used up by them, another one may not.
+        let others =
+            self.injection.islands().into_iter().filter(|island| Some(*island) != chosen && reaches(island, at));
+        let mut failed = None;
+        for island in chosen.into_iter().chain(others) {
+            let outcome = self.with_request(island, at, form, original, is_go, users, kind, |request| {
+                self.island(island).map_err(PadError::from)?.add_pad(request)
+            });
+            match outcome {
+                Ok(image) => return Ok(image),
+                Err(error @ PadError::Tables(_)) => failed = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(failed.map_or(ChangeError::Nothing { at }, ChangeError::Pad))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
+    fn with_request<T>(
+        &self,
+        island: Island,
+        at: Avma,
+        form: &Form,
+        original: &[u8],
+        is_go: bool,
+        users: &[User],
+        kind: PatchKind,
+        job: impl FnOnce(&PadRequest<'_>) -> Result<T, PadError>,
+    ) -> Result<T, PadError> {
+        let bodies: Vec<BodyContext<'_>> = users.iter().map(|user| self.body(island, user, is_go)).collect();
+        let bodies: Vec<&dyn PadBody> = bodies.iter().map(|body| body as &dyn PadBody).collect();
+        job(&PadRequest {
+            island,
+            site: at,
+            original,
+            displaced: form.displaced(),
+            patch: kind,
+            bodies: &bodies,
+            red_zone: !is_go,
+            go: is_go,
+            shadow_stack: self.injection.facts().has_shadow_stack,
+        })
+    }
+
+    fn body<'a>(&self, island: Island, user: &'a User, is_go: bool) -> BodyContext<'a> {
+        let goroutine = user.program.goroutine.map(|goroutine| goroutine.g).filter(|_| is_go);
+        let thread = match (goroutine, self.runtime.go) {
+            (Some(g), Some(go)) => ThreadPlace::Go { g, m_offset: go.g_m, procid_offset: go.m_procid },
+            _ if is_go || self.runtime.is_go => ThreadPlace::Unknown,
+            _ if self.runtime.is_gnu => ThreadPlace::ThreadLocal { offset: GNU_TID },
+            _ => ThreadPlace::Unknown,
+        };
+        BodyContext {
+            program: &user.program,
+            record: &user.record,
+            kind: user.kind,
+            probe: user.slot.0,
+            island,
+            rings: self.rings,
+            cpus: self.injection.area().cpus() as u32,
+            has_budget: user.has_budget,
+            thread,
+            goroutine,
+            red_zone: !is_go,
+            rdpid: self.has_rdpid,
+        }
+    }
+
+    /// Takes everything out of the text. What cannot be taken out does nothing, as its probes are off.
+    pub(super) fn take_all_out(&mut self) -> Result<(), PatchError> {
+        let patches: Vec<Patch> = self.sites.iter().map(|(at, site)| site.removal(*at)).collect();
+        self.apply(&patches)?;
+        self.sites.clear();
+        Ok(())
+    }
+
+    /// The sites that a probe has, with what they become without it.
+    pub(super) fn without(&self, tracepoint: &TracepointId) -> Vec<Change> {
+        let has = |site: &Site| site.users.iter().any(|user| user.tracepoint == *tracepoint);
+        let without = |(at, site): (&Avma, &Site)| {
+            let users = site.users.iter().filter(|user| user.tracepoint != *tracepoint).cloned().collect();
+            site.change(*at, users)
+        };
+        self.sites.iter().filter(|(_, site)| has(site)).map(without).collect()
+    }
+
+    /// The pads' and handlers' address ranges: whoever is there is in a pad.
+    pub(super) fn code(&self) -> Vec<std::ops::Range<Avma>> {
+        self.injection
+            .islands()
+            .iter()
+            .map(|island| island.tables()..Avma(island.tables().0 + CODE_BYTES as u64))
+            .collect()
+    }
+
+    /// What is placed at which site.
+    pub(super) fn forms(&self) -> BTreeMap<Avma, Form> {
+        self.sites.iter().map(|(at, site)| (*at, site.form.clone())).collect()
+    }
+
+    /// The longest that a thread was stopped for calls, in nanoseconds.
+    pub(super) fn injection(&self) -> &Injection {
+        &self.injection
+    }
+}
+
+impl Site {
+    /// The same site for other probes.
+    pub(super) fn change(&self, at: Avma, users: Vec<User>) -> Change {
+        Change { at, form: self.form.clone(), original: self.original.clone(), is_go: self.is_go, users }
+    }
+
+    /// Boundaries inside the jump that trap.
+    fn traps(&self) -> Vec<usize> {
+        if self.is_punned { self.form.boundaries() } else { Vec::new() }
+    }
+
+    /// What has to be written for it; `None` when it stands there already.
+    fn arming(&self, at: Avma, before: Option<&Site>) -> Option<Patch> {
+        let own = |bytes: usize| self.original[..bytes].to_vec();
+        let Some(before) = before else {
+            let old = own(self.patched.len());
+            let boundaries = self.form.boundaries();
+            let how = match (&self.form, boundaries.is_empty() || self.is_punned) {
+                (Form::Trap { .. }, _) => How::Byte,
+                (Form::Jump { .. }, true) => How::Poke,
+                (Form::Jump { .. }, false) => How::AllStop,
+            };
+            return Some(Patch { at, old, new: self.patched.clone(), how, boundaries });
+        };
+        // From one patch to another: nobody is inside of a jump, but where it traps.
+        let bytes = self.patched.len().max(before.patched.len());
+        let with = |patched: &[u8]| [patched, &self.original[patched.len()..bytes]].concat();
+        let (old, new) = (with(&before.patched), with(&self.patched));
+        if old == new {
+            return None;
+        }
+        let mut boundaries: BTreeSet<usize> = before.traps().into_iter().chain(self.traps()).collect();
+        boundaries.retain(|at| *at < bytes);
+        let how = if bytes == 1 { How::Byte } else { How::Poke };
+        Some(Patch { at, old, new, how, boundaries: boundaries.into_iter().collect() })
+    }
+
+    fn removal(&self, at: Avma) -> Patch {
+        let bytes = self.patched.len();
+        let how = if bytes == 1 { How::Byte } else { How::Poke };
+        Patch { at, old: self.patched.clone(), new: self.original[..bytes].to_vec(), how, boundaries: self.traps() }
+    }
+}
+
+/// What takes an earlier agent's patch out; `None` when it does not stand there.
+pub(super) fn removal(memory: &dyn Memory, pad: &Pad) -> Option<Patch> {
+    let old = pad.patch();
+    let new = pad.original.get(..old.len())?.to_vec();
+    let mut found = vec![0; old.len()];
+    memory.read(pad.site, &mut found).ok()?;
+    if found != old {
+        return None;
+    }
+    let how = if old.len() == 1 { How::Byte } else { How::Poke };
+    // Those bytes of the displacement that trap; that one may by chance does no harm.
+    let trap = |&at: &usize| crate::engine::x86_64::text::is_trap(old[at]);
+    let boundaries = (1..old.len()).filter(trap).collect();
+    Some(Patch { at: pad.site, old, new, how, boundaries })
+}
+
+/// The process's own processors forget what they have fetched, by a call that it makes.
+struct Barrier<'a> {
+    injection: &'a mut Injection,
+    /// Whether the process can make the call; not known before the first time.
+    synchronises: &'a mut Option<bool>,
+}
+
+impl Barrier<'_> {
+    fn call(&mut self, command: u64) -> Result<(), i32> {
+        let call = RemoteCall { number: libc::SYS_membarrier, args: [command, 0, 0, 0, 0, 0] };
+        match self.injection.call(&[call]) {
+            Ok(results) => results.first().map_or(Err(libc::EIO), |result| result.map(|_| ())),
+            Err(error) => {
+                tracing::debug!(target: "engine", %error, "the process cannot make a call");
+                Err(libc::EIO)
+            }
+        }
+    }
+}
+
+impl Synchronise for Barrier<'_> {
+    fn synchronise(&mut self) -> io::Result<()> {
+        if self.synchronises.is_none() {
+            *self.synchronises = Some(self.call(MEMBARRIER_REGISTER_SYNC_CORE).is_ok());
+        }
+        if *self.synchronises == Some(true) && self.call(MEMBARRIER_SYNC_CORE).is_ok() {
+            return Ok(());
+        }
+        VisitCpus.synchronise()
+    }
+}
+
+/// Why sites could not be changed. They are as they were.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChangeError {
+    /// The bytes of the process are not those of the file.
+    #[error("the code at {:#x} in the process is not that of the build's file: somebody has changed it", at.0)]
+    NotTheFile {
+        /// Where.
+        at: Avma,
+    },
+    /// Another debugger's.
+    #[error("another debugger's breakpoint is at {:#x}; detach it first", at.0)]
+    ForeignBreakpoint {
+        /// Where.
+        at: Avma,
+    },
+    /// No kind of patch.
+    #[error("no patch can be made at {:#x}", at.0)]
+    Nothing {
+        /// Where.
+        at: Avma,
+    },
+    /// No pad.
+    #[error(transparent)]
+    Pad(#[from] PadError),
+    /// No island.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
+    /// The text.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+}
+
+impl From<TablesError> for ChangeError {
+    fn from(error: TablesError) -> ChangeError {
+        ChangeError::Pad(PadError::Tables(error))
+    }
+}
+
+impl ChangeError {
+    /// The site that could be a trap instead, if that would help.
+    pub(super) fn use_trap(&self) -> Option<Option<Avma>> {
+        match self {
+            ChangeError::Patch(PatchError::Busy { at, .. }) => Some(Some(*at)),
+            ChangeError::Patch(PatchError::Goroutines { .. }) => Some(None),
+            _ => None,
+        }
+    }
+
+    /// For who asked.
+    pub(super) fn into_arm_error(self) -> ArmError {
+        match self {
+            ChangeError::Patch(PatchError::Gone) | ChangeError::Inject(InjectError::Gone) => ArmError::Gone,
+            ChangeError::ForeignBreakpoint { at } => ArmError::ForeignBreakpoint(at),
+            other => ArmError::Refused(other.to_string()),
+        }
+    }
+}
