@@ -288,7 +288,12 @@ impl Inside {
             entry.why_mechanism = note.clone();
         }
         self.memory.enable(slot, true);
-        Ok(ArmOutcome { sites: placed.len(), mechanism, note, stopped_ns: text.stopped_ns.saturating_sub(stopped_before) })
+        Ok(ArmOutcome {
+            sites: placed.len(),
+            mechanism,
+            note,
+            stopped_ns: text.stopped_ns.saturating_sub(stopped_before),
+        })
     }
 
     /// Patches the sites of a probe; those that cannot be jumps just now become traps.

@@ -117,6 +117,11 @@ impl BinaryCode {
         &self.functions
     }
 
+    /// The code from an address to the end of its section; empty where no code is.
+    pub fn bytes_at(&self, address: u64) -> &[u8] {
+        self.code.at(address)
+    }
+
     /// The function that holds an address.
     pub fn function_at(&self, address: u64) -> Option<Function> {
         self.number_at(address).map(|number| self.functions[number].clone())
