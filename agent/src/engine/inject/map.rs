@@ -149,7 +149,7 @@ pub(in crate::engine) struct AreaMap {
 
 impl AreaMap {
     /// Maps control and rings of a memory file that has its full size.
-    pub(super) fn new(file: OwnedFd, cpus: usize) -> Result<AreaMap, InjectError> {
+    pub(in crate::engine) fn new(file: OwnedFd, cpus: usize) -> Result<AreaMap, InjectError> {
         use std::os::fd::AsFd;
         let map = || {
             let control = Region::of_file(CONTROL_BYTES, file.as_fd(), 0)?;

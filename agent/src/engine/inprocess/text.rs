@@ -13,14 +13,14 @@ use crate::engine::api::{ArmError, ProcessRuntime};
 use crate::engine::area::{CODE_BYTES, Island, MAGIC};
 use crate::engine::inject::{InjectError, Injection, KernelAction as Action, Rel32, RemoteCall, Window};
 use crate::engine::patch::visit::VisitCpus;
-use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Witness};
+use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Way, Witness};
 use crate::engine::record::RecordLayout;
 use crate::engine::x86_64::codegen::{BodyContext, ThreadPlace};
 use crate::engine::x86_64::pads::handlers::action;
 use crate::engine::x86_64::pads::island::IslandMemory;
-use crate::engine::x86_64::pads::tables::{KernelAction, Pad, Signal, TablesError, View};
+use crate::engine::x86_64::pads::tables::{JUMP_BYTES, KernelAction, Pad, Signal, TablesError, View};
 use crate::engine::x86_64::pads::{self, PadBody, PadError, PadImage, PadRequest, PatchKind};
-use crate::engine::x86_64::{REACH_BYTES, counter};
+use crate::engine::x86_64::{BREAKPOINT, REACH_BYTES, counter};
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -130,6 +130,7 @@ impl Text {
             synchronises: None,
         };
         text.install_handlers()?;
+        text.know_pads();
         text.take_out_leftovers()?;
         Ok(text)
     }
@@ -175,6 +176,24 @@ impl Text {
         }
         let tables: Vec<Avma> = islands.iter().map(Island::tables).collect();
         self.island(self.injection.first_island())?.set_islands(&tables)
+    }
+
+    /// Threads may still be in an earlier agent's pads. Where each leads is not kept: it is one of its instructions' ends.
+    fn know_pads(&mut self) {
+        for island in self.injection.islands() {
+            let pads = match self.island(island) {
+                Ok(memory) => memory.view().pads().collect::<Vec<_>>(),
+                Err(_) => continue,
+            };
+            for pad in pads {
+                let leads_to: Vec<Avma> =
+                    (1..=pad.original.len() as u64).map(|bytes| Avma(pad.site.0 + bytes)).collect();
+                for start in [Some(pad.start), pad.twin].into_iter().flatten() {
+                    let code = start..Avma(start.0 + u64::from(pad.length));
+                    self.patcher.add_way(Way { code, leads_to: leads_to.clone() });
+                }
+            }
+        }
     }
 
     /// An earlier agent's patches go: their probes are off, and nobody waits for their hits.
@@ -287,9 +306,11 @@ impl Text {
         kind: PatchKind,
     ) -> Result<PadImage, ChangeError> {
         let first = self.injection.first_island();
-        // The length is the same wherever it will be.
-        let bytes =
-            self.with_request(first, at, form, original, is_go, users, kind, |request| pads::length(request))?;
+        // The length is the same wherever it will be. A site of a library may have no island near it yet: this one is not
+        // there, but it would be in reach.
+        let beside = Island { number: first.number, control: Avma(at.0 & !0xfff) };
+        let near = if reaches(&first, at) { first } else { beside };
+        let bytes = self.with_request(near, at, form, original, is_go, users, kind, |request| pads::length(request))?;
         let rel32 = match kind {
             PatchKind::Punned { mask, value } => Some(Rel32 { mask, value }),
             PatchKind::Jump | PatchKind::Trap => None,
@@ -310,7 +331,14 @@ impl Text {
                 self.island(island).map_err(PadError::from)?.add_pad(request)
             });
             match outcome {
-                Ok(image) => return Ok(image),
+                Ok(image) => {
+                    let length = image.code.len() as u64;
+                    let end = Avma(at.0 + form.displaced() as u64);
+                    for start in [Some(image.places.start), image.places.twin].into_iter().flatten() {
+                        self.patcher.add_way(Way { code: start..Avma(start.0 + length), leads_to: vec![end] });
+                    }
+                    return Ok(image);
+                }
                 Err(error @ PadError::Tables(_)) => failed = Some(error),
                 Err(error) => return Err(error.into()),
             }
@@ -451,23 +479,28 @@ impl Site {
     }
 }
 
-/// What takes an earlier agent's patch out; `None` when it does not stand there.
+/// What takes an earlier agent's patch out, as it was left: whole, or, by an agent that was killed while it wrote, a trap
+/// in front of the code or of the rest of the jump. `None` when nothing of this pad stands there.
 pub(super) fn removal(memory: &dyn Memory, pad: &Pad) -> Option<Patch> {
-    let old = pad.patch();
-    let new = pad.original.get(..old.len())?.to_vec();
-    let mut found = vec![0; old.len()];
+    let ours = pad.patch();
+    let length = pad.original.len().min(JUMP_BYTES);
+    let code = pad.original.get(..length)?;
+    let mut found = vec![0; length];
     memory.read(pad.site, &mut found).ok()?;
-    if found != old {
+    let goes_on_as = |bytes: &[u8]| bytes.len() == length && found[1..] == bytes[1..];
+    let is_trap = found.first() == Some(&BREAKPOINT) && (goes_on_as(code) || goes_on_as(&ours));
+    if found != ours && !is_trap {
         return None;
     }
-    let how = if old.len() == 1 { How::Byte } else { How::Poke };
-    // Those bytes of the displacement that trap; that one may by chance does no harm.
-    let trap = |&at: &usize| crate::engine::x86_64::text::is_trap(old[at]);
-    let boundaries = (1..old.len()).filter(trap).collect();
-    Some(Patch { at: pad.site, old, new, how, boundaries })
+    // Which of the bytes are boundaries is not asked: one that traps by chance does no harm.
+    Patch::back_to(pad.site, &found, code, &Vec::from_iter(1..length))
 }
 
-/// The process's own processors forget what they have fetched, by a call that it makes.
+/// So many processors are visited rather than asked: it takes a fraction of a millisecond and leaves the process alone,
+/// while a call that the process makes stops one of its threads several times.
+const VISITED_CPUS_MAX: i64 = 16;
+
+/// All processors forget what they have fetched: few are visited; many are asked by the process itself.
 struct Barrier<'a> {
     injection: &'a mut Injection,
     /// Whether the process can make the call; not known before the first time.
@@ -489,6 +522,11 @@ impl Barrier<'_> {
 
 impl Synchronise for Barrier<'_> {
     fn synchronise(&mut self) -> io::Result<()> {
+        // SAFETY: a call without pointers (sysconf(3)).
+        let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        if (1..=VISITED_CPUS_MAX).contains(&cpus) && VisitCpus.synchronise().is_ok() {
+            return Ok(());
+        }
         if self.synchronises.is_none() {
             *self.synchronises = Some(self.call(MEMBARRIER_REGISTER_SYNC_CORE).is_ok());
         }

@@ -72,10 +72,10 @@ pub(super) fn inside(by: Tid, go: &GoRuntime, boundaries: &Boundaries) -> Result
     }
     let all: Vec<u64> =
         bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect();
-    let offsets = [go.g_sched_sp, go.g_sched_pc, go.g_stack_hi, go.g_status, go.g_async_safe_point];
+    let offsets = [go.g_sched_sp, go.g_sched_pc, go.g_stack_lo, go.g_stack_hi, go.g_status, go.g_async_safe_point];
     let mut parked = Vec::new();
     for (&g, words) in all.iter().zip(read_words(by, &all, offsets)) {
-        let [sp, pc, hi, status, preempted] = words.ok_or_else(|| unreadable("a goroutine cannot be read"))?;
+        let [sp, pc, lo, hi, status, preempted] = words.ok_or_else(|| unreadable("a goroutine cannot be read"))?;
         let status = status as u32 & !GSCAN;
         if matches!(status, GIDLE | GDEAD | GDEADEXTRA) {
             continue;
@@ -85,11 +85,11 @@ pub(super) fn inside(by: Tid, go: &GoRuntime, boundaries: &Boundaries) -> Result
         }
         // A running one may be about to be parked: its thread is in the runtime already.
         if length <= ALL_UP_TO || preempted as u8 != 0 || status == GRUNNING {
-            parked.push((g, sp & !7, hi));
+            parked.push((g, sp & !7, lo, hi));
         }
     }
-    let starts: Vec<u64> = parked.iter().map(|&(_, sp, _)| sp).collect();
-    for (&(g, sp, hi), bytes) in parked.iter().zip(read_all(by, &starts, PARKED_BYTES)) {
+    let starts: Vec<u64> = parked.iter().map(|&(_, sp, ..)| sp).collect();
+    for (&(g, sp, lo, hi), bytes) in parked.iter().zip(read_all(by, &starts, PARKED_BYTES)) {
         // At the end of a mapping, as much as there is.
         let bytes = bytes.unwrap_or_else(|| {
             let mut bytes = vec![0; PARKED_BYTES];
@@ -97,8 +97,9 @@ pub(super) fn inside(by: Tid, go: &GoRuntime, boundaries: &Boundaries) -> Result
             bytes.truncate(read);
             bytes
         });
-        // Beyond its end is the stack of another, or what was left of one.
-        let words = bytes.chunks_exact(8).take((hi.saturating_sub(sp) / 8) as usize);
+        // Beyond its end is the stack of another, or what was left of one; a stack that is being moved has two ends.
+        let inside = if (lo..hi).contains(&sp) { ((hi - sp) / 8) as usize } else { PARKED_BYTES };
+        let words = bytes.chunks_exact(8).take(inside);
         let mut words = words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
         if let Some(site) = words.find_map(|word| boundaries.site(word)) {
             return Ok(Some((site, Inside::Goroutine(Avma(g)))));

@@ -29,6 +29,7 @@ pub(in crate::engine) mod visit;
 
 use super::api::GoRuntime;
 use super::sys::Tid;
+use super::x86_64::text;
 use crate::clock::domain_now_ns;
 use check::Boundaries;
 use memory::Text;
@@ -49,7 +50,8 @@ pub(in crate::engine) enum How {
     /// Behind a trap, in three phases. Each of [`Patch::boundaries`] is a trap in the old or in the new bytes.
     Poke,
     /// While every thread is stopped and no thread, goroutine or signal frame is to continue at one of
-    /// [`Patch::boundaries`].
+    /// [`Patch::boundaries`], nor in code that leads to one
+    /// ([`Way`]).
     AllStop,
 }
 
@@ -73,7 +75,7 @@ impl Patch {
     /// The change back. A jump comes out by a poke, for which its boundaries are of no concern unless they are traps.
     pub(in crate::engine) fn reversed(&self) -> Patch {
         let is_poke = self.how == How::AllStop;
-        let traps = || self.boundaries.iter().copied().filter(|&at| super::x86_64::text::is_trap(self.new[at]));
+        let traps = || self.boundaries.iter().copied().filter(|&at| text::is_trap(self.new[at]));
         Patch {
             at: self.at,
             old: self.new.clone(),
@@ -82,6 +84,26 @@ impl Patch {
             boundaries: if is_poke { traps().collect() } else { self.boundaries.clone() },
         }
     }
+
+    /// From what was found at a site to the program's own code, whoever has left it in whichever state: an agent that was
+    /// killed while it patched. `boundaries` are all those of the code. `None` if nothing is to be done.
+    pub(in crate::engine) fn back_to(at: Avma, found: &[u8], code: &[u8], boundaries: &[usize]) -> Option<Patch> {
+        // At a boundary that does not trap, something continues only where the code still is as it was.
+        let is_trap = |&boundary: &usize| found.get(boundary).is_some_and(|&byte| text::is_trap(byte));
+        let boundaries = boundaries.iter().copied().filter(is_trap).collect();
+        let how = if found.get(1..) == code.get(1..) { How::Byte } else { How::Poke };
+        (found != code).then(|| Patch { at, old: found.to_vec(), new: code.to_vec(), how, boundaries })
+    }
+}
+
+/// Code elsewhere, which a thread may be in for long after nothing leads there any more, and where it goes on from there:
+/// a pad with its twin. Its end may be in the middle of a site that overlaps the pad's own, or that was a trap before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct Way {
+    /// The code.
+    pub(in crate::engine) code: Range<Avma>,
+    /// Where it leads.
+    pub(in crate::engine) leads_to: Vec<Avma>,
 }
 
 /// Bytes that only the memory of the process as it was prepared for patches has at a place: the header of the area, for
@@ -131,7 +153,7 @@ pub(in crate::engine) struct Report {
 /// Where something is to continue that stands in the way of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Inside {
-    /// A thread is there.
+    /// A thread is there, on a way there, or about to be sent there.
     Thread(Tid),
     /// The address is on the stack of a thread: it was interrupted there by a signal or by preemption.
     Stack(Tid),
@@ -183,13 +205,16 @@ pub(in crate::engine) enum PatchError {
         /// What they have cost.
         stopped_ns: u64,
     },
-    /// A thread did not stop in time: it is in an uninterruptible wait (or waits for a child made by vfork(2)).
-    #[error("thread {tid} could not be stopped within {} ms: it is in an uninterruptible wait; try again", within_ns / 1_000_000)]
+    /// A thread did not stop in time: it is in an uninterruptible wait (`D`; also for a child made by vfork(2)), or the
+    /// machine has no time for it (`R`).
+    #[error("thread {tid} (state {state}) could not be stopped within {} ms; try again", waited_ns / 1_000_000)]
     Unstoppable {
         /// Which thread.
         tid: Tid,
         /// How long was waited for, in nanoseconds.
-        within_ns: u64,
+        waited_ns: u64,
+        /// Its state, as in proc_pid_stat(5).
+        state: char,
     },
     /// The process makes threads faster than they can be stopped.
     #[error("the process starts threads faster than they can be stopped; try again when it is calmer")]
@@ -254,13 +279,20 @@ pub(in crate::engine) struct Patcher {
     pid: Tid,
     runtime: Runtime,
     text: Text,
+    ways: Vec<Way>,
 }
 
 impl Patcher {
     /// For the program that a process runs now. Stops and writes nothing.
     pub(in crate::engine) fn open(key: ProcessKey, runtime: Runtime, witness: Witness) -> Patcher {
         let pid = key.pid as Tid;
-        Patcher { pid, runtime, text: Text::open(pid, witness) }
+        Patcher { pid, runtime, text: Text::open(pid, witness), ways: Vec::new() }
+    }
+
+    /// Tells of code that leads back into the program: every pad that was ever there, those of earlier agents included.
+    /// [`How::AllStop`] looks for threads in it where its end is inside of a site.
+    pub(in crate::engine) fn add_way(&mut self, way: Way) {
+        self.ways.push(way);
     }
 
     /// Applies patches, all or none; sites of one batch do not overlap. Blocks: for microseconds, or for as long as it
@@ -293,7 +325,7 @@ impl Patcher {
     }
 
     fn all_stop(&self, patches: &[&Patch]) -> Result<Report, PatchError> {
-        let boundaries = Boundaries::of(patches);
+        let boundaries = Boundaries::of(patches, &self.ways);
         if self.runtime == Runtime::OpaqueGo && !boundaries.is_empty() {
             return Err(PatchError::Goroutines { why: "the program has no debug information" });
         }
@@ -318,6 +350,13 @@ impl Patcher {
                 pause = PAUSE_MAX.min(pause * 2);
             }
         })
+    }
+
+    /// What is in the way of a patch at this moment, which is left as it is.
+    #[cfg(test)]
+    fn look(&self, patch: &Patch) -> Result<Option<(Avma, Inside)>, PatchError> {
+        let boundaries = Boundaries::of(&[patch], &self.ways);
+        Stopped::session(|| check::inside(Stopped::all(self.pid)?.threads(), &self.runtime, &boundaries))
     }
 
     /// While all stand still: looks, and writes if nothing is in the way.

@@ -19,11 +19,11 @@ use crate::target::{self, TargetError};
 use std::collections::BTreeSet;
 use std::{fs, thread};
 
-/// How long all threads of a process have to stop, in nanoseconds. A thousand threads take 60 ms; what takes longer is in
-/// an uninterruptible wait, and meanwhile the others stand still.
-const ALL_WITHIN_NS: u64 = 200_000_000;
-/// How long one thread has to stop before another is asked.
-const ONE_WITHIN_NS: u64 = 100_000_000;
+/// How long threads have to stop, in nanoseconds, if one of them is in an uninterruptible wait: the others stand still
+/// meanwhile.
+const STUCK_NS: u64 = 100_000_000;
+/// The same if it is only waiting for its turn on a busy machine.
+const CROWDED_NS: u64 = 1_000_000_000;
 /// Threads that are asked to stop where one is wanted, at most.
 const ONE_TRIES_MAX: usize = 8;
 /// How often a wait looks at the clock, in nanoseconds.
@@ -64,8 +64,7 @@ pub(super) struct Stopped {
     threads: Vec<Standing>,
     /// Seized, whatever became of them.
     known: BTreeSet<Tid>,
-    deadline_ns: u64,
-    within_ns: u64,
+    asked_ns: u64,
     began_ns: Option<u64>,
     _alarm: Alarm,
 }
@@ -75,6 +74,7 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T, PatchError> + Send) -> Result
     thread::scope(|scope| {
         let work = move || {
             sys::accept_wakes().map_err(PatchError::Spawn)?;
+            sys::hurry();
             work()
         };
         let worker = thread::Builder::new().name("patcher".to_owned()).spawn_scoped(scope, work);
@@ -94,7 +94,7 @@ impl Stopped {
 
     /// Stops all threads. Only within [`Stopped::session`].
     pub(super) fn all(pid: Tid) -> Result<Stopped, PatchError> {
-        let mut stopped = Stopped::none(pid, ALL_WITHIN_NS)?;
+        let mut stopped = Stopped::none(pid)?;
         for _ in 0..PASSES_MAX {
             let tasks = target::tasks(pid as u32).map_err(|_| PatchError::Gone)?;
             let mut new = Vec::new();
@@ -132,7 +132,7 @@ impl Stopped {
             tasks.sort_by_key(|&tid| target::status(tid).map_or(2, |status| u8::from(status.state != 'R')));
             let mut last = PatchError::Gone;
             for tid in tasks.into_iter().map(|tid| tid as Tid).take(ONE_TRIES_MAX) {
-                let mut stopped = Stopped::none(pid, ONE_WITHIN_NS)?;
+                let mut stopped = Stopped::none(pid)?;
                 if !stopped.seize(tid)? {
                     continue;
                 }
@@ -148,18 +148,10 @@ impl Stopped {
         })
     }
 
-    fn none(pid: Tid, within_ns: u64) -> Result<Stopped, PatchError> {
+    fn none(pid: Tid) -> Result<Stopped, PatchError> {
         let alarm = Alarm::start(TICK_NS).map_err(PatchError::Spawn)?;
-        let deadline_ns = domain_now_ns() + within_ns;
-        Ok(Stopped {
-            pid,
-            threads: Vec::new(),
-            known: BTreeSet::new(),
-            deadline_ns,
-            within_ns,
-            began_ns: None,
-            _alarm: alarm,
-        })
+        let asked_ns = domain_now_ns();
+        Ok(Stopped { pid, threads: Vec::new(), known: BTreeSet::new(), asked_ns, began_ns: None, _alarm: alarm })
     }
 
     /// The threads.
@@ -209,12 +201,14 @@ impl Stopped {
                 }
                 Ok(None) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {
-                    if target::status(tid as u32).is_ok_and(|status| matches!(status.state, 'Z' | 'X')) {
+                    let state = target::status(tid as u32).map_or('X', |status| status.state);
+                    let waited_ns = domain_now_ns() - self.asked_ns;
+                    match state {
                         // The first thread of a process stays until the others have ended, and is not told of.
-                        return Ok(());
-                    }
-                    if domain_now_ns() >= self.deadline_ns {
-                        return Err(PatchError::Unstoppable { tid, within_ns: self.within_ns });
+                        'Z' | 'X' => return Ok(()),
+                        'D' if waited_ns > STUCK_NS => return Err(PatchError::Unstoppable { tid, waited_ns, state }),
+                        _ if waited_ns > CROWDED_NS => return Err(PatchError::Unstoppable { tid, waited_ns, state }),
+                        _ => {}
                     }
                 }
                 // An execve(2) of another thread has ended it.

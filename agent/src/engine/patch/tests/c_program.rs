@@ -200,7 +200,7 @@ fn code_that_somebody_has_changed_is_left_alone() {
         let mut patch = sites.multi.jump(How::AllStop);
         patch.how = how;
         if how == How::Byte {
-            patch.new[1..].copy_from_slice(&patch.old[1..].to_vec());
+            patch.new[1..].copy_from_slice(&patch.old[1..]);
             patch.new[0] = BREAKPOINT;
             patch.boundaries.clear();
         }

@@ -49,14 +49,7 @@ fn sites(target: &Target) -> Vec<Site> {
     };
     // The comparison at the end of the loop is a target of the jump into it.
     let usable = starts.iter().filter(|&&start| start < end - 8);
-    let mut sites: Vec<Site> = usable.enumerate().filter_map(|(n, &at)| site(n, at)).collect();
-    // They overlap: a thread in the pad of one may come back in the middle of another that is patched by then.
-    let ends: Vec<_> = sites.iter().map(|site| (site.end, site.pad.clone())).collect();
-    for site in &mut sites {
-        let inside = Avma(site.at.0 + 1)..Avma(site.at.0 + JUMP_BYTES as u64);
-        site.ways_in = ends.iter().filter(|(end, _)| inside.contains(end)).map(|(_, pad)| pad.clone()).collect();
-    }
-    sites
+    usable.enumerate().filter_map(|(n, &at)| site(n, at)).collect()
 }
 
 fn runtime(target: &Target) -> Runtime {
@@ -64,8 +57,11 @@ fn runtime(target: &Target) -> Runtime {
     Runtime::Go(build.go_runtime(0).expect("a Go program with debug information"))
 }
 
-fn patcher(target: &Target, runtime: Runtime) -> Patcher {
-    Patcher::open(target.key(), runtime, target.witness(target.symbol("main.deep")))
+fn patcher(target: &Target, runtime: Runtime, sites: &[Site]) -> Patcher {
+    let mut patcher = Patcher::open(target.key(), runtime, target.witness(target.symbol("main.deep")));
+    // The sites overlap: a thread in the pad of one may come back in the middle of another that is patched by then.
+    sites.iter().for_each(|site| patcher.add_way(site.way()));
+    patcher
 }
 
 fn out(patch: &Patch) -> Patch {
@@ -79,11 +75,11 @@ fn a_tight_loop_is_patched_while_goroutines_are_preempted_in_it() {
     let mut target = Target::start(program());
     let sites = sites(&target);
     assert!(sites.len() >= 3, "{sites:?}");
-    let patcher = patcher(&target, runtime(&target));
+    let patcher = patcher(&target, runtime(&target), &sites);
     let (mut retries, mut busy, mut threads, mut stops) = (0, 0, 0, Vec::new());
     for cycle in 0..CYCLES {
         let patch = sites[cycle % sites.len()].jump(How::AllStop);
-        match apply_all(&patcher, &[patch.clone()], &mut Unneeded) {
+        match apply_all(&patcher, std::slice::from_ref(&patch), &mut Unneeded) {
             Ok(report) => {
                 retries += report.retries;
                 threads = threads.max(report.threads);
@@ -109,7 +105,7 @@ fn a_tight_loop_is_patched_while_goroutines_are_preempted_in_it() {
 fn a_goroutine_that_is_parked_inside_is_found_on_its_own_stack() {
     let target = Target::start(program());
     let sites = sites(&target);
-    let patcher = patcher(&target, runtime(&target));
+    let patcher = patcher(&target, runtime(&target), &sites);
     eventually("a parked goroutine is inside of a site", || {
         sites.iter().find_map(|site| {
             let look = Patch { new: site.old.clone(), ..site.jump(How::AllStop) };
@@ -123,12 +119,12 @@ fn a_goroutine_that_is_parked_inside_is_found_on_its_own_stack() {
 fn goroutines_that_cannot_be_looked_at_refuse_an_all_stop() {
     let target = Target::start(program());
     let sites = sites(&target);
-    let opaque = patcher(&target, Runtime::OpaqueGo);
+    let opaque = patcher(&target, Runtime::OpaqueGo, &sites);
     let refused = opaque.apply(&[sites[0].jump(How::AllStop)], &mut Unneeded).unwrap_err();
     assert!(matches!(refused, PatchError::Goroutines { .. }), "{refused}");
     let Runtime::Go(go) = runtime(&target) else { panic!("Go") };
     let elsewhere = crate::engine::GoRuntime { allgptr: Avma(8), ..go };
-    let patcher = patcher(&target, Runtime::Go(elsewhere));
+    let patcher = patcher(&target, Runtime::Go(elsewhere), &sites);
     let refused = loop {
         match patcher.apply(&[sites[0].jump(How::AllStop)], &mut Unneeded) {
             // Something else was found first.

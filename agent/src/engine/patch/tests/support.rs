@@ -1,7 +1,8 @@
 //! Targets under test and what patches them: built, started, spoken to with a deadline, and ended with the test.
 
 use super::super::visit::VisitCpus;
-use super::super::{How, Patch, PatchError, Patcher, Report, Runtime, Synchronise, Witness};
+use super::super::{How, Patch, PatchError, Patcher, Report, Runtime, Synchronise, Way, Witness};
+use crate::clock::domain_now_ns;
 use crate::engine::x86_64::text::{JUMP, JUMP_BYTES};
 use crate::target;
 use object::{Object, ObjectSegment, ObjectSymbol};
@@ -15,7 +16,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// For what takes no time as a rule; the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
@@ -23,12 +24,12 @@ const SOON: Duration = Duration::from_secs(60);
 /// Looks until there is something.
 #[track_caller]
 pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+    let deadline_ns = domain_now_ns() + SOON.as_nanos() as u64;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        assert!(domain_now_ns() < deadline_ns, "not within {SOON:?}: {what}");
         thread::park_timeout(Duration::from_millis(1));
     }
 }
@@ -195,7 +196,6 @@ pub(super) struct Site {
     pub(super) pad: Range<Avma>,
     /// Where the pad leads.
     pub(super) end: Avma,
-    pub(super) ways_in: Vec<Range<Avma>>,
 }
 
 /// Bytes of one pad: an unused place in the memory that targets map for them.
@@ -218,12 +218,17 @@ impl Site {
         let boundaries = boundaries.to_vec();
         let (end, pad) = (Avma(at.0 + length as u64), pad..Avma(pad.0 + code.len() as u64));
         let (old, jump) = (bytes[..JUMP_BYTES].to_vec(), jump(at, pad.start));
-        Site { at, old, jump, boundaries, pad, end, ways_in: Vec::new() }
+        Site { at, old, jump, boundaries, pad, end }
+    }
+
+    /// The way back from the pad.
+    pub(super) fn way(&self) -> Way {
+        Way { code: self.pad.clone(), leads_to: vec![self.end] }
     }
 
     pub(super) fn jump(&self, how: How) -> Patch {
         let (old, new) = (self.old.clone(), self.jump.clone());
-        Patch { at: self.at, old, new, how, boundaries: self.boundaries.clone(), ways_in: self.ways_in.clone() }
+        Patch { at: self.at, old, new, how, boundaries: self.boundaries.clone() }
     }
 
     /// From what stands there now to what stood there at first, whoever has left it.
@@ -284,8 +289,8 @@ pub(super) fn patcher(target: &Target) -> Patcher {
 
 /// The same as if /proc/PID/mem could not be opened.
 pub(super) fn patcher_by_thread(target: &Target) -> Patcher {
-    let Patcher { pid, runtime, text } = patcher(target);
-    Patcher { pid, runtime, text: text.without_file() }
+    let Patcher { pid, runtime, text, ways } = patcher(target);
+    Patcher { pid, runtime, text: text.without_file(), ways }
 }
 
 /// One patch, synchronised by visits.
