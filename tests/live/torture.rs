@@ -4,6 +4,7 @@ use crate::shop::{interrupt, nothing_is_traced};
 use crate::support::{LATER, SOON, eventually, fixture::Fixture, fleet::Fleet, process::Program};
 use serde_json::Value;
 use std::fs;
+use std::time::Duration;
 
 pub(crate) struct Target {
     pub(crate) program: Program,
@@ -41,30 +42,37 @@ impl Target {
 
     /// Its text is as in its file, and nobody traces it.
     pub(crate) fn assert_untouched(&self) {
+        self.becomes_untouched(SOON);
+    }
+
+    /// The same, within a time.
+    pub(crate) fn becomes_untouched(&self, within: Duration) {
         let pid = self.program.pid();
-        eventually("nobody traces the target", SOON, || {
+        eventually("nobody traces the target, and its text is its file's", within, || {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-            status.contains("TracerPid:\t0").then_some(())
+            (status.contains("TracerPid:\t0") && self.has_its_own_text()).then_some(())
         });
+    }
+
+    fn has_its_own_text(&self) -> bool {
+        let pid = self.program.pid();
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps");
         let program = fs::read(&self.fixture.program).expect("its file");
         let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("its memory");
-        let mut compared = 0;
-        // Patches go when the agent hears that nobody wants them any more; the mapping of the agent's own code stays.
+        let (mut compared, mut same) = (0, true);
         for line in maps.lines().filter(|line| line.contains(" r-xp ") && line.contains("torture")) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (lo, hi) = fields[0].split_once('-').unwrap();
             let (lo, hi) = (u64::from_str_radix(lo, 16).unwrap(), u64::from_str_radix(hi, 16).unwrap());
             let offset = usize::from_str_radix(fields[2], 16).unwrap();
             let mut text = vec![0; (hi - lo) as usize];
-            eventually("the text is as in the file", SOON, || {
-                std::os::unix::fs::FileExt::read_exact_at(&memory, &mut text, lo).expect("its text");
-                let end = (offset + text.len()).min(program.len());
-                (text[..end - offset] == program[offset..end]).then_some(())
-            });
+            std::os::unix::fs::FileExt::read_exact_at(&memory, &mut text, lo).expect("its text");
+            let end = (offset + text.len()).min(program.len());
+            same &= text[..end - offset] == program[offset..end];
             compared += 1;
         }
         assert_eq!(compared, 1, "one piece of text in:\n{maps}");
+        same
     }
 }
 

@@ -222,6 +222,36 @@ fn a_tracepoint_is_armed_counted_and_removed() {
 }
 
 #[test]
+fn a_probe_that_its_engine_thins_or_switches_off_says_so_and_can_be_removed() {
+    let mut script = Script::new();
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    let counted = |note: Option<&str>, off: Option<&str>| {
+        let counts = ProbeCounts {
+            passages: 9,
+            note: note.map(str::to_owned),
+            off: off.map(str::to_owned),
+            ..ProbeCounts::default()
+        };
+        Event::Counted(vec![(JobId(0), counts)])
+    };
+    let told = |script: &mut Script, event: Event| {
+        script.tell(event);
+        script.wait(1_000, true);
+        let status = script.said().pop().expect("it is news");
+        (status.state, status.note, status.reason)
+    };
+    let note = Some("sampling 1/8".to_owned());
+    assert_eq!(told(&mut script, counted(Some("sampling 1/8"), None)), (ProbeState::Armed, note, None));
+    assert_eq!(told(&mut script, counted(None, None)), (ProbeState::Armed, None, None));
+    let why = Some("too hot".to_owned());
+    assert_eq!(told(&mut script, counted(None, Some("too hot"))), (ProbeState::Off, None, why));
+    let removal = script.ask(Ask::Remove(id("t")));
+    script.succeed();
+    assert!(matches!(script.answer(removal), Some(Answer::Remove(_))));
+}
+
+#[test]
 fn the_same_content_is_left_as_it_is_and_other_content_replaces_it() {
     let mut script = Script::new();
     script.ask(create("t", 3, &[1]));

@@ -118,10 +118,16 @@ impl Reader {
     pub(super) fn run(mut self) -> Option<EngineEvent> {
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
+        let mut answered = 0;
         loop {
             let asked = self.bell.asked();
             let stops = self.bell.stop.load(Ordering::SeqCst);
             let passed = self.drain.pass();
+            if asked > answered {
+                // Whoever waits is about to close a probe's books.
+                self.drain.tell_drops();
+                answered = asked;
+            }
             self.bell.answer(asked);
             if passed.is_broken {
                 return Some(self.give_up());

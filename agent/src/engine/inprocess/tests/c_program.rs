@@ -32,6 +32,14 @@ fn arm_all(target: &Target, tracing: &Tracing) {
     }
 }
 
+/// The same with a budget: threads that pass them all the time leave the reader something to do beside.
+fn arm_all_with_a_budget(target: &Target, tracing: &Tracing) {
+    for (label, _) in LABELS {
+        let armed = tracing.arm_with(label, &[target.symbol(label)], &Arc::new(captures_rdi()), Some(500));
+        armed.unwrap_or_else(|error| panic!("{label}: {error}"));
+    }
+}
+
 #[track_caller]
 fn assert_counts(tracing: &Tracing, rounds: u64) {
     for (label, per_round) in LABELS {
@@ -120,7 +128,7 @@ fn the_process_may_be_let_go_at_any_moment() {
     target.ask("background", "behind");
     for round in 0..40 {
         let tracing = Tracing::c(&target);
-        arm_all(&target, &tracing);
+        arm_all_with_a_budget(&target, &tracing);
         let (label, _) = LABELS[round % LABELS.len()];
         eventually("a passage", || (tracing.counts(label).passages > 0).then_some(()));
         if round % 2 == 0 {
@@ -138,7 +146,7 @@ fn probes_may_be_armed_and_removed_at_any_moment() {
     target.ask("background", "behind");
     let tracing = Tracing::c(&target);
     for _ in 0..10 {
-        arm_all(&target, &tracing);
+        arm_all_with_a_budget(&target, &tracing);
         for (label, _) in LABELS {
             let counts = tracing.engine.disarm(&id(label)).unwrap();
             assert_eq!(counts.hits + counts.dropped.values().sum::<u64>(), counts.passages, "{label}: {counts:?}");
@@ -216,7 +224,7 @@ fn the_end_of_the_process_is_told_with_its_status_and_no_hit_is_lost() {
 fn another_program_in_the_process_is_not_traced() {
     let mut target = Target::c("-pie");
     let tracing = Tracing::c(&target);
-    arm_all(&target, &tracing);
+    arm_all_with_a_budget(&target, &tracing);
     target.ask("background", "behind");
     target.send("exec");
     assert_eq!(tracing.event(), EngineEvent::Execed);
@@ -241,10 +249,11 @@ fn a_stopped_process_stays_stopped_and_its_probes_can_be_changed() {
     let mut target = Target::c("-pie");
     target.ask("background", "behind");
     let tracing = Tracing::c(&target);
-    tracing.arm("first", &[target.symbol("site_push")]);
+    let arm = |name: &str, at| tracing.arm_with(name, &[at], &Arc::new(captures_rdi()), Some(500)).unwrap();
+    arm("first", target.symbol("site_push"));
     eventually("a passage", || (tracing.counts("first").passages > 0).then_some(()));
     target.signal(libc::SIGSTOP);
-    tracing.arm("second", &[target.symbol("site_float")]);
+    arm("second", target.symbol("site_float"));
     assert_eq!(tracing.counts("second").passages, 0);
     target.signal(libc::SIGCONT);
     eventually("a passage", || (tracing.counts("second").passages > 0).then_some(()));

@@ -2,4 +2,5 @@
 
 mod c_program;
 mod go_program;
+mod killed;
 mod support;
