@@ -47,6 +47,8 @@ pub enum Command {
     Lsp(Lsp),
     /// Build and trace a small shop of Go services through the debug adapter
     Demo(Demo),
+    /// Measure what tracing costs, beside its bounds and beside other tools
+    Bench(Bench),
     /// Say what this machine lacks for tracing, and how to mend it
     Doctor(Doctor),
 }
@@ -245,6 +247,52 @@ pub struct Demo {
     /// With --stay: print {"type":"ready","nats":URL,"checkout":FOLDER} once everything answers
     #[arg(long, requires = "stay")]
     pub json: bool,
+}
+
+/// `riptrace bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// What a passage through a tracepoint costs its program
+    Probe(BenchProbe),
+    /// The engine that `probe` measures, as a process of its own
+    #[command(hide = true)]
+    Engine,
+}
+
+/// `riptrace bench probe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A Go program of RipTrace's own is built and traced; each figure is a median of rounds with and without a probe, by turns:
+  jump-64B-drained      ns that a passage adds at a jump site with a record of 64 bytes, an agent reading all the while
+  jump-64B-unread       the same while the agent stands still (SIGSTOP)
+  jump-256B-..          the same with a string of 64 bytes and seven words
+  ..-2-threads          the same on two threads at once
+  condition-false       ns that a passage adds whose condition does not hold
+  trap-ratio            a trap site by an int3 with an empty handler, measured beside it
+  uprobe-ratio          a kernel uprobe at the same address by jump-64B-drained (needs root, or CAP_PERFMON and more)
+  gdb-dprintf, delve-trace   the same passage with gdb and dlv, when they are on PATH
+  stopped-N-threads     ms for which a program of N threads stands still while one tracepoint is armed
+  collections-ratio     garbage collections a second of an allocating, tight-looping program: traced by untraced
+  agent-idle            % of a core that an agent takes with 100 armed and silent tracepoints
+  traps-compile, traps-gofmt   % of the statements of the Go compiler and of gofmt that need a trap
+
+Leave the machine alone meanwhile, and use a release build. The Go toolchain is provisioned into the cache.
+Exit status: 0 every figure holds its bound, 1 one misses it.")]
+pub struct BenchProbe {
+    /// Print one JSON object a figure: {\"figure\":NAME,\"value\":52.1,\"unit\":\"ns\",\"at_most\":60}
+    #[arg(long)]
+    pub json: bool,
+    /// About how long to measure what takes as long as it is given; more time, steadier medians
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
 }
 
 /// `riptrace doctor`

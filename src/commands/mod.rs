@@ -1,6 +1,7 @@
 //! The commands: each wires parts together and does nothing that a part should do.
 
 mod agent;
+mod bench;
 mod coordinator;
 mod dap;
 mod demo;
@@ -24,6 +25,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Dap(args) => dap::run(args).await,
         Command::Lsp(args) => lsp::run(args).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }
 }

@@ -192,32 +192,6 @@ fn a_process_whose_filter_kills_is_left_alive() {
 }
 
 #[test]
-fn a_program_may_install_its_handlers_while_it_is_traced() {
-    // As a plugin does that is loaded late: whatever was there before is replaced, an injected handler too.
-    let mut console = Console::start();
-    let fixture = chaos_native(&["-g", "-O2"]);
-    let mut target = Target::start(&console, &fixture, &[]);
-    let process = target.process(&mut console);
-    let markers = target.markers();
-    let names: Vec<&str> = markers.iter().map(String::as_str).collect();
-    let before = target.pause();
-    let armed: Vec<(String, &str)> =
-        names.iter().map(|name| (console.arm(&target.location(name), &unlimited(), process).0, *name)).collect();
-    target.resume();
-    for _ in 0..10 {
-        target.goes_on(&names);
-        target.ask("handlers");
-    }
-    let after = target.pause();
-    for (id, name) in armed {
-        let probe = console.remove(&id);
-        assert_eq!(probe.passages, after[name] - before[name], "{name}: {probe:?}");
-    }
-    target.assert_clean();
-    target.exit();
-}
-
-#[test]
 fn profiles_of_a_traced_program_are_booked_to_its_own_functions() {
     let mut console = Console::start();
     let fixture = Fixture::go("chaos", ".");

@@ -310,7 +310,7 @@ impl Text {
         // there, but it would be in reach.
         let beside = Island { number: first.number, control: Avma(at.0 & !0xfff) };
         let near = if reaches(&first, at) { first } else { beside };
-        let bytes = self.with_request(near, at, form, original, is_go, users, kind, |request| pads::length(request))?;
+        let bytes = self.with_request(near, at, form, original, is_go, users, kind, pads::length)?;
         let rel32 = match kind {
             PatchKind::Punned { mask, value } => Some(Rel32 { mask, value }),
             PatchKind::Jump | PatchKind::Trap => None,

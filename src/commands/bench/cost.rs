@@ -1,0 +1,221 @@
+//! What a passage costs the target: jump sites, conditions, traps; and what the same passage costs with others.
+
+use super::engine::{EngineProcess, Wanted};
+use super::figure::{Bound, Figure, Report, median};
+use super::peers;
+use super::target::{Program, Target};
+use crate::failure::Failure;
+
+/// Calls of a stride for what costs tens of nanoseconds, and for what costs microseconds.
+const STRIDE: u32 = 200;
+const TRAP_STRIDE: u32 = 20;
+/// Calls a second on each thread, the highest first at which the agent keeps up (a debug build on a busy machine reads a
+/// tenth of what a release build does).
+const RATES: [u32; 5] = [500_000, 200_000, 100_000, 50_000, 20_000];
+/// Of the passages that were to become hits, so many must: else what was measured is dropping.
+const RECORDED_AT_LEAST: f64 = 0.99;
+/// Bytes of records that a burst leaves, at most: less than a ring holds ([`burst`] says why).
+const BURST_BYTES: u64 = 700_000;
+/// Bytes of a ring.
+const RING_BYTES: u64 = 1 << 20;
+/// Rounds with and without a probe, at least.
+const ROUNDS_MIN: u64 = 5;
+/// Time of one measurement, in milliseconds.
+const SLICE_MS: u64 = 150;
+
+/// Who reads the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// An agent that keeps up.
+    Drains,
+    /// An agent that stands still; there is room in the rings.
+    Stopped,
+}
+
+/// What is measured.
+struct Case {
+    function: &'static str,
+    condition: Option<&'static str>,
+    threads: u64,
+    reader: Reader,
+    record_bytes: u64,
+}
+
+pub(super) struct Bench<'a> {
+    program: &'a Program,
+    target: Target,
+    engine: EngineProcess,
+    rounds: u64,
+    /// Index of the rate that is used.
+    rate: usize,
+    /// Passages since the probe was armed.
+    passed: u64,
+}
+
+/// What a passage adds to the time of a call, in nanoseconds.
+struct Added {
+    ns: f64,
+    call_ns: f64,
+    mechanism: String,
+    /// Calls a second on each thread.
+    rate: u32,
+}
+
+impl Bench<'_> {
+    fn wanted(&self, case: &Case) -> Result<Wanted, Failure> {
+        let (file, line) = self.program.spot(case.function)?;
+        let condition = case.condition.map(str::to_owned);
+        Ok(Wanted { pid: self.target.pid(), file, line, condition, frames: 0, trap: case.function == "trap" })
+    }
+
+    /// Nanoseconds per call, with or without a probe.
+    fn per_call(&mut self, case: &Case, armed: bool) -> Result<f64, Failure> {
+        match case.reader {
+            Reader::Drains => {
+                let stride = if case.function == "trap" { TRAP_STRIDE } else { STRIDE };
+                let rate = RATES[self.rate];
+                let command = format!("paced {} {} {SLICE_MS} {stride} {rate}", case.function, case.threads);
+                let answer = self.target.ask(&command)?;
+                self.passed += answer.calls;
+                Ok(answer.median_ns)
+            }
+            Reader::Stopped => self.bursts(case, armed),
+        }
+    }
+
+    /// Short bursts into empty rings. The first ones are not timed: they touch each page of the rings for the first time.
+    fn bursts(&mut self, case: &Case, armed: bool) -> Result<f64, Failure> {
+        let each = BURST_BYTES / case.record_bytes / case.threads;
+        let command = format!("burst {} {} {each}", case.function, case.threads);
+        let warm = if armed { (RING_BYTES / (each * case.record_bytes) + 1) * 2 } else { 1 };
+        let mut timed = Vec::new();
+        for n in 0..warm + 8 {
+            let target = &mut self.target;
+            let answer =
+                if armed { self.engine.while_stopped(|| target.ask(&command))? } else { target.ask(&command)? };
+            self.passed += answer.calls;
+            if armed {
+                self.engine.settle(self.passed)?;
+            }
+            if n >= warm {
+                timed.push(answer.per_call());
+            }
+        }
+        Ok(median(&timed))
+    }
+
+    /// What a passage adds, at the highest rate at which the agent keeps up.
+    fn added(&mut self, case: &Case) -> Result<Added, Failure> {
+        // A trap takes two microseconds and more.
+        let first = if case.function == "trap" { RATES.len() - 1 } else { 0 };
+        for rate in first..RATES.len() {
+            self.rate = rate;
+            if let Some(added) = self.added_at_rate(case)? {
+                return Ok(added);
+            }
+        }
+        let least = RATES[RATES.len() - 1];
+        Err(Failure::Failed(format!("the agent does not keep up with {least} passages a second of {}", case.function)))
+    }
+
+    /// The same at a rate; `None` if too many passages were dropped.
+    fn added_at_rate(&mut self, case: &Case) -> Result<Option<Added>, Failure> {
+        let wanted = self.wanted(case)?;
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let mut mechanism = String::new();
+        for _ in 0..self.rounds {
+            without.push(self.per_call(case, false)?);
+            mechanism = self.engine.arm(&wanted)?.mechanism;
+            self.passed = 0;
+            with.push(self.per_call(case, true)?);
+            let counted = self.engine.remove()?;
+            let passed = self.passed;
+            let is_right = match case.condition {
+                None => counted.passages == passed && counted.hits + counted.dropped == passed,
+                Some(_) => counted.passages == 0,
+            };
+            if !is_right {
+                let name = case.function;
+                return Err(Failure::Failed(format!("{name}: {passed} passages were made, counted were {counted:?}")));
+            }
+            if case.condition.is_none() && (counted.hits as f64) < RECORDED_AT_LEAST * passed as f64 {
+                return Ok(None);
+            }
+        }
+        let call_ns = median(&without);
+        Ok(Some(Added { ns: median(&with) - call_ns, call_ns, mechanism, rate: RATES[self.rate] }))
+    }
+}
+
+/// Measures all of them.
+pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> Result<(), Failure> {
+    let rounds = (seconds * 1000 / SLICE_MS / 40).max(ROUNDS_MIN);
+    let target = Target::start(program, &[])?;
+    let mut bench = Bench { program, target, engine: EngineProcess::start()?, rounds, rate: 0, passed: 0 };
+    let mut jump_ns = f64::NAN;
+    for threads in [1, 2] {
+        let of_threads = if threads == 1 { String::new() } else { format!("-{threads}-threads") };
+        for (function, bytes, record_bytes, drained, unread) in
+            [("words", "64B", 64, 60.0, 30.0), ("text", "256B", 256, 90.0, 45.0)]
+        {
+            for (reader, of_reader, bound) in
+                [(Reader::Drains, "drained", drained), (Reader::Stopped, "unread", unread)]
+            {
+                let case = Case { function, condition: None, threads, reader, record_bytes };
+                let added = bench.added(&case)?;
+                if (function, reader, threads) == ("words", Reader::Drains, 1) {
+                    jump_ns = added.ns;
+                }
+                let name = format!("jump-{bytes}-{of_reader}{of_threads}");
+                let at =
+                    if reader == Reader::Drains { format!(", {} hits a second", added.rate) } else { String::new() };
+                let note = format!("a call takes {:.1} ns; {}{at}", added.call_ns, added.mechanism);
+                report.add(Figure::new(name, added.ns, "ns", Bound::AtMost(bound)).note(note));
+            }
+        }
+        let case = Case {
+            function: "words",
+            condition: Some("b == 1 << 62"),
+            threads,
+            reader: Reader::Drains,
+            record_bytes: 64,
+        };
+        let added = bench.added(&case)?;
+        report.add(Figure::new(format!("condition-false{of_threads}"), added.ns, "ns", Bound::AtMost(5.0)));
+    }
+    traps(&mut bench, program, report)?;
+    peers::measure(&mut bench, program, jump_ns, report)
+}
+
+/// A trap site, by turns with a trap whose handler does nothing: what the kernel takes is common to both.
+fn traps(bench: &mut Bench<'_>, program: &Program, report: &mut Report) -> Result<(), Failure> {
+    let mut floor = Target::start(program, &[])?;
+    let (mut traps, mut floors) = (Vec::new(), Vec::new());
+    let rounds = std::mem::replace(&mut bench.rounds, 1);
+    let mut mechanism = String::new();
+    for _ in 0..rounds {
+        floors.push(floor.ask("floor 20000")?.per_call());
+        let case = Case { function: "trap", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64 };
+        let added = bench.added(&case)?;
+        traps.push(added.ns);
+        mechanism = added.mechanism;
+    }
+    bench.rounds = rounds;
+    let (trap_ns, floor_ns) = (median(&traps), median(&floors));
+    report.add(Figure::new("int3-empty-handler", floor_ns, "ns", Bound::None).peer("int3"));
+    report.add(Figure::new("trap", trap_ns, "ns", Bound::None).note(mechanism));
+    let note = "trap site by an int3 with an empty handler";
+    report.add(Figure::new("trap-ratio", trap_ns / floor_ns, "times", Bound::AtMost(1.15)).note(note));
+    Ok(())
+}
+
+impl Bench<'_> {
+    /// Where the line `words` is in the executable's file, and what the target is now.
+    pub(super) fn place_of_words(&mut self) -> Result<(u64, &mut Target), Failure> {
+        let case = Case { function: "words", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64 };
+        let wanted = self.wanted(&case)?;
+        let offset = self.engine.arm(&wanted)?.file_offset;
+        self.engine.remove()?;
+        Ok((offset, &mut self.target))
+    }
+}

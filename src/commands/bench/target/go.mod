@@ -1,0 +1,3 @@
+module example.com/riptrace-bench
+
+go 1.21
