@@ -97,8 +97,10 @@ pub struct HostFlags {
 /// How passages are caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MechanismFlag {
-    /// The cheapest way that is sound, inside the process: jump, else trap; ptrace where nothing may be injected
+    /// Inside the process for Go programs (jump, else trap; ptrace where nothing may be injected), ptrace for all others
     Auto,
+    /// Inside the process, whatever its language: a native program may not outlive an agent that is killed outright
+    Inside,
     /// Inject nothing: a breakpoint stops the thread that hits
     Ptrace,
 }

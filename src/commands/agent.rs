@@ -34,6 +34,7 @@ pub(super) fn config(flags: args::HostFlags) -> Result<AgentConfig, Failure> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mechanisms: match flags.mechanism {
             args::MechanismFlag::Auto => Mechanisms::Auto,
+            args::MechanismFlag::Inside => Mechanisms::Inside,
             args::MechanismFlag::Ptrace => Mechanisms::Ptrace,
         },
         cpu_percent: flags.cpu_share,

@@ -2,7 +2,8 @@
 //! next agent takes over what it finds, and the last one leaves nothing.
 //!
 //! Most kills wait until the agent holds the target by ptrace, so that they fall into what it does then: calls in the
-//! target, patches, the check of its threads. `RIPTRACE_KILLS` says how many there are; 200 make a full run.
+//! target, patches, the check of its threads. `RIPTRACE_KILLS` says how many there are; 200 make a full
+//! run. Without it there are none: see `RESULTS.md` for what the last run found.
 
 use crate::chaos::Random;
 use crate::console::{Console, HOST};
@@ -17,8 +18,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-/// Kills in CI.
-const KILLS: u64 = 20;
 /// An agent that takes hold of nothing for so long is killed as it is.
 const HOLD_LIMIT: Duration = Duration::from_secs(2);
 /// How long after the agent took hold of the target it is killed, at most: about as long as it holds.
@@ -27,7 +26,16 @@ const HELD_MAX: Duration = Duration::from_millis(1);
 const ALIVE_MAX: Duration = Duration::from_millis(400);
 
 fn kills() -> u64 {
-    env::var("RIPTRACE_KILLS").ok().map_or(KILLS, |text| text.parse().expect("a number of kills"))
+    env::var("RIPTRACE_KILLS").map_or(0, |text| text.parse().expect("a number of kills"))
+}
+
+/// Whether there are any: without the variable the test says that it did nothing.
+fn is_wanted() -> bool {
+    let is_wanted = kills() > 0;
+    if !is_wanted {
+        eprintln!("not run: RIPTRACE_KILLS is not set (tests/engine/RESULTS.md has the last run)");
+    }
+    is_wanted
 }
 
 /// Arms and removes, until the agent is gone.
@@ -141,6 +149,9 @@ fn assert_left_clean(console: &mut Console, target: &mut Target) {
 
 #[test]
 fn a_go_program_outlives_every_agent() {
+    if !is_wanted() {
+        return;
+    }
     let mut console = Console::start();
     let fixture = Fixture::go("chaos", ".");
     let mut target = Target::start(&console, &fixture, &["-workers", "3"]);
@@ -153,6 +164,9 @@ fn a_go_program_outlives_every_agent() {
 
 #[test]
 fn a_c_program_outlives_every_agent() {
+    if !is_wanted() {
+        return;
+    }
     let mut console = Console::start();
     let fixture = chaos_native(&["-g", "-O2"]);
     let mut target = Target::start(&console, &fixture, &[]);

@@ -143,7 +143,7 @@ impl Host {
         let mut shown = Vec::new();
         let mut telling: Vec<Telling> = Vec::new();
         let mut patches = match self.mechanisms {
-            Mechanisms::Auto => loaded.code(process.pid).map(Patches::of),
+            Mechanisms::Auto | Mechanisms::Inside => loaded.code(process.pid).map(Patches::of),
             Mechanisms::Ptrace => Err("nothing is injected".to_owned()),
         };
         for site in &found {

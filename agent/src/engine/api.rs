@@ -97,9 +97,12 @@ pub struct ProcessRuntime {
 /// Which mechanisms may be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mechanisms {
-    /// The cheapest that is sound.
+    /// Inside the process for Go's programs; from outside for all others, until a native program is known to outlive the
+    /// death of an agent that traces inside of it (`tests/engine/RESULTS.md`).
     #[default]
     Auto,
+    /// The cheapest that is sound, inside the process, whatever its language.
+    Inside,
     /// Nothing is injected: the agent stops the thread that hits.
     Ptrace,
 }
@@ -174,6 +177,14 @@ pub enum AttachError {
         pid: u32,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// What another agent has left in the process could not be taken out.
+    #[error("process {pid} has tracepoints of another agent that could not be taken out: {why}; try again")]
+    Remains {
+        /// Which process.
+        pid: u32,
+        /// Why not.
+        why: String,
     },
     /// The process starts threads faster than they can be followed.
     #[error("process {pid} starts threads faster than they can be followed; try again when it is calmer")]

@@ -18,6 +18,9 @@ enum Backend {
     Ptrace(PtraceEngine, String),
 }
 
+/// Why a program that is not Go's is traced from outside.
+const NATIVE: &str = "only Go programs are traced inside the process unless the agent runs with --mechanism inside";
+
 /// What is said of a probe that stops threads.
 fn note(why: &str) -> String {
     format!("stops the thread that hits, by ptrace: {why}")
@@ -42,13 +45,17 @@ impl Engine {
         };
         let why = match options.mechanisms {
             Mechanisms::Ptrace => "the agent was told to inject nothing (--mechanism ptrace)".to_owned(),
-            Mechanisms::Auto => match InProcessEngine::attach(key, sink.clone(), &options, told()) {
+            Mechanisms::Auto if !options.runtime.is_go => NATIVE.to_owned(),
+            Mechanisms::Auto | Mechanisms::Inside => match InProcessEngine::attach(key, sink.clone(), &options, told())
+            {
                 Ok(engine) => return Ok(Engine { backend: Backend::Inside(engine) }),
                 Err(NotInside::Never(error)) => return Err(error),
                 Err(NotInside::Elsewhere(why)) => why,
             },
         };
         tracing::info!(target: "engine", pid = key.pid, %why, "traced from outside, by ptrace");
+        // A breakpoint must not stand on the patch of an agent that was killed, or that is a parent's.
+        inprocess::sweep(key).map_err(|error| AttachError::Remains { pid: key.pid, why: error.to_string() })?;
         PtraceEngine::attach(key, sink, told()).map(|engine| Engine { backend: Backend::Ptrace(engine, why) })
     }
 

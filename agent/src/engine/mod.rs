@@ -8,7 +8,6 @@
 //!
 //! What is particular to an architecture is in a folder of its own ([`x86_64`]).
 #![allow(unsafe_code, reason = "ptrace is the job of this module; each block says why it is sound")]
-#![allow(dead_code, reason = "the in-process backend is being wired")]
 
 mod api;
 mod area;

@@ -137,7 +137,7 @@ impl Server {
             let bias = bias(&build, pid, &exe)?;
             let code = BinaryCode::open(&exe).map_err(|e| e.to_string())?;
             let runtime = ProcessRuntime { is_go: true, go: build.go_runtime(bias), is_gnu: false };
-            let options = AttachOptions { mechanisms: Mechanisms::Auto, runtime, cpu_percent: CPU_PERCENT };
+            let options = AttachOptions { mechanisms: Mechanisms::Inside, runtime, cpu_percent: CPU_PERCENT };
             let engine =
                 Engine::attach(key, self.sink.clone(), options, Box::new(|_| ())).map_err(|e| e.to_string())?;
             self.traced = Some(Traced { key, engine, build, code, bias });

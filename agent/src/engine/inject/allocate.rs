@@ -73,6 +73,7 @@ impl Allocations {
     }
 
     /// Takes a place, and says so in the island.
+    #[cfg(test)]
     pub(super) fn commit(&mut self, window: Window<'_>, offset: usize, bytes: usize) -> Option<()> {
         let count = window.u32_at(LIST).load(Ordering::Relaxed) as usize;
         if count >= ENTRIES_MAX {

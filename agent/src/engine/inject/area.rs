@@ -330,11 +330,6 @@ impl Injection {
         Ok(())
     }
 
-    /// The process.
-    pub(in crate::engine) fn key(&self) -> ProcessKey {
-        self.key
-    }
-
     /// The agent's own mappings.
     pub(in crate::engine) fn area(&self) -> &Arc<AreaMap> {
         &self.map
@@ -396,13 +391,14 @@ impl Injection {
 
     /// Takes a piece of an island's code: its offset from the island's tables. It is never given twice, also not by the
     /// next agent. Aligned to 16 where no jump says where it must be.
+    #[cfg(test)]
     pub(in crate::engine) fn allocate(
         &mut self,
         island: Island,
         bytes: usize,
         jump: Option<(Avma, Rel32)>,
     ) -> Result<usize, InjectError> {
-        let full = || InjectError::Full { at: jump.map_or(island.tables(), |(site, _)| site) };
+        let full = || InjectError::NoRoom { at: jump.map_or(island.tables(), |(site, _)| site), bytes };
         let map = Arc::clone(&self.map);
         let window = map.code(island.number).ok_or_else(full)?;
         let allocations = self.allocations.get_mut(island.number).ok_or_else(full)?;
@@ -452,6 +448,7 @@ impl Injection {
 
     /// Writes text, also where the process may not write: through /proc/PID/mem where that may be opened, else by a thread
     /// that is stopped for it.
+    #[cfg(test)]
     pub(in crate::engine) fn write_text(&mut self, at: Avma, bytes: &[u8]) -> Result<(), InjectError> {
         if self.memory.write(at, bytes).is_ok() {
             return Ok(());
@@ -464,6 +461,7 @@ impl Injection {
     }
 
     /// Gives the area up. It stays mapped, and the next agent may take it over.
+    #[cfg(test)]
     pub(in crate::engine) fn close(self) {}
 }
 

@@ -65,12 +65,6 @@ pub(in crate::engine) enum InjectError {
         /// What was to be reached.
         at: Avma,
     },
-    /// An island's code is full.
-    #[error("the memory for tracepoints near {at:?} is used up: restart the process, or trace fewer places")]
-    Full {
-        /// Near to what.
-        at: Avma,
-    },
     /// Another agent has it.
     #[error("the agent with pid {agent} traces it: stop that agent first")]
     Owned {

@@ -222,11 +222,8 @@ impl<'a> Tracee<'a> {
         }
     }
 
-    pub(super) fn tid(&self) -> Tid {
-        self.tid
-    }
-
     /// Writes what the process itself cannot.
+    #[cfg(test)]
     pub(super) fn poke(&self, at: Avma, bytes: &[u8]) -> io::Result<()> {
         self.memory.poke(self.tid, at, bytes)
     }

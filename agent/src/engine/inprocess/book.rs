@@ -267,11 +267,6 @@ impl Book {
     pub(super) fn entries(&mut self) -> impl Iterator<Item = (&TracepointId, &mut Entry)> {
         self.entries.iter_mut()
     }
-
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -172,7 +172,8 @@ impl Share {
         }
         self.strikes += 1;
         if self.strikes >= STRIKES {
-            self.strikes = 0;
+            // Where one is not enough, the next one follows at the next look.
+            self.strikes = STRIKES - 1;
             let how = match probe.mechanism {
                 Mechanism::Jump => "",
                 Mechanism::Trap | Mechanism::Ptrace => " as traps",
@@ -321,6 +322,10 @@ mod tests {
         }
         let [Verdict::Off { why }] = &share.look(SECOND, &[trap])[..] else { panic!("it is to be off") };
         assert!(why.contains("40 k passages/s") && why.contains("10 % of a CPU as traps"), "{why}");
+        // One was not enough: the next one follows at once.
+        assert!(matches!(&share.look(SECOND, &[trap])[..], [Verdict::Off { .. }]));
+        assert_eq!(share.look(SECOND, &[]), []);
+        assert_eq!(share.look(SECOND, &[trap]), [Verdict::Keep], "and then there is patience again");
         // A burst is not enough.
         let mut share = Share::new(5);
         for _ in 0..20 {

@@ -380,7 +380,7 @@ mod tests {
                 let (slot, kind) = (world.slot, world.kind);
                 std::thread::spawn(move || {
                     let mut count = (0u64, 0u64);
-                    while running.load(Ordering::Relaxed) && count.0 < 400_000 {
+                    while running.load(Ordering::Relaxed) {
                         match passage(&memory, cpu, slot, kind, 64 + (count.0 as usize % 5) * 8) {
                             true => count.0 += 1,
                             false => count.1 += 1,
@@ -390,7 +390,7 @@ mod tests {
                 })
             })
             .collect();
-        let (mut received, mut watermark_ns, mut drops) = (0u64, 0, 0u64);
+        let (mut received, mut watermark_ns, mut drops, mut read) = (0u64, 0, 0u64, 0);
         let mut take = |queue: &mut HitQueue| {
             let taken = queue.take(domain_now_ns);
             assert!(taken.hits.iter().all(|hit| hit.time_ns >= watermark_ns), "older than {watermark_ns}");
@@ -400,8 +400,11 @@ mod tests {
             received += taken.hits.len() as u64;
             drops += taken.drops.iter().map(|drop| drop.count).sum::<u64>();
         };
-        for _ in 0..300 {
-            world.drain.pass();
+        let mut passes = 0;
+        while read < 20_000 {
+            passes += 1;
+            assert!(passes < 1_000_000, "the writers have stopped");
+            read += world.drain.pass().records;
             take(&mut world.queue);
         }
         running.store(false, Ordering::Relaxed);
@@ -419,6 +422,5 @@ mod tests {
         assert_eq!(counts.hits, received);
         assert_eq!(counts.dropped.values().sum::<u64>(), drops);
         assert_eq!(received + drops, recorded + no_room);
-        assert!(received > 1_000, "{received} are not many");
     }
 }

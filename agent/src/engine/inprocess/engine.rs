@@ -6,7 +6,7 @@
 use super::book::{Book, Kind};
 use super::budget::{Share, Tokens};
 use super::drain::{Decode, Drain, lock};
-use super::leftovers::sweep;
+use super::leftovers::{Alone, sweep_alone};
 use super::life::{Life, Watched};
 use super::reader::{Bell, Reader};
 use super::shared::SharedMemory;
@@ -98,7 +98,8 @@ impl InProcessEngine {
             other => NotInside::Elsewhere(other.to_string()),
         };
         // A child by fork(2) has its parent's patches.
-        match sweep(key) {
+        let alone = Alone::with(key);
+        match sweep_alone(&alone) {
             Ok(0) => {}
             Ok(sites) => tracing::info!(target: "engine", pid = key.pid, sites, "patches of others were taken out"),
             Err(error) => tracing::debug!(target: "engine", pid = key.pid, %error, "what others left is not known"),
@@ -110,6 +111,7 @@ impl InProcessEngine {
         let memory = Arc::new(SharedMemory::of(Arc::clone(injection.area())));
         let header = injection.first_island().control;
         let text = Text::open(key, injection, options.runtime).map_err(elsewhere)?;
+        drop(alone);
         let spawn = |source| NotInside::Never(AttachError::Spawn { pid: key.pid, source });
         let watched = Arc::new(Watched::new(key, header).map_err(spawn)?);
         let bell = Arc::new(Bell::new().map_err(spawn)?);

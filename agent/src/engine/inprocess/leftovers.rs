@@ -14,14 +14,46 @@ use crate::engine::patch::{Patch, Patcher, Runtime, Witness};
 use crate::engine::x86_64::pads::tables::View;
 use crate::target;
 use riptrace_protocol::ids::{Avma, ProcessKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Bytes by which a process is known again when its text is written.
 const WITNESS_BYTES: usize = 16;
 
+/// The processes that somebody in this agent cleans or takes over just now.
+static TAKEN: Mutex<BTreeSet<ProcessKey>> = Mutex::new(BTreeSet::new());
+static GIVEN_BACK: Condvar = Condvar::new();
+
+/// The right to clean or take over a process: one thread of this agent has it at a time. Two that write the same site by
+/// turns would leave half of each: the one that takes an old patch out, and the one that has just put a new one in.
+pub(super) struct Alone(ProcessKey);
+
+impl Alone {
+    /// Waits until nobody else has it.
+    pub(super) fn with(key: ProcessKey) -> Alone {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = |taken: &mut BTreeSet<ProcessKey>| taken.contains(&key);
+        GIVEN_BACK.wait_while(taken, is_taken).unwrap_or_else(PoisonError::into_inner).insert(key);
+        Alone(key)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        GIVEN_BACK.notify_all();
+    }
+}
+
 /// Takes out what others have left in the text of a process that no agent traces. Says how many sites that were. Blocks,
-/// for milliseconds where there is something.
+/// for milliseconds where there is something. A process that this agent takes over meanwhile is its own then.
 pub(in crate::engine) fn sweep(key: ProcessKey) -> Result<usize, InjectError> {
+    sweep_alone(&Alone::with(key))
+}
+
+/// The same, for who has the right already.
+pub(super) fn sweep_alone(Alone(key): &Alone) -> Result<usize, InjectError> {
+    let key = *key;
     let mut swept = 0;
     for leftover in leftovers::find(key.pid)? {
         // Whoever lives takes out its own; this agent does when it lets go.

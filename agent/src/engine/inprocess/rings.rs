@@ -308,16 +308,16 @@ mod tests {
                         let counter = clock;
                         clock += 10;
                         let heads = [memory.head(0), memory.head(1)];
-                        for cpu in 0..2 {
+                        for (cpu, &head) in heads.iter().enumerate() {
                             let mut buffer = Vec::new();
                             let mut broken = None;
-                            let stand = consume(&memory, cpu, heads[cpu], &mut buffer, &mut |bytes| {
+                            let stand = consume(&memory, cpu, head, &mut buffer, &mut |bytes| {
                                 if mark(bytes) < promised { broken = Some(mark(bytes)); }
                                 read.push(mark(bytes));
                             });
                             prop_assert_eq!(broken, None, "older than {}", promised);
                             prop_assert_ne!(stand, Stand::Broken);
-                            watch.read(cpu, counter, heads[cpu], memory.tail(cpu), stand, clock);
+                            watch.read(cpu, counter, head, memory.tail(cpu), stand, clock);
                         }
                         let clear = watch.clear(clock, u64::MAX).unwrap();
                         prop_assert!(clear >= promised);

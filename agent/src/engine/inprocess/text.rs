@@ -129,6 +129,8 @@ impl Text {
             sites: BTreeMap::new(),
             synchronises: None,
         };
+        let facts = text.injection.facts();
+        tracing::debug!(target: "engine", pid = key.pid, adopted = facts.is_adopted, stops = facts.stops, "inside");
         text.install_handlers()?;
         text.know_pads();
         text.take_out_leftovers()?;
@@ -332,6 +334,7 @@ impl Text {
             });
             match outcome {
                 Ok(image) => {
+                    self.retarget(island, at, &image)?;
                     let length = image.code.len() as u64;
                     let end = Avma(at.0 + form.displaced() as u64);
                     for start in [Some(image.places.start), image.places.twin].into_iter().flatten() {
@@ -344,6 +347,19 @@ impl Text {
             }
         }
         Err(failed.map_or(ChangeError::Nothing { at }, ChangeError::Pad))
+    }
+
+    /// The handlers take the first entry that they find: those of islands where the site had a pad before lead to the new
+    /// one.
+    fn retarget(&self, made: Island, at: Avma, image: &PadImage) -> Result<(), TablesError> {
+        for island in self.injection.islands().into_iter().filter(|island| *island != made) {
+            let mut memory = self.island(island)?;
+            memory.retarget_trap(at, image.places.start)?;
+            for (original, copy) in image.boundaries.iter().skip(1) {
+                memory.retarget_trap(*original, *copy)?;
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
@@ -427,11 +443,6 @@ impl Text {
     /// What is placed at which site.
     pub(super) fn forms(&self) -> BTreeMap<Avma, Form> {
         self.sites.iter().map(|(at, site)| (*at, site.form.clone())).collect()
-    }
-
-    /// The longest that a thread was stopped for calls, in nanoseconds.
-    pub(super) fn injection(&self) -> &Injection {
-        &self.injection
     }
 }
 

@@ -135,6 +135,12 @@ impl TscClock {
         TscClock { line: RwLock::new(Timeline::new(first, second)) }
     }
 
+    /// Keeps it for this thread alone, so that the process can be copied by fork(2) while nobody else has it.
+    #[cfg(test)]
+    pub(super) fn held() -> std::sync::RwLockWriteGuard<'static, Timeline> {
+        TscClock::shared().expect("a clock").line.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The line, drawn at least up to this counter, which lies in the past.
     pub(super) fn up_to(&self, tsc: u64) -> RwLockReadGuard<'_, Timeline> {
         loop {

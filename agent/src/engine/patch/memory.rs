@@ -39,11 +39,6 @@ impl Text {
         self
     }
 
-    /// Whether text can be written while all threads run.
-    pub(super) fn is_writable(&self) -> bool {
-        self.file.is_some()
-    }
-
     /// Reads memory, by this thread of the process if need be.
     pub(super) fn read(&self, by: Tid, at: Avma, into: &mut [u8]) -> io::Result<()> {
         match &self.file {

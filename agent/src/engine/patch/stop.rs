@@ -60,7 +60,6 @@ impl Standing {
 
 /// Threads of a process that stand still, until this is dropped.
 pub(super) struct Stopped {
-    pid: Tid,
     threads: Vec<Standing>,
     /// Seized, whatever became of them.
     known: BTreeSet<Tid>,
@@ -94,7 +93,7 @@ impl Stopped {
 
     /// Stops all threads. Only within [`Stopped::session`].
     pub(super) fn all(pid: Tid) -> Result<Stopped, PatchError> {
-        let mut stopped = Stopped::none(pid)?;
+        let mut stopped = Stopped::none()?;
         for _ in 0..PASSES_MAX {
             let tasks = target::tasks(pid as u32).map_err(|_| PatchError::Gone)?;
             let mut new = Vec::new();
@@ -132,7 +131,7 @@ impl Stopped {
             tasks.sort_by_key(|&tid| target::status(tid).map_or(2, |status| u8::from(status.state != 'R')));
             let mut last = PatchError::Gone;
             for tid in tasks.into_iter().map(|tid| tid as Tid).take(ONE_TRIES_MAX) {
-                let mut stopped = Stopped::none(pid)?;
+                let mut stopped = Stopped::none()?;
                 if !stopped.seize(tid)? {
                     continue;
                 }
@@ -148,10 +147,10 @@ impl Stopped {
         })
     }
 
-    fn none(pid: Tid) -> Result<Stopped, PatchError> {
+    fn none() -> Result<Stopped, PatchError> {
         let alarm = Alarm::start(TICK_NS).map_err(PatchError::Spawn)?;
         let asked_ns = domain_now_ns();
-        Ok(Stopped { pid, threads: Vec::new(), known: BTreeSet::new(), asked_ns, began_ns: None, _alarm: alarm })
+        Ok(Stopped { threads: Vec::new(), known: BTreeSet::new(), asked_ns, began_ns: None, _alarm: alarm })
     }
 
     /// The threads.

@@ -3,9 +3,9 @@
 //! A port to another architecture has the same files with the same functions.
 
 pub mod analysis;
+pub(super) mod call_slot;
 pub(super) mod codegen;
 pub(super) mod counter;
-pub(super) mod call_slot;
 pub(super) mod displaced;
 pub(super) mod fallback;
 pub(super) mod pads;

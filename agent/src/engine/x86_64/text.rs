@@ -15,6 +15,7 @@ use super::BREAKPOINT;
 /// `jmp rel32` (Intel SDM volume 2).
 pub(in super::super) const JUMP: u8 = 0xe9;
 /// Bytes of a [`JUMP`].
+#[cfg(test)]
 pub(in super::super) const JUMP_BYTES: usize = 5;
 /// No instruction in 64-bit mode (once `push es`): raises SIGILL with the instruction pointer at it.
 pub(in super::super) const UNDEFINED: u8 = 0x06;

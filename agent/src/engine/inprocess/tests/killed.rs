@@ -3,6 +3,7 @@
 use super::support::{Target, Tracing, captures_rdi, eventually, id};
 use crate::capture::memory::Memory;
 use crate::engine::inprocess::sweep;
+use crate::engine::inprocess::tsc::TscClock;
 use crate::engine::memory::TargetMemory;
 use crate::engine::x86_64::BREAKPOINT;
 use nix::sys::signal::{Signal, kill};
@@ -15,11 +16,14 @@ const LABELS: [&str; 6] = ["site_push", "site_rip", "site_loop", "site_call", "s
 
 /// An agent in a process of its own that traces these sites until it is killed.
 fn agent(target: &Target, sites: &[Avma]) -> Pid {
+    let clock = TscClock::held();
     // SAFETY: the C library makes the child's heap usable (fork(2) in glibc takes the locks of malloc), and the child
-    // does nothing that needs a lock of another thread of this process; it never returns from here.
+    // does nothing that needs a lock of another thread of this process (the clock is this thread's own just now); it never
+    // returns from here.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
+            drop(clock);
             let tracing = Tracing::c(target);
             if let Err(error) = tracing.arm_with("killed", sites, &Arc::new(captures_rdi()), Some(500)) {
                 eprintln!("the agent to be killed: {error}");

@@ -33,7 +33,7 @@ impl Tracing {
         let queue = HitQueue::new(QueueLimits::default());
         let (tell, events) = mpsc::channel();
         let notify = Box::new(move |event| drop(tell.send(event)));
-        let options = AttachOptions { mechanisms: Mechanisms::Auto, runtime, cpu_percent };
+        let options = AttachOptions { mechanisms: Mechanisms::Inside, runtime, cpu_percent };
         let engine = InProcessEngine::attach(target.key(), queue.sink(), &options, notify)
             .unwrap_or_else(|error| panic!("{error:?}; the target says {:?}", target.said()));
         let code = BinaryCode::open(Path::new(&format!("/proc/{}/exe", target.pid()))).unwrap();

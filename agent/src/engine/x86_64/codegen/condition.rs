@@ -16,7 +16,6 @@ use riptrace_protocol::ids::Avma;
 pub(super) const USES_RCX: usize = 1;
 pub(super) const USES_RDX: usize = 2;
 pub(super) const USES_RSI: usize = 3;
-pub(super) const USES_RDI: usize = 4;
 pub(super) const USES_RBX: usize = 5;
 
 /// What a condition needs on the stack.

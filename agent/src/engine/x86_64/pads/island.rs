@@ -60,6 +60,7 @@ impl<'a> IslandMemory<'a> {
     }
 
     /// Which island it is.
+    #[cfg(test)]
     pub(in crate::engine) fn island(&self) -> Island {
         self.island
     }

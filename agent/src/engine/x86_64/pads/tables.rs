@@ -18,7 +18,7 @@
 //! - All numbers are little endian. Places are offsets from the tables' address in the process, unless called addresses.
 //! - The reader takes any bytes: what it reads may be what a killed agent left, or what the process made of it.
 
-use crate::engine::area::{CODE_BYTES, ISLANDS_MAX, Island, MAGIC, TABLES_BYTES, VERSION};
+use crate::engine::area::{CODE_BYTES, Island, MAGIC, TABLES_BYTES, VERSION};
 use riptrace_protocol::ids::Avma;
 use std::ops::Range;
 
@@ -183,6 +183,7 @@ pub(in crate::engine) const KERNEL_ACTION_BYTES: usize = 32;
 
 impl KernelAction {
     /// As rt_sigaction(2) wants it.
+    #[cfg(test)]
     pub(in crate::engine) fn to_bytes(self) -> [u8; KERNEL_ACTION_BYTES] {
         let mut bytes = [0; KERNEL_ACTION_BYTES];
         let words = [self.handler, self.flags, self.restorer, self.mask];
@@ -193,6 +194,7 @@ impl KernelAction {
     }
 
     /// As rt_sigaction(2) gives it.
+    #[cfg(test)]
     pub(in crate::engine) fn from_bytes(bytes: &[u8; KERNEL_ACTION_BYTES]) -> KernelAction {
         let word = |at: usize| u64_at(bytes, at);
         KernelAction { handler: word(0), flags: word(8), restorer: word(16), mask: word(24) }
@@ -306,6 +308,7 @@ pub(in crate::engine) const JUMP_BYTES: usize = 5;
 
 /// Where in a pad an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(test)]
 pub(in crate::engine) struct Place {
     /// In the twin.
     pub(in crate::engine) twin: bool,
@@ -408,14 +411,16 @@ impl<'a> View<'a> {
     }
 
     /// Whether the process is a Go program.
+    #[cfg(test)]
     pub(in crate::engine) fn is_go(&self) -> bool {
         u64_at(self.bytes, FLAGS_AT) & FLAG_GO != 0
     }
 
     /// Addresses of the tables of all islands, as island 0 has them.
+    #[cfg(test)]
     pub(in crate::engine) fn islands(&self) -> Vec<Avma> {
         let address = |number| u64_at(self.bytes, ISLANDS_AT + number * 8);
-        (0..ISLANDS_MAX).map(address).take_while(|address| *address != 0).map(Avma).collect()
+        (0..crate::engine::area::ISLANDS_MAX).map(address).take_while(|address| *address != 0).map(Avma).collect()
     }
 
     /// The handlers; `None` before they are written, and in all islands but the first.
@@ -432,6 +437,7 @@ impl<'a> View<'a> {
     }
 
     /// The action that a signal had before the engine's handler.
+    #[cfg(test)]
     pub(in crate::engine) fn old_action(&self, signal: Signal) -> Option<KernelAction> {
         let record = self.bytes.get(signal.record_at()..)?;
         (u64_at(record, ACTION_KNOWN) != 0).then(|| record.first_chunk().map(KernelAction::from_bytes)).flatten()
@@ -486,6 +492,7 @@ impl<'a> View<'a> {
     }
 
     /// The pad that an address belongs to, as the handlers find it.
+    #[cfg(test)]
     pub(in crate::engine) fn find_pad(&self, address: Avma) -> Option<(Pad, Place)> {
         let offset = address.0.wrapping_sub(self.address().0);
         let granule = offset.checked_sub(TABLES_BYTES as u64)? >> GRANULE_SHIFT;
@@ -506,6 +513,7 @@ impl<'a> View<'a> {
     }
 
     /// The span of a place in a pad.
+    #[cfg(test)]
     pub(in crate::engine) fn span(&self, pad: &Pad, offset: u32) -> Option<Span> {
         let first = pad.heap as usize + usize::from(pad.fixups) * FIXUP_BYTES;
         let spans = (0..usize::from(pad.spans)).map_while(|n| {

@@ -461,11 +461,6 @@ impl Machine {
         Passed { records, counters }
     }
 
-    /// Zeroes the rings.
-    pub(super) fn zero_rings(&self) {
-        self.rings.slice(0, self.rings.bytes).fill(0);
-    }
-
     /// Bytes of the rings that are not zero.
     pub(super) fn ring_bytes_in_use(&self) -> usize {
         self.rings.slice(0, self.rings.bytes).iter().filter(|&&byte| byte != 0).count()
