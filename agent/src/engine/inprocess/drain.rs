@@ -32,8 +32,8 @@ pub(super) struct Passed {
     pub(super) records: usize,
     /// Bytes that were in the fullest ring.
     pub(super) fullest: u64,
-    /// A ring that has waited for [`LOOKED_INTO_NS`].
-    pub(super) stuck: Option<usize>,
+    /// A ring that has waited for [`LOOKED_INTO_NS`], and the position that it waits at.
+    pub(super) stuck: Option<(usize, u64)>,
     /// The process has written something else into a ring.
     pub(super) is_broken: bool,
     /// Domain time of the pass, in nanoseconds.
@@ -85,7 +85,7 @@ impl Drain {
             found: Vec::new(),
             hits: Vec::new(),
         };
-        drain.promise(0);
+        drain.promise(0, counter::now());
         drain
     }
 
@@ -107,11 +107,11 @@ impl Drain {
             passed.is_broken |= stand == Stand::Broken;
             self.watch.read(cpu, started, head, self.memory.tail(cpu), stand, now_ns);
             if self.watch.waits(cpu, now_ns).is_some_and(|ns| ns >= LOOKED_INTO_NS) {
-                passed.stuck.get_or_insert(cpu);
+                passed.stuck = passed.stuck.or(self.watch.waits_at(cpu).map(|at| (cpu, at)));
             }
         }
         self.hand_over(&mut book);
-        self.promise(now_ns);
+        self.promise(now_ns, started);
         passed
     }
 
@@ -144,10 +144,9 @@ impl Drain {
         });
     }
 
-    fn promise(&mut self, now_ns: u64) {
-        if let Some(clear) = self.watch.clear(now_ns, GIVEN_UP_NS)
-            && let Some(clear_ns) = self.clock.up_to(clear).ns(clear)
-        {
+    fn promise(&mut self, now_ns: u64, now: u64) {
+        let clear = self.watch.clear(now, now_ns, GIVEN_UP_NS);
+        if let Some(clear_ns) = self.clock.up_to(clear).ns(clear) {
             self.sink.promise(clear_ns);
         }
     }

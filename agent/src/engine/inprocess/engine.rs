@@ -20,20 +20,26 @@ use crate::engine::area::PROBES_MAX;
 use crate::engine::inject::{InjectError, Injection, RemoteCall};
 use crate::engine::patch;
 use crate::engine::record::{self, RecordLayout};
+use crate::engine::sys::Tid;
 use crate::engine::x86_64::analysis::SiteChoice;
 use crate::engine::x86_64::counter;
 use crate::publish::sink::HitSink;
 use crate::target;
 use riptrace_protocol::fleet::Mechanism;
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Tries to arm sites, each time with those as traps that could not be jumps.
 const TRIES_MAX: usize = 4;
 /// Where in control a remote call may write its result: behind what injection uses.
 const SCRATCH: usize = 0x8c0;
+/// An earlier agent's pads are looked into so many times, until nobody is in one.
+const QUIET_TRIES_MAX: u32 = 20;
+/// Pause between two looks: a thread leaves a pad within some microseconds, if it runs.
+const QUIET_PAUSE: Duration = Duration::from_millis(5);
 /// `PR_GET_TSC` and its answer for a process that may read the counter (prctl(2)).
 const PR_GET_TSC: u64 = 25;
 const PR_TSC_ENABLE: u32 = 1;
@@ -110,7 +116,11 @@ impl InProcessEngine {
         }
         let memory = Arc::new(SharedMemory::of(Arc::clone(injection.area())));
         let header = injection.first_island().control;
+        let is_adopted = injection.facts().is_adopted;
         let text = Text::open(key, injection, options.runtime).map_err(elsewhere)?;
+        if is_adopted {
+            forget_rings(key, &text, &memory);
+        }
         drop(alone);
         let spawn = |source| NotInside::Never(AttachError::Spawn { pid: key.pid, source });
         let watched = Arc::new(Watched::new(key, header).map_err(spawn)?);
@@ -134,7 +144,7 @@ impl InProcessEngine {
             watched,
             bell,
             share: Share::new(options.cpu_percent),
-            is_in_pad: Box::new(move || is_in_pad(&pads)),
+            in_pads: Box::new(move || in_pads(&pads)),
             switched_off: Box::new(move |tracepoint| switched_off(&off, tracepoint)),
         };
         let thread = thread::Builder::new().name(format!("reader-{}", key.pid)).spawn(move || {
@@ -309,27 +319,27 @@ impl Inside {
         loop {
             tries += 1;
             let placement = place(&text.forms(), &wanted).map_err(|error| ArmError::Refused(error.to_string()))?;
+            // First those that make room: the new sites are in the middle of what stands there. If the new ones fail they
+            // stay traps, which are as right as what they were.
+            let to_trap = |at: &Avma| {
+                let site = text.sites.get(at)?;
+                Some(Change { form: site.form.as_trap(), ..site.change(*at, site.users.clone()) })
+            };
+            let room: Vec<Change> = placement.to_traps.iter().filter_map(to_trap).collect();
             let mut changes = Vec::new();
-            for at in &placement.to_traps {
-                if let Some(site) = text.sites.get(at) {
-                    changes.push(Change { form: site.form.as_trap(), ..site.change(*at, site.users.clone()) });
-                }
-            }
             for placed in &placement.sites {
                 let Some(site) = arming.get(&placed.at) else { continue };
-                let before = changes.iter().position(|change| change.at == placed.at).map(|n| changes.swap_remove(n));
                 let mut users = text.sites.get(&placed.at).map(|site| site.users.clone()).unwrap_or_default();
                 users.push(site.user.clone());
-                let form = before.map_or_else(|| placed.form.clone(), |change: Change| change.form);
                 changes.push(Change {
                     at: placed.at,
-                    original: original(&form, &site.patch.original),
-                    form,
+                    original: original(&placed.form, &site.patch.original),
+                    form: placed.form.clone(),
                     is_go: site.patch.is_go,
                     users,
                 });
             }
-            let error = match text.change(changes) {
+            let error = match text.change(room).and_then(|()| text.change(changes)) {
                 Ok(()) => return Ok(placement.sites),
                 Err(error) => error,
             };
@@ -381,13 +391,29 @@ fn reads_counter(injection: &mut Injection) -> Result<bool, InjectError> {
     Ok(answer.load(std::sync::atomic::Ordering::SeqCst) == PR_TSC_ENABLE)
 }
 
-/// Whether a thread is in a pad or will return to one. What cannot be looked at counts as yes.
-fn is_in_pad(inside: &Weak<Inside>) -> bool {
-    let Some(inside) = inside.upgrade() else { return true };
+/// The threads that are in a pad or will return to one; `None` where that cannot be told.
+fn in_pads(inside: &Weak<Inside>) -> Option<BTreeSet<Tid>> {
+    let inside = inside.upgrade()?;
     // Whoever changes the text needs the reader's passes: it does not wait here.
-    let Ok(text) = inside.text.try_lock() else { return true };
-    let Some(text) = text.as_ref() else { return true };
-    patch::is_anyone_in(inside.key, &text.code()).unwrap_or(true)
+    let text = inside.text.try_lock().ok()?;
+    patch::threads_in(inside.key, &text.as_ref()?.code()).ok()
+}
+
+/// What an earlier agent has not read is nobody's, and it may have been killed in the middle of it: its rings begin anew.
+/// Its probes are off and its patches are out; a thread that is still in one of its pads is waited for.
+fn forget_rings(key: ProcessKey, text: &Text, memory: &SharedMemory) {
+    let is_used = |cpu: &usize| memory.head(*cpu) != memory.tail(*cpu);
+    if !(0..memory.cpus()).any(|cpu| is_used(&cpu)) {
+        return;
+    }
+    for _ in 0..QUIET_TRIES_MAX {
+        match patch::threads_in(key, &text.code()) {
+            Ok(threads) if !threads.is_empty() => thread::sleep(QUIET_PAUSE),
+            // Who cannot be looked at is not waited for: what it commits is of an unknown kind.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    (0..memory.cpus()).filter(is_used).for_each(|cpu| memory.forget(cpu));
 }
 
 /// A probe is over the process's share of a CPU and was switched off: its traps would cost as much as before, so they are

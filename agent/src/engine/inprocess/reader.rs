@@ -12,7 +12,9 @@ use super::life::{Life, Watched};
 use super::shared::SharedMemory;
 use crate::engine::api::EngineEvent;
 use crate::engine::area::RING_BYTES;
+use crate::engine::sys::Tid;
 use riptrace_protocol::ids::TracepointId;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,8 +99,16 @@ impl Bell {
     }
 }
 
-/// Whether any thread of the process is in a pad, or will come back to one; looked at while all stand still.
-pub(super) type IsInPad = Box<dyn Fn() -> bool + Send>;
+/// The threads of the process that are in a pad, or will come back to one, while all stand still; `None` where that cannot
+/// be told.
+pub(super) type InPads = Box<dyn Fn() -> Option<BTreeSet<Tid>> + Send>;
+
+/// A reservation that is not committed, and the threads that may have made it: those that were in a pad at every look.
+struct Suspects {
+    cpu: usize,
+    at: u64,
+    threads: BTreeSet<Tid>,
+}
 
 /// The thread's state.
 pub(super) struct Reader {
@@ -108,7 +118,7 @@ pub(super) struct Reader {
     pub(super) watched: Arc<Watched>,
     pub(super) bell: Arc<Bell>,
     pub(super) share: Share,
-    pub(super) is_in_pad: IsInPad,
+    pub(super) in_pads: InPads,
     /// Takes the traps of a probe that was switched off out of the text: they cost as much as before.
     pub(super) switched_off: Box<dyn Fn(TracepointId) + Send>,
 }
@@ -119,6 +129,7 @@ impl Reader {
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
         let mut answered = 0;
+        let mut suspects: Option<Suspects> = None;
         loop {
             let asked = self.bell.asked();
             let stops = self.bell.stop.load(Ordering::SeqCst);
@@ -132,11 +143,12 @@ impl Reader {
             if passed.is_broken {
                 return Some(self.give_up());
             }
-            if let Some(cpu) = passed.stuck
+            if let Some((cpu, at)) = passed.stuck
                 && passed.now_ns >= looked_into_ns + LOOK_INTO_AGAIN_NS
             {
                 looked_into_ns = passed.now_ns;
-                if !(self.is_in_pad)() {
+                suspects = self.look_into(cpu, at, suspects);
+                if suspects.is_none() {
                     self.drain.pass_by(cpu);
                     continue;
                 }
@@ -171,6 +183,21 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Who may have made the reservation that a ring waits for; nobody, if it is abandoned. Others pass pads all the time,
+    /// so that some thread is in one at each look; the one that made it is in one at every look.
+    fn look_into(&self, cpu: usize, at: u64, before: Option<Suspects>) -> Option<Suspects> {
+        let before = before.filter(|suspects| (suspects.cpu, suspects.at) == (cpu, at));
+        let Some(now) = (self.in_pads)() else {
+            return Some(before.unwrap_or(Suspects { cpu, at, threads: BTreeSet::from([Tid::MAX]) }));
+        };
+        let is_known = |suspects: &Suspects| !suspects.threads.contains(&Tid::MAX);
+        let threads: BTreeSet<Tid> = match before.filter(is_known) {
+            Some(before) => before.threads.intersection(&now).copied().collect(),
+            None => now,
+        };
+        (!threads.is_empty()).then_some(Suspects { cpu, at, threads })
     }
 
     /// Nothing more will come.

@@ -146,10 +146,16 @@ impl Watch {
         self.rings[cpu].waiting.map(|(_, since_ns)| now_ns.saturating_sub(since_ns))
     }
 
-    /// The counter before which nothing is to come, over the rings that have waited for less than `given_up_ns`.
-    pub(super) fn clear(&self, now_ns: u64, given_up_ns: u64) -> Option<u64> {
+    /// The counter before which nothing is to come, over the rings that have waited for less than `given_up_ns`; `now`
+    /// when all have waited longer.
+    pub(super) fn clear(&self, now: u64, now_ns: u64, given_up_ns: u64) -> u64 {
         let counts = |ring: &&Ring| ring.waiting.is_none_or(|(_, since)| now_ns.saturating_sub(since) < given_up_ns);
-        self.rings.iter().filter(counts).map(|ring| ring.clear).min()
+        self.rings.iter().filter(counts).map(|ring| ring.clear).min().unwrap_or(now)
+    }
+
+    /// Where a ring waits.
+    pub(super) fn waits_at(&self, cpu: usize) -> Option<u64> {
+        self.rings[cpu].waiting.map(|(at, _)| at)
     }
 }
 
@@ -242,21 +248,23 @@ mod tests {
     #[test]
     fn the_promise_is_what_all_rings_have_kept() {
         let mut watch = Watch::new(2, 100);
-        assert_eq!(watch.clear(0, 50), Some(100));
+        assert_eq!(watch.clear(150, 0, 50), 100);
         watch.read(0, 200, 64, 64, Stand::Done, 10);
-        assert_eq!(watch.clear(10, 50), Some(100), "the other ring was not read");
+        assert_eq!(watch.clear(200, 10, 50), 100, "the other ring was not read");
         watch.read(1, 200, 640, 320, Stand::Waits, 10);
-        assert_eq!((watch.clear(10, 50), watch.waits(1, 15)), (Some(100), Some(5)));
+        assert_eq!((watch.clear(200, 10, 50), watch.waits(1, 15), watch.waits_at(1)), (100, Some(5), Some(320)));
         watch.read(0, 300, 64, 64, Stand::Done, 20);
         watch.read(1, 300, 960, 700, Stand::Waits, 20);
-        assert_eq!(watch.clear(20, 50), Some(200), "past what was there at 200");
+        assert_eq!(watch.clear(300, 20, 50), 200, "past what was there at 200");
         watch.read(1, 400, 960, 700, Stand::Waits, 40);
         watch.read(0, 400, 64, 64, Stand::Done, 40);
-        assert_eq!((watch.clear(40, 50), watch.waits(1, 40)), (Some(200), Some(20)));
-        assert_eq!(watch.clear(80, 50), Some(400), "the other one is given up");
+        assert_eq!((watch.clear(400, 40, 50), watch.waits(1, 40)), (200, Some(20)));
+        assert_eq!(watch.clear(450, 80, 50), 400, "the other one is given up");
+        watch.read(0, 460, 128, 64, Stand::Waits, 85);
+        assert_eq!(watch.clear(490, 200, 50), 490, "both are");
         watch.read(1, 500, 960, 960, Stand::Done, 90);
         watch.read(0, 500, 64, 64, Stand::Done, 90);
-        assert_eq!((watch.clear(90, 50), watch.waits(1, 90)), (Some(500), None));
+        assert_eq!((watch.clear(600, 90, 50), watch.waits(1, 90)), (500, None));
     }
 
     #[derive(Debug, Clone)]
@@ -319,7 +327,7 @@ mod tests {
                             prop_assert_ne!(stand, Stand::Broken);
                             watch.read(cpu, counter, head, memory.tail(cpu), stand, clock);
                         }
-                        let clear = watch.clear(clock, u64::MAX).unwrap();
+                        let clear = watch.clear(clock, clock, u64::MAX);
                         prop_assert!(clear >= promised);
                         promised = clear;
                     }

@@ -5,7 +5,7 @@
 
 use crate::engine::area::{
     COUNTERS, COUNTERS_BYTES, PROBE_ENABLED, PROBE_HELD, PROBE_SAMPLING, PROBE_TOKENS, PROBE_WORDS, PROBE_WORDS_BYTES,
-    PROBES_MAX, RING_CONTROL, RING_CONTROL_BYTES, RING_HEAD, RING_TAIL,
+    PROBES_MAX, RING_BYTES, RING_CONTROL, RING_CONTROL_BYTES, RING_HEAD, RING_TAIL,
 };
 use crate::engine::inject::AreaMap;
 use std::sync::Arc;
@@ -103,6 +103,13 @@ impl SharedMemory {
         self.ring_control(cpu, RING_TAIL).store(position, Ordering::Release);
     }
 
+    /// Gives all of a ring back: nobody will read what is in it, and nobody writes there just now.
+    pub(super) fn forget(&self, cpu: usize) {
+        let head = self.head(cpu);
+        self.area.ring_zero(cpu, 0, RING_BYTES);
+        self.set_tail(cpu, head);
+    }
+
     /// The word at a position of a ring. What the process wrote before it is seen after it.
     pub(super) fn ring_word(&self, cpu: usize, position: u64) -> u64 {
         self.area.ring_u64(cpu, position).load(Ordering::Acquire)
@@ -125,7 +132,7 @@ pub(super) mod fake {
     //! The same memory without a process, and what a pad does to it.
 
     use super::*;
-    use crate::engine::area::{ISLANDS_MAX, RING_BYTES, code_in_file};
+    use crate::engine::area::{ISLANDS_MAX, code_in_file};
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
     /// Shared memory of `cpus` CPUs that belongs to this process.

@@ -490,17 +490,17 @@ impl Site {
     }
 }
 
-/// What takes an earlier agent's patch out, as it was left: whole, or, by an agent that was killed while it wrote, a trap
-/// in front of the code or of the rest of the jump. `None` when nothing of this pad stands there.
+/// What takes an earlier agent's patch out, as it was left: whole, or, by an agent that was killed while it wrote, with
+/// some bytes of the code, some of the patch, and a trap in front. `None` when nothing of this pad stands there.
 pub(super) fn removal(memory: &dyn Memory, pad: &Pad) -> Option<Patch> {
     let ours = pad.patch();
     let length = pad.original.len().min(JUMP_BYTES);
     let code = pad.original.get(..length)?;
     let mut found = vec![0; length];
     memory.read(pad.site, &mut found).ok()?;
-    let goes_on_as = |bytes: &[u8]| bytes.len() == length && found[1..] == bytes[1..];
-    let is_trap = found.first() == Some(&BREAKPOINT) && (goes_on_as(code) || goes_on_as(&ours));
-    if found != ours && !is_trap {
+    let is_either = |at: usize| found[at] == code[at] || ours.get(at) == Some(&found[at]);
+    let is_trapped = found.first() == Some(&BREAKPOINT);
+    if !((is_trapped || is_either(0)) && (1..length).all(is_either)) {
         return None;
     }
     // Which of the bytes are boundaries is not asked: one that traps by chance does no harm.

@@ -34,10 +34,11 @@ use crate::clock::domain_now_ns;
 use check::Boundaries;
 use memory::Text;
 use riptrace_protocol::ids::{Avma, ProcessKey};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 use std::{io, thread};
-use stop::Stopped;
+use stop::{Standing, Stopped};
 
 /// Bytes of one patch, at most.
 pub(in crate::engine) const PATCH_BYTES_MAX: usize = 8;
@@ -382,15 +383,17 @@ impl Patcher {
     }
 }
 
-/// Whether a thread is in one of some ranges, or has an address in one of them on its stack, so that it may come back to
-/// it. The whole process stands still for it.
-pub(in crate::engine) fn is_anyone_in(key: ProcessKey, ranges: &[Range<Avma>]) -> Result<bool, PatchError> {
+/// The threads that are in one of some ranges, or have an address in one of them on their stack, so that they may come
+/// back to it. The whole process stands still for it.
+pub(in crate::engine) fn threads_in(key: ProcessKey, ranges: &[Range<Avma>]) -> Result<BTreeSet<Tid>, PatchError> {
     let holder = |word: u64| ranges.iter().find(|range| range.contains(&Avma(word))).map(|range| range.start);
     Stopped::session(|| {
         let stopped = Stopped::all(key.pid as Tid)?;
-        let threads = stopped.threads();
-        let is_there = threads.iter().any(|thread| holder(thread.registers.rip).is_some());
-        let found = is_there || stacks::find(threads, &Runtime::Native, &holder).is_some();
+        let is_there = |thread: &&Standing| {
+            holder(thread.registers.rip).is_some()
+                || stacks::find(std::slice::from_ref(*thread), &Runtime::Native, &holder).is_some()
+        };
+        let found = stopped.threads().iter().filter(is_there).map(|thread| thread.tid).collect();
         stopped.let_go();
         Ok(found)
     })

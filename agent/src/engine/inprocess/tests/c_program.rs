@@ -194,8 +194,8 @@ fn a_probe_over_its_share_is_thinned_or_switched_off_and_says_so() {
     target.ask("background", "behind");
     let runtime = ProcessRuntime { is_go: false, go: None, is_gnu: true };
     let tracing = Tracing::attach(&target, runtime, target.bias(), 1);
-    tracing.arm("a jump", &[target.symbol("site_push")]);
-    tracing.arm("a trap", &[target.symbol("site_ret")]);
+    tracing.arm("jump", &[target.symbol("site_push")]);
+    tracing.arm("trap", &[target.symbol("site_ret")]);
     eventually("a probe is over its share", || {
         let said = tracing.engine.counts().into_iter().filter_map(|(_, counts)| counts.off.or(counts.note));
         said.into_iter().find(|said| said.contains("% of a CPU"))

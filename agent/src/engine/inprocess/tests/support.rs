@@ -97,6 +97,18 @@ impl Tracing {
         taken.hits
     }
 
+    /// What the engine has told by now.
+    pub(super) fn told(&self) -> Option<EngineEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// Up to when nothing is to come any more, in domain time.
+    pub(super) fn watermark_ns(&mut self) -> u64 {
+        let taken = self.queue.take(crate::clock::domain_now_ns);
+        self.queue.release(taken.hits.len(), taken.hits.iter().map(CapturedHit::weight).sum());
+        taken.watermark_ns
+    }
+
     #[track_caller]
     pub(super) fn event(&self) -> EngineEvent {
         self.events.recv_timeout(SOON).expect("the engine tells of the end")
