@@ -11,5 +11,9 @@ mod breakpoints;
 mod hits;
 #[path = "dap_transcripts/lifecycle.rs"]
 mod lifecycle;
+#[path = "dap_transcripts/own.rs"]
+mod own;
+#[path = "dap_transcripts/scale.rs"]
+mod scale;
 #[path = "dap_transcripts/timeline.rs"]
 mod timeline;

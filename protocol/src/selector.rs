@@ -121,7 +121,7 @@ impl fmt::Display for Selector {
 
 /// Whether `text` fits `pattern`, where `*` is any run of characters and `?` any one. Linear in both: it backs up to
 /// the last star only.
-fn glob(pattern: &str, text: &str) -> bool {
+pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

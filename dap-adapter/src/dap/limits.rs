@@ -20,17 +20,30 @@ pub(crate) const SET_BREAKPOINTS_WAIT: Duration = Duration::from_millis(1500);
 pub(crate) const BREAKPOINT_EVENT_INTERVAL: Duration = Duration::from_millis(200);
 /// `riptrace/statistics` and `thread` events are sent no more often than this: a status bar need not be faster.
 pub(crate) const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
+/// `riptrace/fleetChanged` and `riptrace/timelineChanged` are sent no more often than this, each: a view that asks again
+/// at each of them is drawn twice a second at most.
+pub(crate) const CHANGED_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the fleet is asked for its processes, for counts, modules and threads: a new pod shows up in seconds.
 pub(crate) const FLEET_INTERVAL: Duration = Duration::from_secs(5);
 /// Output rows of hits per second: beyond it an editor's console is no longer read by anybody. Hits above it are in
 /// the timeline, and a row says how many.
 pub(crate) const ROWS_PER_S_MAX: u32 = 1000;
+/// Newest hits in which threads to list are looked for, at most: milliseconds, however many hits are kept.
+pub(crate) const THREADS_SCANNED_MAX: usize = 20_000;
+/// Threads whose numbers the editor may use again, at most; the oldest are forgotten first.
+pub(crate) const THREADS_KNOWN_MAX: usize = 10_000;
+/// Hits whose variables and frames have numbers, at most: those that were opened or unfolded last.
+pub(crate) const HITS_WITH_NUMBERS_MAX: usize = 4_096;
 /// Threads that are listed, at most, those with the newest hits first: more do not fit an editor's view.
 pub(crate) const THREADS_LISTED_MAX: usize = 200;
 /// Variables in one answer when the editor asks for no page.
 pub(crate) const VARIABLES_MAX: usize = 5000;
-/// Hits in one page of `riptrace/timeline`, at most.
+/// Hits in one page of `riptrace/timeline` and `riptrace/timelinePage`, at most.
 pub(crate) const TIMELINE_PAGE_MAX: usize = 500;
+/// Hits whose values one search decodes, at most, before it says where to go on: about 100 ms.
+pub(crate) const SEARCH_HITS_MAX: usize = 10_000;
+/// Pieces of time in one overview, at most: more than a screen has columns.
+pub(crate) const OVERVIEW_BUCKETS_MAX: usize = 4096;
 /// How long a disconnect waits for the fleet to take the tracepoints out before it answers all the same: the
 /// session's lease ends them then.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(3);

@@ -88,7 +88,8 @@ pub fn state_word(state: ProbeState) -> &'static str {
     }
 }
 
-fn mechanism_word(mechanism: Mechanism) -> &'static str {
+/// The word of a mechanism.
+pub fn mechanism_word(mechanism: Mechanism) -> &'static str {
     match mechanism {
         Mechanism::Jump => "jump",
         Mechanism::Trap => "trap",

@@ -91,7 +91,7 @@ async fn arguments_that_do_not_fit_are_named() {
         ("evaluate", json!({"expression": "x", "frameId": 99}), "no frame 99"),
         ("source", json!({"sourceReference": 99}), "no source with the reference 99"),
         ("riptrace/timeline", json!({"from": "x"}), "\"from\" must be a whole number"),
-        ("riptrace/open", json!({"seq": 1}), "hit 1 "),
+        ("riptrace/openHit", json!({"seq": 1}), "hit 1 "),
     ] {
         let message = editor.fails(command, arguments).await;
         assert!(message.contains(why), "{command}: {message}");

@@ -98,7 +98,7 @@ async fn pause_goes_to_the_newest_hit_and_a_hit_may_be_opened_by_its_number() {
     let thread = stopped["threadId"].clone();
     let (seq, reason, _) = moved(&mut editor, "pause", &thread).await;
     assert_eq!((seq, reason.as_str()), (5, "pause"));
-    editor.ok("riptrace/open", json!({"seq": 4})).await;
+    editor.ok("riptrace/openHit", json!({"seq": 4})).await;
     assert!(editor.event("stopped").await["description"].as_str().unwrap().starts_with("Hit 4 · "));
     finish(editor).await;
 }
@@ -249,10 +249,8 @@ async fn the_debug_console_works_while_the_session_runs() {
 }
 
 #[tokio::test]
-async fn own_requests_show_the_fleet_and_the_timeline() {
+async fn whole_hits_come_in_pages_and_modules_are_the_builds() {
     let (mut editor, _) = five_hits().await;
-    let fleet = editor.ok("riptrace/fleet", json!({})).await;
-    assert_eq!(fleet["hosts"][0]["profile"]["host"], "web-1");
     let page = editor.ok("riptrace/timeline", json!({"from": 2, "count": 2})).await;
     let numbers: Vec<&Value> = page["hits"].as_array().unwrap().iter().map(|hit| &hit["seq"]).collect();
     assert_eq!(numbers, [2, 3]);

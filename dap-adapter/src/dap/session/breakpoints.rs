@@ -169,6 +169,33 @@ impl Breakpoints {
         self.tracepoints.get(tracepoint).filter(|armed| armed.wanted).map(|armed| armed.breakpoint)
     }
 
+    /// Whether a tracepoint is, or was, this session's.
+    pub(super) fn knows(&self, tracepoint: &TracepointId) -> bool {
+        self.tracepoints.contains_key(tracepoint)
+    }
+
+    /// The states of the tracepoints that are wanted, as far as they are known.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = (&TracepointId, &TracepointStatus)> {
+        let wanted = self.tracepoints.iter().filter(|(_, armed)| armed.wanted);
+        wanted.filter_map(|(id, armed)| Some((id, armed.status.as_ref()?)))
+    }
+
+    /// What has arrived of each tracepoint, with its breakpoint where that is still set.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&TracepointId, Option<i64>, &Arrived)> {
+        self.tracepoints.iter().map(|(id, armed)| (id, armed.wanted.then_some(armed.breakpoint), &armed.arrived))
+    }
+
+    /// The tracepoints of a breakpoint.
+    pub(super) fn tracepoints_of(&self, breakpoint: i64) -> Vec<TracepointId> {
+        let own = self.tracepoints.iter().filter(|(_, armed)| armed.breakpoint == breakpoint);
+        own.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What the editor was last told of a breakpoint.
+    pub(super) fn told_message(&self, breakpoint: i64) -> Option<&str> {
+        Some(self.set.get(&breakpoint)?.told.as_ref()?.folded.message.as_str())
+    }
+
     /// Local file and line of a tracepoint's breakpoint.
     pub(super) fn local(&self, tracepoint: &TracepointId) -> Option<&(String, u32)> {
         self.tracepoints.get(tracepoint)?.local.as_ref()
@@ -525,6 +552,7 @@ impl State {
                 continue;
             }
             armed.status = Some(status);
+            self.statistics.fleet_changed();
             if let Some(breakpoint) = self.breakpoints.set.get_mut(&armed.breakpoint) {
                 breakpoint.dirty = true;
             }

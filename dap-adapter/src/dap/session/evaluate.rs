@@ -75,11 +75,11 @@ impl State {
     /// The hit that an expression is about: the frame's; without one, the open hit, else the newest.
     fn hit_of_frame(&self, frame_id: Option<i64>) -> Result<Arc<OrderedHit>, Failure> {
         let Some(frame_id) = frame_id.filter(|&id| id != 0) else {
-            let hit = self.paused_hit().or_else(|| self.timeline.newest(|_| true));
-            return hit.cloned().ok_or_else(|| Failure::quiet("there is no hit yet, so there are no values"));
+            let hit = self.paused_hit().cloned().or_else(|| self.timeline.newest());
+            return hit.ok_or_else(|| Failure::quiet("there is no hit yet, so there are no values"));
         };
         match self.handles.thing(frame_id) {
-            Some(Thing::Frame(seq, 0)) => self.hit(*seq).ok_or_else(|| self.no_such_hit(*seq)),
+            Some(Thing::Frame(seq, 0)) => self.hit(seq).ok_or_else(|| self.no_such_hit(seq)),
             Some(Thing::Frame(..)) => {
                 Err(Failure::quiet("not captured: values are captured in the innermost frame only"))
             }
@@ -88,16 +88,16 @@ impl State {
     }
 
     fn newest_hits(&self) -> String {
-        let newest = self.timeline.newest(|_| true).map_or(0, |hit| hit.seq);
+        let newest = self.timeline.newest_seq().unwrap_or(0);
         let open = self.paused_hit().map(|hit| hit.seq);
         let from = newest.saturating_sub(HITS_LISTED as u64 - 1);
         let mut table = String::new();
-        for hit in self.timeline.from(from) {
+        for hit in self.timeline.from(from).filter_map(|hit| hit.whole()) {
             let mark = if open == Some(hit.seq) { "> " } else { "  " };
             // Writing to a string cannot fail.
-            let _ = writeln!(table, "{mark}{} {}", hit.seq, text::hit(hit, &self.dictionaries, text::Style::Plain));
+            let _ = writeln!(table, "{mark}{} {}", hit.seq, text::hit(&hit, &self.dictionaries, text::Style::Plain));
         }
-        let (hits, dropped) = self.rows.counts();
+        let (hits, dropped) = self.statistics.counts();
         let kept = self.timeline.len();
         let _ = write!(table, "{hits} hits arrived, {kept} are kept; {dropped} were dropped and counted.");
         table

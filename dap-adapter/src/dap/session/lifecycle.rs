@@ -47,6 +47,11 @@ impl Attachment {
     pub(super) fn deadline(&self, phase: Phase) -> Option<Duration> {
         (phase == Phase::Joined && !self.fleet_asked).then_some(self.fleet_at)
     }
+
+    /// Notes that the fleet is looked at now; false when that is under way already.
+    pub(super) fn ask_fleet(&mut self) -> bool {
+        !std::mem::replace(&mut self.fleet_asked, true)
+    }
 }
 
 /// Arguments of `attach`.
@@ -241,7 +246,8 @@ impl State {
                 self.attachment.fleet = Some(fleet);
                 self.attachment.fleet_at = turn.now + FLEET_INTERVAL;
                 self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(0) };
-                self.rows.statistics_changed();
+                self.statistics.changed();
+                self.statistics.fleet_changed();
                 turn.answer(asked, Ok(None));
                 turn.emit(DapEvent::Initialized);
                 self.create_all(turn);
@@ -253,11 +259,11 @@ impl State {
         self.configured = true;
         turn.answer(asked, Ok(None));
         // Hits that came while the editor was still setting its breakpoints.
-        if let View::Running { stop_after: Some(seq) } = self.view
-            && let Some(hit) =
-                self.timeline.next(seq, |hit| self.breakpoints.opens_timeline(&hit.raw.tracepoint)).cloned()
-        {
-            self.open_hit(turn, hit, super::motion::Reason::Breakpoint);
+        if let View::Running { stop_after: Some(seq) } = self.view {
+            let opens = self.timeline.mark_tracepoints(|tracepoint| self.breakpoints.opens_timeline(tracepoint));
+            if let Some(hit) = self.timeline.next(seq, |hit| hit.is_of(&opens)) {
+                self.open_hit(turn, hit, super::motion::Reason::Breakpoint);
+            }
         }
     }
 
@@ -285,13 +291,14 @@ impl State {
                 }
             }
         }
-        let newest = self.timeline.newest(|_| true).map_or(0, |hit| hit.seq);
+        let newest = self.timeline.newest_seq().unwrap_or(0);
         self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(newest) };
         self.handles.clear();
         self.threads.clear();
         self.values.clear();
         self.timeline.clear();
         self.rows.restarted();
+        self.statistics.restarted();
         turn.answer(asked, Ok(None));
         self.rearm_all(turn);
         turn.note(OutputEventCategory::Console, "RipTrace: tracepoints are armed again; the timeline begins anew.");
@@ -333,6 +340,7 @@ impl State {
         self.attachment.ending.extend(request);
         self.give_up_attaching(turn);
         self.answer_pending_sets(turn);
+        self.answer_fleet(turn, Some("the session has ended"));
         match self.phase {
             Phase::Joined => {
                 self.phase = Phase::Ended;
@@ -379,7 +387,7 @@ impl State {
     /// Looks at the fleet when it is time.
     pub(super) fn fleet_due(&mut self, turn: &mut Turn<'_>) {
         if self.attachment.deadline(self.phase).is_some_and(|at| at <= turn.now) {
-            self.attachment.fleet_asked = true;
+            self.attachment.ask_fleet();
             turn.effect(Effect::AskFleet);
         }
     }
@@ -387,13 +395,21 @@ impl State {
     pub(super) fn fleet_seen(&mut self, turn: &mut Turn<'_>, outcome: Result<FleetView, String>) {
         self.attachment.fleet_asked = false;
         self.attachment.fleet_at = turn.now + FLEET_INTERVAL;
-        // A fleet that cannot be seen is told by the session's own events; the last view stays.
-        if let Ok(fleet) = outcome {
-            self.attachment.fleet = Some(fleet);
-            self.rows.statistics_changed();
-            if self.phase == Phase::Joined {
-                self.map_new_builds(turn);
+        match outcome {
+            Ok(fleet) => {
+                self.rates.seen(turn.now, &fleet);
+                if self.attachment.fleet.as_ref() != Some(&fleet) {
+                    self.statistics.changed();
+                    self.statistics.fleet_changed();
+                }
+                self.attachment.fleet = Some(fleet);
+                if self.phase == Phase::Joined {
+                    self.map_new_builds(turn);
+                }
+                self.answer_fleet(turn, None);
             }
+            // A fleet that cannot be seen is told by the session's own events; the last view stays.
+            Err(why) => self.answer_fleet(turn, Some(&why)),
         }
     }
 

@@ -5,8 +5,9 @@ use super::super::types::{
     ContinueResponse, Event as DapEvent, OutputEventCategory, ResponseBody, StoppedEventBody, StoppedEventReason,
 };
 use super::state::{Answer, Asked, State, Turn, View};
-use super::threads::{FLEET_THREAD, who};
+use super::threads::Who;
 use crate::render::time;
+use crate::timeline::{Glance, Marks};
 use riptrace_protocol::stream::OrderedHit;
 use std::sync::Arc;
 
@@ -40,11 +41,11 @@ impl State {
         let clock = time::clock(hit.time_ns);
         let uncertainty = time::uncertainty(hit.uncertainty_ns, " ");
         let description = format!("Hit {} · {} {} {clock} {uncertainty}", hit.seq, hit.host, hit.service);
-        let thread_id = self.threads.of(&hit).unwrap_or(FLEET_THREAD);
         let is_function = breakpoint.is_some() && self.breakpoints.local(&hit.raw.tracepoint).is_none();
         self.leave();
+        let thread_id = self.announced_thread(turn, &hit);
         self.view = View::Paused { hit };
-        self.announce_thread(turn);
+        self.statistics.timeline_changed();
         turn.emit(DapEvent::Stopped(StoppedEventBody {
             reason: match reason {
                 Reason::Breakpoint if is_function => StoppedEventReason::String("function breakpoint".to_owned()),
@@ -68,12 +69,14 @@ impl State {
         {
             self.handles.forget(hit.seq);
         }
+        self.statistics.timeline_changed();
         self.view = View::Running { stop_after: None };
     }
 
     /// Whether continue and reverse continue go to a hit: hits of breakpoints; where there are only logpoints, theirs.
-    fn is_station(&self, hit: &OrderedHit) -> bool {
-        !self.breakpoints.has_plain() || !self.breakpoints.is_log(&hit.raw.tracepoint)
+    fn stations(&self) -> Marks {
+        let all = !self.breakpoints.has_plain();
+        self.timeline.mark_tracepoints(|tracepoint| all || !self.breakpoints.is_log(tracepoint))
     }
 
     /// `continue`: the next hit in fleet order; at the newest one, the next that comes.
@@ -85,7 +88,8 @@ impl State {
             return turn.answer(asked, continued);
         };
         turn.answer(asked, continued);
-        match self.timeline.next(current, |hit| self.is_station(hit)).cloned() {
+        let stations = self.stations();
+        match self.timeline.next(current, |hit| hit.is_of(&stations)) {
             Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
             None => {
                 self.leave();
@@ -98,7 +102,8 @@ impl State {
     pub(super) fn reverse(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
         turn.answer(asked, Ok(None));
-        match self.timeline.previous(current.seq, |hit| self.is_station(hit)).cloned() {
+        let stations = self.stations();
+        match self.timeline.previous(current.seq, |hit| hit.is_of(&stations)) {
             Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
             None => {
                 self.say_no_earlier(turn, "hit");
@@ -111,14 +116,15 @@ impl State {
     pub(super) fn step(&mut self, turn: &mut Turn<'_>, asked: Asked, forward: bool) {
         let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
         turn.answer(asked, Ok(None));
-        let same = who(&current);
-        let is_same = |hit: &OrderedHit| who(hit) == same;
+        let same = Who::of(&current);
+        let origins = self.timeline.mark_origins(|origin| *origin == same.origin);
+        let is_same = |hit: &Glance<'_>| hit.runner() == same.runner && hit.is_from(&origins);
         let found = if forward {
             self.timeline.next(current.seq, is_same)
         } else {
             self.timeline.previous(current.seq, is_same)
         };
-        match found.cloned() {
+        match found {
             Some(hit) => self.open_hit(turn, hit, Reason::Step),
             None => {
                 let runner = current.raw.goroutine.map_or("this thread".to_owned(), |id| format!("goroutine {id}"));
@@ -145,7 +151,7 @@ impl State {
     /// `pause`: the newest hit.
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         turn.answer(asked, Ok(None));
-        match self.timeline.newest(|_| true).cloned() {
+        match self.timeline.newest() {
             Some(hit) => self.open_hit(turn, hit, Reason::Pause),
             None => {
                 self.view = View::Running { stop_after: Some(0) };

@@ -9,7 +9,7 @@ use super::super::types::{
 use super::handles::Thing;
 use super::state::{Answer, Asked, State, Turn};
 use super::status::count;
-use super::threads::FLEET_THREAD;
+use super::threads::{FLEET_THREAD, newest_of};
 use crate::timeline::StackEntry;
 use crate::timeline::values::SCOPES;
 use riptrace_protocol::layout::Scope;
@@ -20,9 +20,10 @@ impl State {
     pub(super) fn list_threads(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         let (hosts, processes) = self.meant();
         let name = format!("fleet: {} on {}", count(processes, "process", "processes"), count(hosts, "host", "hosts"));
-        let open = self.paused_hit().and_then(|hit| self.threads.of(hit));
         let fleet = Thread { id: FLEET_THREAD, name };
-        let others = self.threads.list(open).into_iter().map(|(id, name)| Thread { id, name: name.to_owned() });
+        let open = self.paused_hit().cloned();
+        let others =
+            self.threads.list(&self.timeline, open.as_deref()).into_iter().map(|(id, name)| Thread { id, name });
         let threads = std::iter::once(fleet).chain(others).collect();
         turn.answer(asked, Ok(Some(ResponseBody::Threads(ThreadsResponse { threads }))));
     }
@@ -37,10 +38,8 @@ impl State {
             return Err(Failure::quiet("the thread runs: it has a call stack while one of its hits is open"));
         };
         if self.threads.of(&hit).unwrap_or(FLEET_THREAD) != arguments.thread_id {
-            let newest = match self.threads.newest_hit(arguments.thread_id) {
-                Some(seq) => format!("; its newest hit is {seq}"),
-                None => String::new(),
-            };
+            let newest = self.threads.who(arguments.thread_id).and_then(|who| newest_of(&self.timeline, who));
+            let newest = newest.map_or_else(String::new, |seq| format!("; its newest hit is {seq}"));
             return Err(Failure::quiet(format!("the thread runs: the open hit {} is another's{newest}", hit.seq)));
         }
         let entries = self.dictionaries.stack(&hit);
@@ -130,7 +129,7 @@ impl State {
     }
 
     fn scopes_of(&mut self, frame_id: i64) -> Answer {
-        let Some(Thing::Frame(seq, index)) = self.handles.thing(frame_id).cloned() else {
+        let Some(Thing::Frame(seq, index)) = self.handles.thing(frame_id) else {
             return Err(Failure::quiet(format!("there is no frame {frame_id}: its hit is not kept any more")));
         };
         let hit = self.hit(seq).ok_or_else(|| self.no_such_hit(seq))?;

@@ -10,6 +10,7 @@ use super::client::Client;
 use super::event::{Effect, Event};
 use super::handles::Handles;
 use super::lifecycle::Attachment;
+use super::own::{Rates, Statistics};
 use super::paths::{LocalFiles, Paths};
 use super::stream::Rows;
 use super::threads::Threads;
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub(super) threads: Threads,
     pub(super) view: View,
     pub(super) rows: Rows,
+    pub(super) statistics: Statistics,
+    pub(super) rates: Rates,
     pub(super) paths: Paths,
 }
 
@@ -142,6 +145,8 @@ impl State {
             threads: Threads::default(),
             view: View::Running { stop_after: Some(0) },
             rows: Rows::default(),
+            statistics: Statistics::default(),
+            rates: Rates::default(),
             paths: Paths::new(files),
         }
     }
@@ -172,7 +177,8 @@ impl State {
 
     /// When [`Event::Tick`] is wanted, as time since the session began.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        [self.breakpoints.deadline(), self.rows.deadline(self.phase), self.attachment.deadline(self.phase)]
+        let changes = if self.phase == Phase::Joined { self.statistics.deadline() } else { None };
+        [self.breakpoints.deadline(), self.rows.deadline(self.phase), self.attachment.deadline(self.phase), changes]
             .into_iter()
             .flatten()
             .min()
@@ -182,6 +188,7 @@ impl State {
     fn due(&mut self, turn: &mut Turn<'_>) {
         self.breakpoints_due(turn);
         self.rows_due(turn);
+        self.changes_due(turn);
         self.fleet_due(turn);
     }
 
@@ -196,7 +203,7 @@ impl State {
         }
         let command = match request {
             Request::Known(command) => *command,
-            Request::Custom { name, arguments } => return self.own_request(turn, asked, &name, &arguments),
+            Request::Custom { name, arguments } => return self.own_request(turn, asked, &name, arguments),
             Request::Unknown => {
                 let why = format!("RipTrace does not know the request '{}'", asked.command);
                 return turn.answer(asked, Err(Failure::quiet(why)));
@@ -284,10 +291,15 @@ impl State {
     /// The hit of a number: in the timeline, or the one that is looked at.
     pub(super) fn hit(&self, seq: u64) -> Option<Arc<OrderedHit>> {
         match (&self.view, self.timeline.get(seq)) {
-            (_, Some(hit)) => Some(hit.clone()),
+            (_, Some(hit)) => Some(hit),
             (View::Paused { hit }, None) if hit.seq == seq => Some(hit.clone()),
             _ => None,
         }
+    }
+
+    /// Whether the session is part of a fleet.
+    pub(super) fn is_joined(&self) -> bool {
+        self.phase == Phase::Joined
     }
 
     /// The hit that the editor looks at.

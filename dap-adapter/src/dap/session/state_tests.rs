@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         Step::Ask(command, json!({"threadId": 2, "requestId": 2, "breakpoints": [{"name": "main.f"}]}))
     });
     let numbered = (
-        prop::sample::select(vec!["scopes", "variables", "stackTrace", "evaluate", "source", "riptrace/open"]),
+        prop::sample::select(vec!["scopes", "variables", "stackTrace", "evaluate", "source", "riptrace/openHit"]),
         0i64..40,
     )
         .prop_map(|(command, n)| {

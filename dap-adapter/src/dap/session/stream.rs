@@ -8,6 +8,7 @@ use super::super::types::{
 use super::handles::Thing;
 use super::motion::Reason;
 use super::state::{Phase, State, Turn, View};
+use super::threads::Who;
 use crate::fleet::SessionEvent;
 use crate::render::{text, time};
 use crate::timeline::values::HitValues;
@@ -19,11 +20,9 @@ use std::time::Duration;
 /// What was shown of the stream, and what is still to be said of it.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    hits: u64,
-    dropped: u64,
-    statistics_dirty: bool,
-    statistics_at: Duration,
-    new_thread: Option<i64>,
+    /// A hit has come since threads were announced.
+    threads_dirty: bool,
+    thread_at: Duration,
     /// Second in which rows are counted, and how many it has.
     second: Duration,
     in_second: u32,
@@ -42,27 +41,14 @@ impl Rows {
         if phase != Phase::Joined {
             return None;
         }
-        let statistics = (self.statistics_dirty || self.new_thread.is_some()).then_some(self.statistics_at);
+        let thread = self.threads_dirty.then_some(self.thread_at);
         let unshown = (self.unshown > 0).then_some(self.second + SECOND);
-        [statistics, unshown].into_iter().flatten().min()
-    }
-
-    /// Counts have changed.
-    pub(super) fn statistics_changed(&mut self) {
-        self.statistics_dirty = true;
+        [thread, unshown].into_iter().flatten().min()
     }
 
     /// The timeline begins anew; sequence numbers go on.
     pub(super) fn restarted(&mut self) {
-        self.hits = 0;
-        self.dropped = 0;
-        self.new_thread = None;
-        self.statistics_dirty = true;
-    }
-
-    /// Hits and dropped hits that have arrived.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.hits, self.dropped)
+        self.threads_dirty = false;
     }
 
     /// Whether the hit may have a row now.
@@ -144,19 +130,14 @@ impl State {
     }
 
     fn arrived(&mut self, turn: &mut Turn<'_>, hit: Arc<OrderedHit>) {
-        let Some(evicted) = self.timeline.push(hit.clone()) else { return };
+        let Some(evicted) = self.timeline.push(&hit, 0) else { return };
         for old in evicted {
-            self.threads.forget(&old);
-            if self.paused_hit().is_none_or(|paused| paused.seq != old.seq) {
-                self.handles.forget(old.seq);
+            if self.paused_hit().is_none_or(|paused| paused.seq != old) {
+                self.handles.forget(old);
             }
         }
-        let (thread, is_new) = self.threads.add(&hit);
-        if is_new {
-            self.rows.new_thread = Some(thread);
-        }
-        self.rows.hits += 1;
-        self.rows.statistics_dirty = true;
+        self.rows.threads_dirty = true;
+        self.statistics.hit(turn.now, &hit.service, hit.time_ns);
         self.breakpoints.count_hit(&hit.raw.tracepoint);
         if self.rows.admit(turn.now) {
             self.row(turn, &hit);
@@ -221,8 +202,7 @@ impl State {
     }
 
     fn missing(&mut self, turn: &mut Turn<'_>, drop: &StreamDrop) {
-        self.rows.dropped = self.rows.dropped.saturating_add(drop.count);
-        self.rows.statistics_dirty = true;
+        self.statistics.missing(drop.reason, drop.count);
         if let Some(tracepoint) = &drop.tracepoint {
             self.breakpoints.count_drop(tracepoint, drop.reason, drop.count);
         }
@@ -238,12 +218,13 @@ impl State {
         }));
     }
 
-    /// Announces the newest thread at once: an editor is told of a thread before it is told that the thread stopped.
-    pub(super) fn announce_thread(&mut self, turn: &mut Turn<'_>) {
-        if let Some(thread_id) = self.rows.new_thread.take() {
-            let reason = ThreadEventReason::Started;
-            turn.emit(DapEvent::Thread(ThreadEventBody { reason, thread_id }));
+    /// The thread of a hit. An editor is told of a thread before it is told that the thread stopped.
+    pub(super) fn announced_thread(&mut self, turn: &mut Turn<'_>, hit: &OrderedHit) -> i64 {
+        let (thread_id, is_new) = self.threads.number(&Who::of(hit));
+        if is_new {
+            turn.emit(DapEvent::Thread(ThreadEventBody { reason: ThreadEventReason::Started, thread_id }));
         }
+        thread_id
     }
 
     /// Says what was held back.
@@ -258,19 +239,13 @@ impl State {
             );
             turn.note(OutputEventCategory::Console, text);
         }
-        if turn.now < self.rows.statistics_at {
-            return;
-        }
-        if std::mem::take(&mut self.rows.statistics_dirty) {
-            self.rows.statistics_at = turn.now + STATISTICS_INTERVAL;
-            let (hosts, processes) = self.meant();
-            let (hits, dropped) = self.rows.counts();
-            let body = json!({"hits": hits, "dropped": dropped, "hosts": hosts, "processes": processes});
-            turn.emit_own("statistics", body);
-        }
-        if self.rows.new_thread.is_some() {
-            self.rows.statistics_at = turn.now + STATISTICS_INTERVAL;
-            self.announce_thread(turn);
+        if self.rows.threads_dirty && turn.now >= self.rows.thread_at {
+            self.rows.threads_dirty = false;
+            self.rows.thread_at = turn.now + STATISTICS_INTERVAL;
+            // One that is new makes the editor ask for all.
+            if let Some(newest) = self.timeline.newest() {
+                self.announced_thread(turn, &newest);
+            }
         }
     }
 }

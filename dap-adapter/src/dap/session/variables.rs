@@ -79,7 +79,7 @@ impl State {
 
     fn children(&mut self, arguments: &VariablesArguments) -> Answer {
         let reference = arguments.variables_reference;
-        let Some(thing) = self.handles.thing(reference).cloned() else {
+        let Some(thing) = self.handles.thing(reference) else {
             return Err(Failure::quiet(format!("there is nothing behind the reference {reference} any more")));
         };
         let hex = arguments.format.as_ref().is_some_and(|format| format.hex == Some(true));

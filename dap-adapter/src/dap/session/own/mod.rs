@@ -1,0 +1,34 @@
+//! Requests that RipTrace adds to the protocol (`riptrace/..`), and its own events; `DAP.md` documents them.
+
+mod fleet;
+mod statistics;
+mod timeline;
+
+use super::super::envelope::Failure;
+use super::state::{Asked, State, Turn};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub(super) use fleet::Rates;
+pub(super) use statistics::Statistics;
+
+impl State {
+    pub(super) fn own_request(&mut self, turn: &mut Turn<'_>, asked: Asked, name: &str, arguments: Value) {
+        let outcome = match name {
+            "fleet" => return self.own_fleet(turn, asked, arguments),
+            "timeline" => self.whole_hits(&arguments),
+            "timelinePage" => read(name, arguments).and_then(|arguments| self.page(arguments)),
+            "timelineOverview" => read(name, arguments).and_then(|arguments| self.overview(arguments)),
+            "statistics" => Ok(self.statistics_json(turn.now)),
+            "openHit" => return self.open_asked(turn, asked, &arguments),
+            _ => Err(Failure::quiet(format!("RipTrace does not know the request 'riptrace/{name}'"))),
+        };
+        turn.answer_raw(asked, outcome.map(Some));
+    }
+}
+
+/// Reads the arguments of a request of ours.
+fn read<T: DeserializeOwned>(name: &str, arguments: Value) -> Result<T, Failure> {
+    serde_json::from_value(arguments)
+        .map_err(|error| Failure::quiet(format!("the arguments of 'riptrace/{name}' cannot be read: {error}")))
+}
