@@ -32,7 +32,7 @@ use crate::publish::packer::Source;
 use crate::publish::publisher::Publisher;
 use crate::publish::sink::{HitQueue, QueueLimits};
 use crate::state::State;
-use crate::target::TargetError;
+use crate::target::{Discovery, TargetError};
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State as Connection;
 use async_nats::service::{Request, Service, ServiceExt};
@@ -265,15 +265,17 @@ async fn discover(host: Arc<Host>, config: AgentConfig, discovered: mpsc::Sender
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     let config = Arc::new(config);
-    let sweeper = Arc::new(Mutex::new(Sweeper::default()));
+    let known = Arc::new(Mutex::new((Discovery::default(), Sweeper::default())));
     loop {
         tick.tick().await;
-        let (host, config, sweeper) = (Arc::clone(&host), Arc::clone(&config), Arc::clone(&sweeper));
+        let (host, config, known) = (Arc::clone(&host), Arc::clone(&config), Arc::clone(&known));
         let look = move || {
-            let processes = discovery::look(&host.builds, &host.engines, &config)?;
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let (discovery, sweeper) = &mut *known;
+            let processes = discovery::look(discovery, &host.builds, &host.engines, &config)?;
             let seen =
                 processes.iter().filter(|process| process.refused.is_none()).map(|process| process.key).collect();
-            sweeper.lock().unwrap_or_else(PoisonError::into_inner).look(&seen, &host.engines.traced());
+            sweeper.look(&seen, &host.engines.traced());
             Ok::<_, TargetError>(processes)
         };
         match tokio::task::spawn_blocking(look).await {

@@ -3,14 +3,20 @@
 use super::builds::Builds;
 use super::engines::Engines;
 use crate::config::AgentConfig;
-use crate::target::{self, DiscoverConfig, ProcessSeen, TargetError};
+use crate::target::{DiscoverConfig, Discovery, ProcessSeen, TargetError};
 use riptrace_protocol::fleet::{BuildFacts, Language, ProcessFacts};
 use std::collections::BTreeSet;
 
 /// The processes that can be traced, or that say why they cannot: Go programs, and others with debug information. What
 /// is neither (shells, tools) is left out.
-pub(super) fn look(builds: &Builds, engines: &Engines, config: &AgentConfig) -> Result<Vec<ProcessFacts>, TargetError> {
-    let seen = target::discover(&DiscoverConfig { only_env: config.only_env.clone() })?;
+pub(super) fn look(
+    discovery: &mut Discovery,
+    builds: &Builds,
+    engines: &Engines,
+    config: &AgentConfig,
+) -> Result<Vec<ProcessFacts>, TargetError> {
+    let traced = engines.traced();
+    let seen = discovery.look(&DiscoverConfig { only_env: config.only_env.clone() }, &traced)?;
     let mut files = BTreeSet::new();
     let mut processes = Vec::new();
     for process in seen {
@@ -24,7 +30,7 @@ pub(super) fn look(builds: &Builds, engines: &Engines, config: &AgentConfig) -> 
             Ok(_) | Err(_) => {}
         }
     }
-    builds.forget_unused(&engines.traced(), &files);
+    builds.forget_unused(&traced, &files);
     Ok(processes)
 }
 

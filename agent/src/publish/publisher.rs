@@ -2,6 +2,10 @@
 //!
 //! It reads the clocks and moves data between [`HitQueue`], [`Packer`] and [`Outbox`], which hold all rules. It waits
 //! for the bus and for debug information, never the other way round: a tracer only ever meets the queue.
+//!
+//! It looks into the queue when something has come into it, for as long as hits wait for the watermark, and to say the
+//! watermark. Nothing of this depends on whether there are probes: the last hits of the last one may become publishable
+//! long after it is gone. With nothing to do it sleeps.
 
 use super::activations::Telling;
 use super::bus::{Bus, BusError};
@@ -18,10 +22,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// How often the watermark is said while there are probes and no hits: the merge waits for it, a person does not.
 const BEAT: Duration = Duration::from_millis(200);
+/// What has come into the queue may gather for so long when it was empty: it is rarely alone, and the promise that lets it
+/// go follows it.
+const GATHER: Duration = Duration::from_millis(5);
+/// Between two looks into the queue, at least.
+const INTERVAL: Duration = Duration::from_millis(PUBLISH_INTERVAL_MS);
 /// How long the watermark is still said after the last probe is gone: beyond what the merge waits for its last hits.
 const BEAT_TAIL: Duration = Duration::from_millis(MERGE_WAIT_MS + 1_000);
 /// How long the agent waits, when it goes, for the bus to take what is left.
@@ -119,6 +128,10 @@ pub(crate) struct Publisher<B> {
     started: Instant,
     active_until: Instant,
     beat_at: Instant,
+    /// When the queue was looked into.
+    collected_at: Instant,
+    /// When something came into the empty queue.
+    came_at: Option<Instant>,
 }
 
 type UnderWay = BoxFuture<'static, Result<(), BusError>>;
@@ -148,6 +161,8 @@ impl<B: Bus> Publisher<B> {
             started: now,
             active_until: now,
             beat_at: now,
+            collected_at: now,
+            came_at: None,
         }
     }
 
@@ -158,9 +173,8 @@ impl<B: Bus> Publisher<B> {
 
     /// Publishes until [`PublisherHandle::finish`].
     pub(crate) async fn run(mut self) {
-        let mut tick = interval(Duration::from_millis(PUBLISH_INTERVAL_MS));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut under_way: Option<UnderWay> = None;
+        let mut was_active = false;
         loop {
             let mode = *self.mode.borrow_and_update();
             if mode == Mode::Finish {
@@ -168,14 +182,16 @@ impl<B: Bus> Publisher<B> {
             }
             self.start(&mut under_way);
             let now = Instant::now();
-            if mode == Mode::Active {
+            if mode == Mode::Active || was_active {
                 self.active_until = now + BEAT_TAIL;
             }
-            let quiet = now >= self.active_until && self.outbox.is_empty();
+            was_active = mode == Mode::Active;
             let retry_at = self.retry_at();
+            let collect_at = self.collect_at(now);
             tokio::select! {
                 result = ended(&mut under_way) => self.finish_try(&mut under_way, result),
-                _ = tick.tick(), if !quiet => self.collect().await,
+                () = reached(collect_at) => self.collect().await,
+                () = self.queue.came() => self.came_at = Some(Instant::now()),
                 () = reached(retry_at) => {}
                 changed = self.mode.changed() => {
                     if changed.is_err() {
@@ -187,6 +203,21 @@ impl<B: Bus> Publisher<B> {
         self.flush(under_way).await;
     }
 
+    /// When the queue is to be looked into next; `None`: when something comes.
+    fn collect_at(&self, now: Instant) -> Option<Instant> {
+        let came = self.came_at.map(|at| at + GATHER);
+        let holds = self.holds().then_some(self.collected_at);
+        let beats = (now < self.active_until && self.outbox.is_empty()).then_some(self.beat_at);
+        let next = came.into_iter().chain(holds).chain(beats).min()?;
+        Some(next.max(self.collected_at + INTERVAL))
+    }
+
+    /// Whether hits wait for the watermark, or something did not find room in the outbox.
+    fn holds(&self) -> bool {
+        let core = self.handle.core();
+        core.packer.is_waiting() || core.packer.has_work()
+    }
+
     /// Publishes what is left, within a time.
     async fn flush(&mut self, mut under_way: Option<UnderWay>) {
         self.beat_at = Instant::now();
@@ -195,14 +226,18 @@ impl<B: Bus> Publisher<B> {
         loop {
             // Drop counts of a full outbox travel once there is room.
             self.pack();
-            if self.outbox.is_empty() {
+            let holds = self.holds();
+            if self.outbox.is_empty() && !holds {
                 return;
             }
             self.start(&mut under_way);
             let retry_at = self.retry_at();
+            let collect_at = holds.then_some(self.collected_at + INTERVAL);
             tokio::select! {
                 result = ended(&mut under_way) => self.finish_try(&mut under_way, result),
                 () = reached(retry_at) => {}
+                // The watermark goes on: what waits for it is let go.
+                () = reached(collect_at) => self.collect().await,
                 () = sleep_until(deadline) => {
                     let (batches, bytes) = self.outbox.waiting();
                     tracing::warn!(batches, bytes, "the agent ends before NATS took its last hits");
@@ -214,6 +249,8 @@ impl<B: Bus> Publisher<B> {
 
     /// From the queue into the outbox.
     async fn collect(&mut self) {
+        // What comes while this goes on is news again.
+        (self.came_at, self.collected_at) = (None, Instant::now());
         let taken = self.queue.take(clock::domain_now_ns);
         let unknown = {
             let mut core = self.handle.core();

@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// Hits between tracers and publisher, at most: two seconds of what the fastest tracer can capture.
 pub const QUEUE_HITS_MAX: usize = 65_536;
@@ -139,10 +140,19 @@ struct Contents {
     held_bytes: usize,
 }
 
+impl Contents {
+    /// Whether there is nothing that the publisher has not taken.
+    fn is_empty(&self) -> bool {
+        self.hits.is_empty() && self.drops.is_empty()
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     limits: QueueLimits,
     contents: Mutex<Contents>,
+    /// Told when something comes into an empty queue. A tracer does not wait for whoever hears it.
+    news: Notify,
     /// One mark per tracer: IDLE, BUSY, or the time of the passage it works on.
     tracers: Mutex<Vec<Arc<AtomicU64>>>,
 }
@@ -176,7 +186,7 @@ pub(crate) struct Taken {
 impl HitQueue {
     /// An empty queue.
     pub fn new(limits: QueueLimits) -> HitQueue {
-        let shared = Shared { limits, contents: Mutex::default(), tracers: Mutex::default() };
+        let shared = Shared { limits, contents: Mutex::default(), news: Notify::new(), tracers: Mutex::default() };
         HitQueue { shared: Arc::new(shared), watermark_ns: 0 }
     }
 
@@ -206,6 +216,11 @@ impl HitQueue {
         let drops = contents.drops.take();
         let now_ns = domain_now_ns().saturating_add(CLOCK_READ_SLACK_NS);
         Taken { watermark_ns: self.watermark_ns, hits, drops, now_ns }
+    }
+
+    /// Ends once something has come into the empty queue since [`HitQueue::take`].
+    pub(crate) async fn came(&self) {
+        self.shared.news.notified().await;
     }
 
     /// Takes what is there and forgets it, as a publisher without a bus would, and says how many hits that were: to
@@ -264,6 +279,7 @@ impl HitSink {
         let promised_ns = self.mark.load(Ordering::SeqCst);
         let limits = self.shared.limits;
         let mut contents = lock(&self.shared.contents);
+        let was_empty = contents.is_empty();
         for hit in hits.drain(..) {
             let weight = hit.weight();
             let fits = contents.held_hits < limits.hits && contents.held_bytes + weight <= limits.bytes;
@@ -280,11 +296,21 @@ impl HitSink {
             contents.drops.add(&hit.tracepoint, hit.process, reason, 1);
             refused(&hit, reason);
         }
+        drop(contents);
+        if was_empty {
+            self.shared.news.notify_one();
+        }
     }
 
     /// Counts passages that did not become hits. They travel with the next batch.
     pub fn count_dropped(&self, tracepoint: &TracepointId, process: ProcessKey, reason: DropReason, count: u64) {
-        lock(&self.shared.contents).drops.add(tracepoint, process, reason, count);
+        let mut contents = lock(&self.shared.contents);
+        let was_empty = contents.is_empty();
+        contents.drops.add(tracepoint, process, reason, count);
+        drop(contents);
+        if was_empty {
+            self.shared.news.notify_one();
+        }
     }
 }
 
@@ -336,14 +362,20 @@ impl InProgress<'_> {
         let weight = hit.weight();
         let limits = self.sink.shared.limits;
         let mut contents = lock(&self.sink.shared.contents);
-        if contents.held_hits >= limits.hits || contents.held_bytes + weight > limits.bytes {
+        let was_empty = contents.is_empty();
+        let fits = contents.held_hits < limits.hits && contents.held_bytes + weight <= limits.bytes;
+        if fits {
+            contents.held_hits += 1;
+            contents.held_bytes += weight;
+            contents.hits.push(hit);
+        } else {
             contents.drops.add(&hit.tracepoint, hit.process, DropReason::Queue, 1);
-            return Err(QueueFull);
         }
-        contents.held_hits += 1;
-        contents.held_bytes += weight;
-        contents.hits.push(hit);
-        Ok(())
+        drop(contents);
+        if was_empty {
+            self.sink.shared.news.notify_one();
+        }
+        if fits { Ok(()) } else { Err(QueueFull) }
     }
 
     /// As [`HitSink::count_dropped`].

@@ -446,3 +446,74 @@ async fn while_there_are_probes_the_watermark_moves_on_without_hits() {
     assert!(batches.windows(2).all(|pair| pair[0].watermark_ns < pair[1].watermark_ns));
     assert!(batches[3].watermark_ns > since_ns && batches[3].watermark_ns < clock::domain_now_ns());
 }
+
+/// A publisher over a bus that is well, and what it stores.
+struct Publishing {
+    bus: FlakyBus,
+    handle: super::publisher::PublisherHandle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Publishing {
+    fn of(queue: HitQueue) -> Publishing {
+        let bus = FlakyBus::default();
+        let named = Arc::new(NamedByNumber);
+        let publisher = Publisher::new(source(), MESSAGE_BYTES_MAX, 100_000, queue, named, bus.clone());
+        let handle = publisher.handle();
+        Publishing { bus, handle, task: tokio::spawn(publisher.run()) }
+    }
+
+    /// Waits until batches fulfil a condition.
+    async fn until(&self, what: &str, holds: impl Fn(&[Batch]) -> bool) {
+        let arrived = async {
+            while !holds(&self.bus.stored.lock().unwrap().batches()) {
+                self.bus.news.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    /// Ends, and returns hits and drops.
+    async fn finish(self) -> (u64, BTreeMap<DropReason, u64>) {
+        self.handle.finish();
+        self.task.await.unwrap();
+        check(&self.bus.stored.lock().unwrap().batches())
+    }
+}
+
+fn hits_of(batches: &[Batch]) -> usize {
+    batches.iter().map(|batch| batch.hits.len()).sum()
+}
+
+/// A ring that waits for a commit holds the promise back; it may come after the last probe is long gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_hits_arrive_however_long_the_watermark_stands_still() {
+    let queue = HitQueue::new(QueueLimits::default());
+    let mut sink = queue.sink();
+    let now_ns = clock::domain_now_ns();
+    sink.promise(now_ns);
+    // No probe is there, and none ever was: nobody beats.
+    let publishing = Publishing::of(queue);
+    sink.submit_all(&mut vec![hit(now_ns + 10, 8), hit(now_ns + 20, 8)], |_, reason| panic!("{reason:?}"));
+    sink.count_dropped(&tracepoint(), PROCESS, DropReason::Ring, 3);
+    // The drops travel at once: by then the hits were taken, and wait.
+    publishing.until("drops arrive", |batches| batches.iter().any(|batch| !batch.drops.is_empty())).await;
+    assert_eq!(hits_of(&publishing.bus.stored.lock().unwrap().batches()), 0);
+    sink.promise(now_ns + 15);
+    publishing.until("what was promised to be complete arrives", |batches| hits_of(batches) == 1).await;
+    drop(sink);
+    publishing.until("a tracer that is gone holds nothing back", |batches| hits_of(batches) == 2).await;
+    let (hits, drops) = publishing.finish().await;
+    assert_eq!((hits, drops), (2, BTreeMap::from([(DropReason::Ring, 3)])));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_ends_waits_for_the_watermark_of_its_last_hits() {
+    let queue = HitQueue::new(QueueLimits::default());
+    let mut sink = queue.sink();
+    let publishing = Publishing::of(queue);
+    // As a clock that is read elsewhere may be ahead of this one.
+    let ahead_ns = clock::domain_now_ns() + 60_000_000;
+    sink.submit_all(&mut vec![hit(ahead_ns, 8)], |_, reason| panic!("{reason:?}"));
+    assert_eq!(publishing.finish().await.0, 1);
+}

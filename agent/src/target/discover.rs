@@ -4,7 +4,7 @@ use super::TargetError;
 use super::environment;
 use super::status::{self, Privileges};
 use riptrace_protocol::ids::ProcessKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -40,22 +40,60 @@ pub struct ProcessSeen {
     pub refused: Option<String>,
 }
 
-/// The processes of this host, by pid. Kernel threads, zombies, the agent itself, processes that run no ELF file and
-/// those whose executable the agent may not read are left out.
-///
-/// Costs four small reads of /proc per process.
-pub fn discover(config: &DiscoverConfig) -> Result<Vec<ProcessSeen>, TargetError> {
-    let privileges = status::privileges()?;
-    let own = std::process::id();
-    let path = "/proc".to_owned();
-    let entries = fs::read_dir(&path).map_err(|source| TargetError::Read { path, source })?;
-    let mut seen: Vec<ProcessSeen> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid: &u32| pid != own)
-        .filter_map(|pid| look_at(pid, config, privileges))
-        .collect();
-    seen.sort_by_key(|process| process.key);
-    Ok(seen)
+/// A process is looked at this often before it is taken for what it is: a child runs its parent's program until it calls
+/// execve(2), and a shell may become the service that it starts.
+const YOUNG_LOOKS: u64 = 5;
+/// After that it is looked at by turns, each this often: a pid may be another process's by then.
+const TURNS: u64 = 8;
+
+/// The processes of this host, looked at again and again.
+#[derive(Debug, Default)]
+pub struct Discovery {
+    looks: u64,
+    known: BTreeMap<u32, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The look that saw the pid first.
+    first: u64,
+    seen: Option<ProcessSeen>,
+}
+
+impl Discovery {
+    /// The processes of this host now, by pid. Kernel threads, zombies, the agent itself, processes that run no ELF file
+    /// and those whose executable the agent may not read are left out.
+    ///
+    /// A process that is new, and one of `traced`, is looked at each time, which costs some small reads of /proc; others
+    /// by turns. That one has ended is known at once.
+    pub fn look(
+        &mut self,
+        config: &DiscoverConfig,
+        traced: &BTreeSet<ProcessKey>,
+    ) -> Result<Vec<ProcessSeen>, TargetError> {
+        let privileges = status::privileges()?;
+        let own = std::process::id();
+        let path = "/proc".to_owned();
+        let entries = fs::read_dir(&path).map_err(|source| TargetError::Read { path, source })?;
+        let pids: BTreeSet<u32> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|&pid| pid != own)
+            .collect();
+        self.looks += 1;
+        self.known.retain(|pid, _| pids.contains(pid));
+        for key in traced {
+            // What it becomes when it is traced no more is news as well.
+            self.known.entry(key.pid).and_modify(|known| known.first = self.looks);
+        }
+        for pid in pids {
+            let known = self.known.entry(pid).or_insert(Known { first: self.looks, seen: None });
+            let is_young = self.looks - known.first < YOUNG_LOOKS;
+            if is_young || self.looks % TURNS == u64::from(pid) % TURNS {
+                known.seen = look_at(pid, config, privileges);
+            }
+        }
+        Ok(self.known.values().filter_map(|known| known.seen.clone()).collect())
+    }
 }
 
 /// `None` for what is left out; a process that ends while it is looked at is left out, too.
@@ -125,6 +163,7 @@ mod tests {
                 .unwrap(),
         );
         let only = |value: &str| DiscoverConfig { only_env: Some(("RIPTRACE_HOST".to_owned(), value.to_owned())) };
+        let discover = |config: &DiscoverConfig| Discovery::default().look(config, &BTreeSet::new());
         let seen = discover(&only(&host)).unwrap();
         assert_eq!(seen.len(), 1, "{seen:?}");
         assert_eq!((seen[0].key.pid, seen[0].service.as_str()), (child.0.id(), "sleeper"));
@@ -134,5 +173,41 @@ mod tests {
         let all = discover(&DiscoverConfig::default()).unwrap();
         assert!(all.iter().any(|process| process.key == seen[0].key));
         assert!(all.iter().all(|process| process.key.pid != std::process::id()), "itself is left out");
+    }
+
+    #[test]
+    fn what_a_process_becomes_is_seen_and_that_it_ended() {
+        let host = format!("becoming-{}", std::process::id());
+        let config = DiscoverConfig { only_env: Some(("RIPTRACE_HOST".to_owned(), host.clone())) };
+        let shell = |script: &str| {
+            let mut made = Command::new("/bin/sh");
+            made.args(["-c", script]).env("RIPTRACE_HOST", &host).stdin(std::process::Stdio::piped());
+            made.spawn().unwrap()
+        };
+        let mut child = Killed(shell("read line; exec sleep 60"));
+        let mut discovery = Discovery::default();
+        // Long enough for it to be old.
+        for _ in 0..=YOUNG_LOOKS + TURNS {
+            assert_eq!(discovery.look(&config, &BTreeSet::new()).unwrap().len(), 1);
+        }
+        drop(child.0.stdin.take());
+        let exe = fs::canonicalize("/bin/sleep").unwrap();
+        // The kernel says when it has become the other program.
+        while fs::read_link(format!("/proc/{}/exe", child.0.id())).unwrap() != exe {
+            std::thread::yield_now();
+        }
+        let became = |discovery: &mut Discovery, traced: &BTreeSet<ProcessKey>| {
+            let seen = discovery.look(&config, traced).unwrap();
+            seen[0].exe == exe.to_string_lossy()
+        };
+        assert!((0..TURNS).any(|_| became(&mut discovery, &BTreeSet::new())), "at its turn");
+        let key = discovery.look(&config, &BTreeSet::new()).unwrap()[0].key;
+        // One that is traced is looked at each time.
+        let traced = BTreeSet::from([key]);
+        discovery.known.values_mut().for_each(|known| (known.first, known.seen) = (0, None));
+        assert!(became(&mut discovery, &traced));
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+        assert!(discovery.look(&config, &traced).unwrap().is_empty(), "at once");
     }
 }

@@ -8,6 +8,6 @@ mod environment;
 mod mappings;
 mod status;
 
-pub use discover::{DiscoverConfig, ProcessSeen, discover};
+pub use discover::{DiscoverConfig, Discovery, ProcessSeen};
 pub use mappings::{MAPPINGS_MAX, Mapping, mappings};
 pub use status::{Privileges, Seccomp, Status, TargetError, check, privileges, start_time, status, tasks};

@@ -1,8 +1,9 @@
 //! What a passage costs the target: jump sites, conditions, traps; and what the same passage costs with others.
 
-use super::engine::{EngineProcess, Wanted};
+use super::engine::{EngineProcess, Wanted, Way};
 use super::figure::{Bound, Figure, Report, median};
 use super::peers;
+use super::rounds::Rounds;
 use super::target::{Program, Target};
 use crate::failure::Failure;
 
@@ -59,13 +60,15 @@ struct Added {
     mechanism: String,
     /// Calls a second on each thread.
     rate: u32,
+    /// Of a machine that was busy.
+    disturbed: String,
 }
 
 impl Bench<'_> {
     fn wanted(&self, case: &Case) -> Result<Wanted, Failure> {
-        let (file, line) = self.program.spot(case.function)?;
-        let condition = case.condition.map(str::to_owned);
-        Ok(Wanted { pid: self.target.pid(), file, line, condition, frames: 0, trap: case.function == "trap" })
+        let line = Wanted::line(self.target.pid(), self.program.spot(case.function)?);
+        let way = if case.function == "trap" { Way::Trap } else { Way::Best };
+        Ok(Wanted { condition: case.condition.map(str::to_owned), way, ..line })
     }
 
     /// Nanoseconds per call, with or without a probe.
@@ -121,13 +124,13 @@ impl Bench<'_> {
     /// The same at a rate; `None` if too many passages were dropped.
     fn added_at_rate(&mut self, case: &Case) -> Result<Option<Added>, Failure> {
         let wanted = self.wanted(case)?;
-        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let mut rounds = Rounds::of(self.rounds);
         let mut mechanism = String::new();
-        for _ in 0..self.rounds {
-            without.push(self.per_call(case, false)?);
+        rounds.baseline(self.per_call(case, false)?);
+        while !rounds.is_enough() {
             mechanism = self.engine.arm(&wanted)?.mechanism;
             self.passed = 0;
-            with.push(self.per_call(case, true)?);
+            rounds.measured(self.per_call(case, true)?);
             let counted = self.engine.remove()?;
             let passed = self.passed;
             let is_right = match case.condition {
@@ -141,9 +144,15 @@ impl Bench<'_> {
             if case.condition.is_none() && (counted.hits as f64) < RECORDED_AT_LEAST * passed as f64 {
                 return Ok(None);
             }
+            rounds.baseline(self.per_call(case, false)?);
         }
-        let call_ns = median(&without);
-        Ok(Some(Added { ns: median(&with) - call_ns, call_ns, mechanism, rate: RATES[self.rate] }))
+        Ok(Some(Added {
+            ns: rounds.added(),
+            call_ns: rounds.base(),
+            mechanism,
+            rate: RATES[self.rate],
+            disturbed: rounds.note(),
+        }))
     }
 }
 
@@ -169,7 +178,7 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
                 let name = format!("jump-{bytes}-{of_reader}{of_threads}");
                 let at =
                     if reader == Reader::Drains { format!(", {} hits a second", added.rate) } else { String::new() };
-                let note = format!("a call takes {:.1} ns; {}{at}", added.call_ns, added.mechanism);
+                let note = format!("a call takes {:.1} ns; {}{at}{}", added.call_ns, added.mechanism, added.disturbed);
                 report.add(Figure::new(name, added.ns, "ns", Bound::AtMost(bound)).note(note));
             }
         }
@@ -181,7 +190,8 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
             record_bytes: 64,
         };
         let added = bench.added(&case)?;
-        report.add(Figure::new(format!("condition-false{of_threads}"), added.ns, "ns", Bound::AtMost(5.0)));
+        let note = format!("a call takes {:.1} ns{}", added.call_ns, added.disturbed);
+        report.add(Figure::new(format!("condition-false{of_threads}"), added.ns, "ns", Bound::AtMost(5.0)).note(note));
     }
     traps(&mut bench, program, report)?;
     peers::measure(&mut bench, program, jump_ns, report)

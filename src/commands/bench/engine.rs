@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use riptrace_agent::engine::analysis::{BinaryCode, Language, Obstacle, SiteChoice};
+use riptrace_agent::engine::analysis::{BinaryCode, Language, Obstacle, Rel32, SiteChoice};
 use riptrace_agent::engine::{
     AttachOptions, Engine, Mechanisms, Probe, ProbeSite, ProcessRuntime, SITE_BYTES, SitePatch,
 };
@@ -37,6 +37,18 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// Share of one CPU that a probe may take, in percent: what is measured is a probe, not its budget.
 const CPU_PERCENT: u32 = 1000;
 
+/// How a site is to be patched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Way {
+    /// As the analysis chooses.
+    Best,
+    /// With a trap, though it could be a jump.
+    Trap,
+    /// As where no pad can be placed so that each boundary inside the jump is a trap while it is written: all threads stand
+    /// still meanwhile.
+    AllStop,
+}
+
 /// What to trace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Wanted {
@@ -46,8 +58,16 @@ pub(super) struct Wanted {
     pub(super) condition: Option<String>,
     /// Frames of call stack that a hit carries.
     pub(super) frames: u16,
-    /// Whether the site is to be a trap though it could be a jump.
-    pub(super) trap: bool,
+    pub(super) way: Way,
+    /// Hits per second, at most; `None`: no limit.
+    pub(super) rate_per_s: Option<u32>,
+}
+
+impl Wanted {
+    /// A line, with everything else as it is measured most.
+    pub(super) fn line(pid: u32, (file, line): (PathBuf, u32)) -> Wanted {
+        Wanted { pid, file, line, condition: None, frames: 0, way: Way::Best, rate_per_s: None }
+    }
 }
 
 /// What was armed.
@@ -163,9 +183,9 @@ impl Server {
                 address,
                 program: Arc::new(plan.program),
                 layout: plan.layout.id(),
-                patch: patch(&traced.code, site.address.0, wanted.trap),
+                patch: patch(&traced.code, site.address.0, wanted.way),
             }],
-            rate_per_s: None,
+            rate_per_s: wanted.rate_per_s,
         };
         let outcome = traced.engine.arm(probe).map_err(|e| e.to_string())?;
         let file_offset = file_offset(wanted.pid, address)?;
@@ -192,16 +212,22 @@ fn counted(counts: &riptrace_agent::engine::Counts) -> Counted {
     Counted { passages: counts.passages, hits: counts.hits, dropped: counts.dropped.values().sum() }
 }
 
-/// What can be written at an address of the file; a trap, if one is asked for.
-fn patch(code: &BinaryCode, address: u64, trap: bool) -> Result<SitePatch, String> {
+/// What can be written at an address of the file, in the way that is asked for.
+fn patch(code: &BinaryCode, address: u64, way: Way) -> Result<SitePatch, String> {
     let function = code.function_at(address).ok_or_else(|| format!("no function holds {address:#x}"))?;
     let analysis = code.analyse(&function).map_err(|e| e.to_string())?;
     let bytes = code.bytes_at(address);
     let choice = match analysis.site(address) {
-        SiteChoice::Jump { patch, .. } | SiteChoice::PunnedJump { patch, .. } if trap => {
+        SiteChoice::Jump { patch, .. } | SiteChoice::PunnedJump { patch, .. } if way == Way::Trap => {
             let first = patch.displaced.into_iter().next().ok_or("a jump that displaces nothing")?;
             SiteChoice::Trap { why: Obstacle::Short { bytes: first.bytes }, displaced: first }
         }
+        SiteChoice::Jump { mut patch, why_stop } if way == Way::AllStop && !patch.single_instruction => {
+            // No pad is two gigabytes away.
+            patch.rel32 = Rel32 { mask: u32::MAX, value: 0x7fff_ffff };
+            SiteChoice::Jump { patch, why_stop }
+        }
+        _ if way == Way::AllStop => return Err("the line is no jump over several instructions".to_owned()),
         choice => choice,
     };
     Ok(SitePatch {

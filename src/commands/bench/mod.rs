@@ -1,7 +1,7 @@
 //! `riptrace bench`: figures beside their bounds and beside peers, measured in one run.
 //!
 //! A figure is a median of interleaved rounds: with and without a probe, by turns, so that whatever else the machine does
-//! weighs on both. What a bound is set on is a ratio to something measured in the same run wherever that is possible.
+//! weighs on both; rounds whose baseline was disturbed are made again ([`rounds`]). What a bound is set on is a ratio to something measured in the same run wherever that is possible.
 //!
 //! What is measured here is what a target feels, so the clock is the target's own. The engine is in a process of its own
 //! ([`engine`]), as in a fleet, and can be stopped like one that hangs.
@@ -14,6 +14,7 @@ mod figure;
 mod idle;
 mod patchable;
 mod peers;
+mod rounds;
 mod stop;
 mod target;
 

@@ -14,8 +14,11 @@ const ROUNDS: usize = 5;
 const SLICE_MS: u64 = 150;
 /// How long a debugger may take to attach.
 const ATTACH_LIMIT: Duration = Duration::from_secs(60);
-/// A call takes so many times as long once a debugger's breakpoint is in it, at least.
-const SLOWED: f64 = 20.0;
+/// A call takes so much longer once a debugger's breakpoint is in it, at least, in nanoseconds: two stops and a line of
+/// output. A target that is off its CPU for a moment does not.
+const SLOWED_NS: f64 = 10_000.0;
+/// Measurements of a debugger.
+const TIMES: usize = 3;
 
 pub(super) fn measure(
     bench: &mut Bench<'_>,
@@ -112,6 +115,7 @@ fn debugger(
     let spawned = command(target.pid()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let _peer = Peer(spawned.map_err(failed(name))?);
     let deadline = Instant::now() + ATTACH_LIMIT;
+    let mut slowed = Vec::new();
     loop {
         // One stride of calls is enough; each stride looks at the clock.
         let with = match target.ask(&call) {
@@ -121,9 +125,13 @@ fn debugger(
                 return Ok(());
             }
         };
-        if with > without * SLOWED {
-            report.add(Figure::new(figure, with - without, "ns", Bound::None).peer(name).note("mean of a stride"));
-            let ratio = (with - without) / jump_ns;
+        if with > without + SLOWED_NS {
+            slowed.push(with - without);
+        }
+        if slowed.len() == TIMES {
+            let added = median(&slowed);
+            report.add(Figure::new(figure, added, "ns", Bound::None).peer(name).note("means of strides"));
+            let ratio = added / jump_ns;
             report.add(Figure::new(format!("{figure}-ratio"), ratio, "times", Bound::None).peer(name));
             return Ok(());
         }

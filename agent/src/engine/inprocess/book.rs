@@ -161,6 +161,9 @@ pub(super) struct Book {
     free: VecDeque<Slot>,
     /// Removed probes' numbers, with the time from which they may be given again.
     resting: VecDeque<(u64, Slot)>,
+    /// Removed probes, with the time from which no passage of them is under way any more: a thread that was interrupted in
+    /// a pad counts there when it comes back.
+    closed: VecDeque<(u64, TracepointId, Entry)>,
 }
 
 impl Book {
@@ -174,16 +177,17 @@ impl Book {
             resting_kinds: VecDeque::new(),
             free: (0..PROBES_MAX as u32).map(Slot).collect(),
             resting: VecDeque::new(),
+            closed: VecDeque::new(),
         }
     }
 
     /// A number for a probe; `None` when there are [`PROBES_MAX`].
     pub(super) fn take_slot(&mut self, now_ns: u64) -> Option<Slot> {
-        if self.resting.front().is_some_and(|(from, _)| now_ns >= *from) {
-            let (_, slot) = self.resting.pop_front()?;
-            return Some(slot);
-        }
-        self.free.pop_front().or_else(|| self.resting.pop_front().map(|(_, slot)| slot))
+        let is_rested = self.resting.front().is_some_and(|(from, _)| now_ns >= *from);
+        let fresh = if is_rested { None } else { self.free.pop_front() };
+        let slot = fresh.or_else(|| self.resting.pop_front().map(|(_, slot)| slot))?;
+        self.closed.retain(|(_, _, entry)| entry.slot != slot);
+        Some(slot)
     }
 
     /// Gives a number back.
@@ -242,12 +246,13 @@ impl Book {
         self.entries.insert(tracepoint, entry);
     }
 
-    /// A probe is removed: what it was. Its late records are still understood for a while. Its number is given to another
-    /// one only when its patches are out (`is_out`).
-    pub(super) fn close(&mut self, tracepoint: &TracepointId, now_ns: u64, is_out: bool) -> Option<Entry> {
+    /// A probe is removed: what its number was. Its late records are still understood for a while, and its late drops told
+    /// ([`Book::late`]). Its number is given to another one only when its patches are out (`is_out`).
+    pub(super) fn close(&mut self, tracepoint: &TracepointId, now_ns: u64, is_out: bool) -> Option<Slot> {
         let entry = self.entries.remove(tracepoint)?;
+        let slot = entry.slot;
         if is_out {
-            self.give_slot(entry.slot, now_ns);
+            self.give_slot(slot, now_ns);
         }
         self.resting_kinds.push_back((now_ns + KIND_REST_NS, entry.kinds.clone()));
         while self.resting_kinds.front().is_some_and(|(until, _)| now_ns >= *until) {
@@ -255,7 +260,16 @@ impl Book {
                 self.drop_kinds(&kinds);
             }
         }
-        Some(entry)
+        while self.closed.front().is_some_and(|(until, ..)| now_ns >= *until) {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((now_ns + SLOT_REST_NS, tracepoint.clone(), entry));
+        Some(slot)
+    }
+
+    /// Probes that were removed a short while ago.
+    pub(super) fn late(&mut self) -> impl Iterator<Item = (&TracepointId, &mut Entry)> {
+        self.closed.iter_mut().map(|(_, tracepoint, entry)| (&*tracepoint, entry))
     }
 
     /// The probe of a tracepoint.
@@ -331,10 +345,15 @@ mod tests {
         assert_eq!(looked.usage, Usage { passed: 38, records: 4, bytes: 256 });
         assert_eq!(entry.look(&memory).usage, Usage::default());
         // A removed probe's records are understood for a while, and its number rests.
-        assert!(book.close(&id, 1_000, true).is_some() && book.close(&id, 1_000, true).is_none());
+        assert_eq!((book.close(&id, 1_000, true), book.close(&id, 1_000, true)), (Some(slot), None));
+        // A thread that was in a pad counts its passage now.
+        memory.count(0, slot, COUNTER_RING, 2);
+        let late: Vec<_> = book.late().flat_map(|(_, entry)| entry.news(&memory)).collect();
+        assert_eq!(late, [(DropReason::Ring, 2)]);
         assert!(book.kind(number).is_some());
         assert_ne!(book.take_slot(2_000), Some(slot));
         assert_eq!(book.take_slot(2_000 + SLOT_REST_NS), Some(slot));
+        assert_eq!(book.late().count(), 0, "the number is another probe's");
     }
 
     #[test]

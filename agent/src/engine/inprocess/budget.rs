@@ -27,6 +27,45 @@ const STRIKES: u32 = 4;
 /// So many looks in a row far below the share make thinning coarser by one step.
 const CALM: u32 = 8;
 
+/// What the reader of one process may take of each of the host's CPUs, in percent of it, over time. More is of no use where
+/// it matters: a process that leaves more than this can read keeps its CPUs busy by itself, and the reader would take them
+/// from it.
+const READER_PERCENT_PER_CPU: u64 = 5;
+/// The least that the reader of one process may take, in percent of a CPU.
+const READER_PERCENT_MIN: u64 = 10;
+/// The reader may take so much at once, in nanoseconds of processor time: a burst of some hundred thousand hits.
+const READER_BURST_NS: i64 = 100_000_000;
+/// What it took too much is remembered up to here, in nanoseconds of processor time: who waits for it is answered.
+const READER_DEBT_NS: i64 = 100_000_000;
+
+/// What a reader may take of the host's processor time.
+#[derive(Debug, Clone)]
+pub(super) struct Effort {
+    percent: u64,
+    /// What it may take now; below zero it has to rest.
+    credit_ns: i64,
+    seen_ns: u64,
+}
+
+impl Effort {
+    /// On a host of so many CPUs.
+    pub(super) fn new(cpus: usize, now_ns: u64) -> Effort {
+        let percent = (READER_PERCENT_PER_CPU * cpus as u64).clamp(READER_PERCENT_MIN, 100);
+        Effort { percent, credit_ns: READER_BURST_NS, seen_ns: now_ns }
+    }
+
+    /// It took so much processor time. For how long, in nanoseconds, is it to rest?
+    pub(super) fn took(&mut self, now_ns: u64, cpu_ns: u64) -> u64 {
+        // What fills in longer than ten seconds is full.
+        let passed_ns = now_ns.saturating_sub(self.seen_ns).min(10_000_000_000);
+        self.seen_ns = self.seen_ns.max(now_ns);
+        let given_ns = (passed_ns * self.percent / 100) as i64;
+        let taken_ns = cpu_ns.min(i64::MAX as u64 / 2) as i64;
+        self.credit_ns = (self.credit_ns + given_ns - taken_ns).clamp(-READER_DEBT_NS, READER_BURST_NS);
+        self.credit_ns.min(0).unsigned_abs() * 100 / self.percent
+    }
+}
+
 /// The budget of hits per second: what fills up by time. The process takes from it, one token a hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tokens {
@@ -345,6 +384,27 @@ mod tests {
             }
         }
         assert_eq!(shift, 0);
+    }
+
+    #[test]
+    fn a_reader_takes_a_burst_and_then_its_share() {
+        // Two CPUs: 10 % of one.
+        let mut effort = Effort::new(2, 0);
+        assert_eq!(effort.took(0, 90_000_000), 0, "a burst");
+        let rest_ns = effort.took(10_000_000, 31_000_000);
+        assert_eq!(rest_ns, 200_000_000, "20 ms too much, of which 10 % is given back at a time");
+        assert_eq!(effort.took(10_000_000 + rest_ns, 0), 0);
+        // At work whenever it may be, for ten seconds of passes that take 5 ms each.
+        let (mut now_ns, mut taken_ns) = (0u64, 0u64);
+        let mut effort = Effort::new(2, 0);
+        while now_ns < 10_000_000_000 {
+            now_ns += 5_000_000;
+            taken_ns += 5_000_000;
+            now_ns += effort.took(now_ns, 5_000_000);
+        }
+        assert!((1_000_000_000..1_150_000_000).contains(&taken_ns), "{taken_ns}");
+        assert!(effort.took(now_ns, u64::MAX) <= 1_000_000_000, "whoever waits is answered");
+        assert_eq!(Effort::new(64, 0).percent, 100);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! The order of a pass is the argument of [`super::rings`]: read the counter, then the heads, consume up to them, hand
 //! over, promise. It reads the counter and no other clock.
 
-use super::book::{Book, Kind};
+use super::book::{Book, Entry, Kind};
 use super::rings::{Stand, Watch, consume, skip};
 use super::shared::SharedMemory;
 use super::threads::Threads;
@@ -115,6 +115,23 @@ impl Drain {
         passed
     }
 
+    /// A look that costs next to nothing: if no ring holds anything, everything until now was seen, and that is promised.
+    /// Says whether it was so.
+    pub(super) fn glance(&mut self) -> bool {
+        let started = counter::now();
+        let is_empty = |cpu| self.memory.head(cpu) == self.memory.tail(cpu);
+        if !(0..self.memory.cpus()).all(is_empty) {
+            return false;
+        }
+        let now_ns = self.clock.up_to(started).ns(started).unwrap_or_default();
+        for cpu in 0..self.memory.cpus() {
+            let tail = self.memory.tail(cpu);
+            self.watch.read(cpu, started, tail, tail, Stand::Done, now_ns);
+        }
+        self.promise(now_ns, started);
+        true
+    }
+
     fn hand_over(&mut self, book: &mut Book) {
         if self.found.is_empty() {
             return;
@@ -156,9 +173,9 @@ impl Drain {
     pub(super) fn pass_by(&mut self, cpu: usize) {
         let tail = self.memory.tail(cpu);
         let kind = self.memory.ring_word(cpu, tail + KIND as u64) as u32;
-        skip(&self.memory, cpu);
         let book = Arc::clone(&self.book);
         let mut book = lock(&book);
+        skip(&self.memory, cpu, &|kind| book.kind(kind).map(|kind| kind.record.max_bytes));
         let named = book.kind(kind).map(|kind| kind.tracepoint.clone());
         // One that names a kind of an earlier agent is none of this one's passages.
         let is_nameless = kind == 0;
@@ -189,11 +206,13 @@ impl Drain {
     /// Tells the publisher what the process has dropped since this was called last.
     pub(super) fn tell_drops(&mut self) {
         let mut book = lock(&self.book);
-        for (tracepoint, entry) in book.entries() {
+        let tell = |(tracepoint, entry): (&_, &mut Entry)| {
             for (reason, count) in entry.news(&self.memory) {
                 self.sink.count_dropped(tracepoint, self.process, reason, count);
             }
-        }
+        };
+        book.entries().for_each(tell);
+        book.late().for_each(tell);
     }
 }
 

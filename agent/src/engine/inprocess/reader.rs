@@ -1,18 +1,21 @@
 //! The reader: one thread per process that takes the hits out of its rings, and keeps its probes within their budgets.
 //!
 //! It sleeps between passes, the longer the less there is: [`SHORTEST`] while hits come, [`LONGEST`] when none do, and not
-//! at all while a ring is filling up. It wakes up for the end of the process and for whoever rings its bell.
+//! at all while a ring is filling up, as far as its own share of the host goes ([`Effort`]). It wakes up for the end of the process and for whoever rings its bell. While the rings
+//! stay empty it only glances at them: a pass follows after [`GLANCES_MAX`].
 //!
 //! Not here: what a pass does ([`super::drain`]), what a budget decides ([`super::budget`]).
 
 use super::book::Book;
-use super::budget::{Share, Verdict};
+use super::budget::{Effort, Share, Verdict};
 use super::drain::{Drain, Passed, lock};
 use super::life::{Life, Watched};
 use super::shared::SharedMemory;
+use crate::clock::domain_now_ns;
 use crate::engine::api::EngineEvent;
 use crate::engine::area::RING_BYTES;
 use crate::engine::sys::Tid;
+use nix::time::{ClockId, clock_gettime};
 use riptrace_protocol::ids::TracepointId;
 use std::collections::BTreeSet;
 use std::io;
@@ -23,8 +26,14 @@ use std::time::Duration;
 
 /// Sleep while hits come: twenty passes within the time that a batch waits to be published.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// Sleep when none come: forty passes a second, of a few microseconds each, are below a thousandth of a core.
-const LONGEST: Duration = Duration::from_millis(25);
+/// Sleep when none come: a ring takes 10 MB/s for so long. To wake up is what costs: ten times a second is well below a
+/// thousandth of a core.
+const LONGEST: Duration = Duration::from_millis(100);
+/// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second.
+const GLANCES_MAX: u32 = 4;
+/// How far the reader gives way to everything else on the host (nice(2)): on a host that is full the target goes on at its
+/// own speed, and what is not read in time is counted as dropped; on one that is not the reader has all that is left.
+const GIVES_WAY: i32 = 10;
 /// A ring that is filled to this part is read again at once.
 const FILLING: u64 = RING_BYTES as u64 / 8;
 /// Budgets are filled and drops told this often, in nanoseconds: well within the second that a budget holds.
@@ -126,10 +135,15 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until the process ends or the bell says so. Returns what happened to the process, if anything did.
     pub(super) fn run(mut self) -> Option<EngineEvent> {
+        // SAFETY: a system call without pointers, for this thread only (nice(2), C library/kernel differences). Where it is
+        // not allowed, nothing changes.
+        unsafe { libc::nice(GIVES_WAY) };
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
         let mut answered = 0;
         let mut suspects: Option<Suspects> = None;
+        let mut effort = Effort::new(self.memory.cpus(), domain_now_ns());
+        let mut worked_ns = thread_cpu_ns();
         loop {
             let asked = self.bell.asked();
             let stops = self.bell.stop.load(Ordering::SeqCst);
@@ -167,9 +181,13 @@ impl Reader {
                 return None;
             }
             sleep = after(sleep, passed);
-            if sleep > Duration::ZERO {
-                wait_readable([self.watched.descriptor(), self.bell.event.as_fd()], sleep);
-                self.bell.silence();
+            let work_ns = thread_cpu_ns();
+            let rest = effort.took(passed.now_ns, work_ns.saturating_sub(worked_ns));
+            worked_ns = work_ns;
+            let wait = sleep.max(Duration::from_nanos(rest));
+            if wait > Duration::ZERO {
+                let is_quiet = wait == LONGEST && passed.stuck.is_none();
+                self.rest(wait, if is_quiet { GLANCES_MAX } else { 0 });
             }
             match self.watched.look() {
                 Life::Lives => {}
@@ -181,6 +199,19 @@ impl Reader {
                     self.end();
                     return Some(EngineEvent::Execed);
                 }
+            }
+        }
+    }
+
+    /// Sleeps, and again for as long as all rings are empty, so many times.
+    fn rest(&mut self, sleep: Duration, glances_max: u32) {
+        for glance in 0..=glances_max {
+            if glance > 0 && !self.drain.glance() {
+                break;
+            }
+            if wait_readable([self.watched.descriptor(), self.bell.event.as_fd()], sleep) {
+                self.bell.silence();
+                break;
             }
         }
     }
@@ -268,13 +299,20 @@ impl Reader {
     }
 }
 
-/// Waits until one of them can be read, for at most a time. A signal ends the wait early, which does no harm.
-fn wait_readable(descriptors: [BorrowedFd<'_>; 2], within: Duration) {
+/// Processor time of this thread, in nanoseconds; 0 where it cannot be told.
+fn thread_cpu_ns() -> u64 {
+    let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    spent.map_or(0, |spent| spent.tv_sec() as u64 * 1_000_000_000 + spent.tv_nsec() as u64)
+}
+
+/// Waits until one of them can be read, for at most a time, and says whether one can. A signal ends the wait early, which
+/// does no harm.
+fn wait_readable(descriptors: [BorrowedFd<'_>; 2], within: Duration) -> bool {
     let poll = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let mut polls = descriptors.map(poll);
     let within = libc::timespec { tv_sec: within.as_secs() as i64, tv_nsec: i64::from(within.subsec_nanos()) };
     // SAFETY: two entries and a time, which live for the call; no signal mask is given.
-    unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, &within, std::ptr::null()) };
+    unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, &within, std::ptr::null()) > 0 }
 }
 
 /// How long to sleep after a pass.
@@ -298,13 +336,13 @@ mod tests {
         assert_eq!(after(LONGEST, passed(1, 64)), SHORTEST);
         assert_eq!(after(SHORTEST, passed(100, FILLING)), Duration::ZERO);
         let mut sleep = Duration::ZERO;
-        let sleeps: Vec<u128> = (0..7)
+        let sleeps: Vec<u128> = (0..9)
             .map(|_| {
                 sleep = after(sleep, passed(0, 0));
                 sleep.as_millis()
             })
             .collect();
-        assert_eq!(sleeps, [1, 2, 4, 8, 16, 25, 25]);
+        assert_eq!(sleeps, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
     }
 
     #[test]

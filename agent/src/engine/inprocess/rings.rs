@@ -9,12 +9,13 @@
 //! Bytes that were reserved and not needed are given back by moving the head back, so a head that was seen may be beyond
 //! what there is: a ring whose tail is at its head now holds nothing either.
 
-use super::shared::SharedMemory;
+use super::shared::{HEAD_STEP, SharedMemory};
 use crate::engine::area::RING_BYTES;
-use crate::engine::record::{COMMIT, HEADER_BYTES, LENGTH, USED};
+use crate::engine::record::{COMMIT, HEADER_BYTES, KIND, LENGTH, USED};
 
 /// Length and use are the two halves of one word.
-const _: () = assert!(LENGTH.is_multiple_of(8) && USED == LENGTH + 4 && COMMIT.is_multiple_of(8));
+const _: () =
+    assert!(LENGTH.is_multiple_of(8) && USED == LENGTH + 4 && COMMIT.is_multiple_of(8) && KIND.is_multiple_of(8));
 /// The tail is moved after so many bytes: often enough for the process to find room, seldom enough not to take its cache
 /// line away all the time.
 const TAIL_BYTES: u64 = 32 * 1024;
@@ -70,20 +71,49 @@ pub(super) fn consume(
     stand
 }
 
-/// Passes by an abandoned reservation at a ring's tail: to the next committed record, or to the head. Only when nothing
-/// writes to the ring. What is passed by is zeroed.
-pub(super) fn skip(memory: &SharedMemory, cpu: usize) {
-    let (tail, head) = (memory.tail(cpu), memory.head(cpu));
-    let mut at = tail;
-    while at < head && !is_chain(memory, cpu, at, head) {
-        at += 8;
+/// Passes by an abandoned reservation at a ring's tail. `reserved` is what a pad reserves for the records of a kind, in bytes.
+///
+/// Other threads write behind it meanwhile. A pad writes length and kind of a record right after it has reserved it, so
+/// what is passed by is exactly the one reservation; where even that is missing, all up to the next that has it.
+pub(super) fn skip(memory: &SharedMemory, cpu: usize, reserved: &dyn Fn(u32) -> Option<u32>) {
+    loop {
+        let (tail, head) = (memory.tail(cpu), memory.head(cpu));
+        if tail >= head {
+            return;
+        }
+        let used = (memory.ring_word(cpu, tail + LENGTH as u64) >> 32).next_multiple_of(8);
+        let mut at = tail
+            + match begun(memory, cpu, tail, reserved) {
+                // It was about to give the rest back, or has.
+                Some(length) if used != 0 => used.min(length.into()),
+                Some(length) => length.into(),
+                None => 8,
+            };
+        while at < head && !is_chain(memory, cpu, at, head) && begun(memory, cpu, at, reserved).is_none() {
+            at += 8;
+        }
+        if at < head {
+            memory.zero(cpu, tail, (at - tail) as usize);
+            memory.set_tail(cpu, at);
+            return;
+        }
+        // Nothing is behind it. Who reserved it may still come and give a part of it back: not once the head has moved.
+        if memory.move_head(cpu, head) {
+            memory.zero(cpu, tail, (head - tail).min(RING_BYTES as u64) as usize);
+            memory.set_tail(cpu, head + HEAD_STEP);
+            return;
+        }
     }
-    let at = at.min(head);
-    memory.zero(cpu, tail, (at - tail) as usize);
-    memory.set_tail(cpu, at);
 }
 
-/// Whether records follow each other from here to the head, or to a further reservation that was abandoned.
+/// The length of the record that a pad has begun here and not committed.
+fn begun(memory: &SharedMemory, cpu: usize, at: u64, reserved: &dyn Fn(u32) -> Option<u32>) -> Option<u32> {
+    let length = memory.ring_word(cpu, at + LENGTH as u64) as u32;
+    let kind = memory.ring_word(cpu, at + KIND as u64) as u32;
+    (memory.ring_word(cpu, at + COMMIT as u64) == 0 && length != 0 && reserved(kind) == Some(length)).then_some(length)
+}
+
+/// Whether records follow each other from here to the head, or to a further reservation that is not committed.
 fn is_chain(memory: &SharedMemory, cpu: usize, from: u64, head: u64) -> bool {
     let mut at = from;
     while at < head && memory.ring_word(cpu, at + COMMIT as u64) == at + 1 {
@@ -215,11 +245,62 @@ mod tests {
         let after = memory.reserve(0, 64).unwrap();
         memory.write(0, after, &record(after, 64, 64, 3));
         assert_eq!(all(&memory, memory.head(0)), (Stand::Waits, vec![]));
-        skip(&memory, 0);
+        skip(&memory, 0, &|_| None);
         assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![3]));
         let end = memory.reserve(0, 256).unwrap();
-        skip(&memory, 0);
-        assert_eq!((memory.tail(0), all(&memory, memory.head(0))), (end + 256, (Stand::Done, vec![])));
+        skip(&memory, 0, &|_| None);
+        assert_eq!((memory.tail(0), all(&memory, memory.head(0))), (end + 256 + HEAD_STEP, (Stand::Done, vec![])));
+        assert!(!memory.give_back(0, end + 256, end + 64), "the head is never before the tail");
+        let next = memory.reserve(0, 64).unwrap();
+        memory.write(0, next, &record(next, 64, 64, 4));
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![4]));
+    }
+
+    /// What a pad writes first: how long its record is at most, and of which kind.
+    fn begin(memory: &SharedMemory, at: u64, length: u32, used: u32) {
+        let mut bytes = vec![0; 24];
+        bytes[8..12].copy_from_slice(&length.to_le_bytes());
+        bytes[12..16].copy_from_slice(&used.to_le_bytes());
+        bytes[KIND..KIND + 4].copy_from_slice(&7u32.to_le_bytes());
+        memory.write(0, at + 8, &bytes[8..]);
+    }
+
+    #[test]
+    fn what_others_write_behind_an_abandoned_reservation_is_not_passed_by() {
+        let reserved = |kind| (kind == 7).then_some(256);
+        for (given_back, abandoned_writes) in [(false, true), (false, false), (true, true)] {
+            let memory = fake::memory(1);
+            let lost = memory.reserve(0, 256).unwrap();
+            if abandoned_writes {
+                begin(&memory, lost, 256, if given_back { 80 } else { 0 });
+            }
+            if given_back {
+                assert!(memory.give_back(0, lost + 256, lost + 80));
+            }
+            // Three threads at work behind it, one of them done.
+            let behind: Vec<u64> = (0..3).map(|_| memory.reserve(0, 256).unwrap()).collect();
+            behind.iter().for_each(|at| begin(&memory, *at, 256, 0));
+            memory.write(0, behind[1], &record(behind[1], 256, 64, 2));
+            skip(&memory, 0, &reserved);
+            assert_eq!(memory.tail(0), behind[0], "{given_back} {abandoned_writes}");
+            for (at, n) in behind.iter().zip([1, 2, 3]) {
+                memory.write(0, *at, &record(*at, 256, 64, n));
+            }
+            assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![1, 2, 3]));
+        }
+    }
+
+    #[test]
+    fn a_thread_of_before_takes_nothing_back_from_a_ring_that_was_forgotten() {
+        let memory = fake::memory(1);
+        let old = memory.reserve(0, 512).unwrap();
+        memory.forget(0);
+        assert!(!memory.give_back(0, old + 512, old + 64));
+        memory.write(0, old, &record(old, 512, 64, 1));
+        assert!(memory.tail(0) == memory.head(0));
+        let at = memory.reserve(0, 64).unwrap();
+        memory.write(0, at, &record(at, 64, 64, 2));
+        assert_eq!(all(&memory, memory.head(0)), (Stand::Done, vec![2]));
     }
 
     #[test]

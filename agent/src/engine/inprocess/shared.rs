@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(pub(super) u32);
 
+/// By how much a ring's head is moved when nothing that was reserved before may be given back, in bytes.
+pub(super) const HEAD_STEP: u64 = 8;
+
 /// The agent's view of one process's control and rings.
 pub(super) struct SharedMemory {
     area: Arc<AreaMap>,
@@ -103,11 +106,25 @@ impl SharedMemory {
         self.ring_control(cpu, RING_TAIL).store(position, Ordering::Release);
     }
 
-    /// Gives all of a ring back: nobody will read what is in it, and nobody writes there just now.
+    /// Moves a ring's head on by [`HEAD_STEP`], if it is at `position`. A pad gives bytes back by moving the head from
+    /// where its record ends; whoever has reserved something until now cannot any more, and so the head never comes to be
+    /// before the tail.
+    pub(super) fn move_head(&self, cpu: usize, position: u64) -> bool {
+        let head = self.ring_control(cpu, RING_HEAD);
+        head.compare_exchange(position, position + HEAD_STEP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Gives all of a ring back: nobody will read what is in it. What a thread that is still in a pad writes there is
+    /// before the tail, and nobody's.
     pub(super) fn forget(&self, cpu: usize) {
-        let head = self.head(cpu);
-        self.area.ring_zero(cpu, 0, RING_BYTES);
-        self.set_tail(cpu, head);
+        loop {
+            let head = self.head(cpu);
+            if self.move_head(cpu, head) {
+                self.area.ring_zero(cpu, 0, RING_BYTES);
+                self.set_tail(cpu, head + HEAD_STEP);
+                return;
+            }
+        }
     }
 
     /// The word at a position of a ring. What the process wrote before it is seen after it.

@@ -188,8 +188,10 @@ fn any_bytes_are_refused_or_decoded_within_bounds() {
 
 #[test]
 fn any_program_and_any_bytes_hold_their_bounds() {
-    let mut state = 3u64;
-    for _ in 0..5_000 {
+    // As in the analysis's tests: a long run has its own number and its own seed.
+    let number = |name, usual| std::env::var(name).map_or(usual, |text| text.parse::<u64>().expect("a number"));
+    let mut state = number("RIPTRACE_FUZZ_SEED", 3);
+    for _ in 0..number("RIPTRACE_FUZZ_RUNS", 5_000) {
         let mut random = || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             state >> 33

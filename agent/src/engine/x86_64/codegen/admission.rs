@@ -14,7 +14,7 @@ use crate::engine::area::{
     RING_TAIL,
 };
 use crate::engine::record::{KIND, LENGTH, TSC};
-use iced_x86::code_asm::{dword_ptr, gpr32::*, gpr64::*, ptr, qword_ptr};
+use iced_x86::code_asm::{byte_ptr, dword_ptr, gpr32::*, gpr64::*, ptr, qword_ptr};
 use riptrace_protocol::tracepoint::HitCondition;
 
 /// Selector of the segment whose limit is the CPU's number and node, as `rdpid` gives them
@@ -32,6 +32,11 @@ const CONTROL_SHIFT: u32 = RING_CONTROL_BYTES.trailing_zeros();
 const RING_SHIFT: u32 = (2 * RING_BYTES).trailing_zeros();
 
 const _: () = assert!((PROBES_MAX * COUNTERS_BYTES).is_power_of_two() && RING_CONTROL_BYTES.is_power_of_two());
+
+/// Bytes of a cache line.
+const CACHE_LINE: u32 = 64;
+/// Lines of a record that are fetched ahead, at most: what most records need, and what the clock hides.
+const PREFETCHED_LINES: u32 = 8;
 
 /// What the rest of a body finds on the stack, as offsets of variables.
 pub(super) const POSITION: u32 = 0;
@@ -276,6 +281,10 @@ fn reserve(e: &mut Emitter<'_>, context: &BodyContext<'_>, aside: &mut Aside) ->
     e.a.lea(rbx, ptr(rdi + rax))?;
     e.a.mov(dword_ptr(rbx + LENGTH), bytes)?;
     e.a.mov(dword_ptr(rbx + KIND), context.kind)?;
+    // The reader's CPU had these lines last. They come while the clock is waited for, which takes as long.
+    for line in 1..(bytes / CACHE_LINE).clamp(1, PREFETCHED_LINES) {
+        e.a.prefetchw(byte_ptr(rbx + line * CACHE_LINE))?;
+    }
     // Not before the reservation: a reader that has seen the ring's head knows that what is reserved later is stamped
     // later.
     let stamped = e.label();
