@@ -258,7 +258,7 @@ mod tests {
 
     /// What a pad writes first: how long its record is at most, and of which kind.
     fn begin(memory: &SharedMemory, at: u64, length: u32, used: u32) {
-        let mut bytes = vec![0; 24];
+        let mut bytes = [0u8; 24];
         bytes[8..12].copy_from_slice(&length.to_le_bytes());
         bytes[12..16].copy_from_slice(&used.to_le_bytes());
         bytes[KIND..KIND + 4].copy_from_slice(&7u32.to_le_bytes());
