@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use riptrace_dap_adapter::environment::BusTarget;
+use riptrace_protocol::limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -191,12 +192,38 @@ pub struct Trace {
     /// Hits per second and process, or `none`; default: riptrace.toml, then 1000
     #[arg(long, value_name = "N|none", value_parser = rate)]
     pub rate: Option<RateFlag>,
+    /// How much of each value is captured.
+    #[command(flatten)]
+    pub limits: ValueLimits,
     /// Wait for a process to appear when none matches now
     #[arg(long)]
     pub wait: bool,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// How much of each value a hit captures. What a limit cuts off is said to be truncated, with the limit.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "How much of each value is captured")]
+pub struct ValueLimits {
+    /// Bytes of a string, 0 to 65536
+    #[arg(long, value_name = "N", default_value_t = limits::STRING_BYTES_DEFAULT, value_parser = at_most(limits::HIT_BYTES_MAX))]
+    pub string_bytes: u32,
+    /// Elements of a slice, array, map or channel, 0 to 1000
+    #[arg(long, value_name = "N", default_value_t = limits::ELEMENTS_DEFAULT, value_parser = at_most(limits::VALUE_CHILDREN_MAX))]
+    pub elements: u32,
+    /// Pointers followed below a variable, 0 to 24
+    #[arg(long, value_name = "N", default_value_t = limits::DEPTH_DEFAULT, value_parser = at_most(limits::VALUE_DEPTH_MAX))]
+    pub depth: u32,
+    /// Bytes of a hit, all its values together, 0 to 65536
+    #[arg(long, value_name = "N", default_value_t = limits::BYTES_PER_HIT_DEFAULT, value_parser = at_most(limits::HIT_BYTES_MAX))]
+    pub bytes: u32,
+}
+
+/// A number from 0 to `most`, which fits 32 bits.
+fn at_most(most: usize) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=most as i64)
 }
 
 /// What a passage leaves behind.

@@ -134,7 +134,14 @@ fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint
                 TraceMode::Hit => Mode::Hit,
                 TraceMode::Count => Mode::Count,
             },
-            limits: CaptureLimits { rate_per_s, count: args.count, ..CaptureLimits::default() },
+            limits: CaptureLimits {
+                rate_per_s,
+                count: args.count,
+                string_bytes: args.limits.string_bytes,
+                elements: args.limits.elements,
+                depth: args.limits.depth,
+                bytes_per_hit: args.limits.bytes,
+            },
         })
     };
     args.locations.iter().enumerate().map(one).collect()

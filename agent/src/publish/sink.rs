@@ -231,6 +231,14 @@ impl HitQueue {
         taken.hits.len()
     }
 
+    /// Takes what is there, in the order of submission, as a publisher without a bus would: for who reads hits where
+    /// they were captured.
+    pub fn drain(&mut self) -> Vec<CapturedHit> {
+        let taken = self.take(crate::clock::domain_now_ns);
+        self.release(taken.hits.len(), taken.hits.iter().map(CapturedHit::weight).sum());
+        taken.hits
+    }
+
     /// Makes room: hits that were taken are packed or dropped now.
     pub(crate) fn release(&self, hits: usize, bytes: usize) {
         let mut contents = lock(&self.shared.contents);
