@@ -1,9 +1,11 @@
 //! The world as the editor side sees it when it runs in this binary.
 
 use crate::connect;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use futures::future::BoxFuture;
-use riptrace_dap_adapter::environment::{BusTarget, CheckoutDefaults, ConnectError, Environment};
+use riptrace_dap_adapter::environment::{
+    BusTarget, CheckoutDefaults, ConnectError, Environment, SettingsKey, SettingsProblem,
+};
 use riptrace_protocol::ids::SessionId;
 use std::path::Path;
 
@@ -29,6 +31,14 @@ impl Environment for CommandEnvironment {
 
     fn checkout(&self, cwd: &Path) -> Result<CheckoutDefaults, ConnectError> {
         Settings::find(cwd).map(|settings| settings.checkout())
+    }
+
+    fn settings_keys(&self) -> &'static [SettingsKey] {
+        &settings::KEYS
+    }
+
+    fn check_settings(&self, text: &str) -> Result<(), SettingsProblem> {
+        settings::check(text)
     }
 
     fn viewer(&self) -> String {

@@ -12,7 +12,7 @@
 //! to = "/build/src"               # there
 //! ```
 
-use riptrace_dap_adapter::environment::{CheckoutDefaults, ConnectError};
+use riptrace_dap_adapter::environment::{CheckoutDefaults, ConnectError, SettingsKey, SettingsProblem};
 use riptrace_protocol::selector::Selector;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,64 @@ use std::path::{Path, PathBuf};
 /// Largest `riptrace.toml`, in bytes: a hand-written file is far below.
 const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
 const NAME: &str = "riptrace.toml";
+
+/// The keys, for editors. A test holds them against what is read.
+pub const KEYS: [SettingsKey; 7] = [
+    SettingsKey {
+        name: "nats",
+        table: "",
+        meaning: "URL of the NATS server of the fleet. `--nats` and `$NATS_URL` go before it.",
+        example: "nats = \"nats://bus.example.com:4222\"",
+    },
+    SettingsKey {
+        name: "creds",
+        table: "",
+        meaning: "Credentials file for it. `~/` is the home folder; a relative path starts at this file's folder.",
+        example: "creds = \"~/.config/riptrace/me.creds\"",
+    },
+    SettingsKey {
+        name: "selector",
+        table: "",
+        meaning: "Which processes tracepoints mean that do not say it themselves.",
+        example: "selector = \"label.env=staging\"",
+    },
+    SettingsKey {
+        name: "rate",
+        table: "",
+        meaning: "Budget of hits per second and process: a number, or `\"none\"`.",
+        example: "rate = 500",
+    },
+    SettingsKey {
+        name: "substitute_path",
+        table: "",
+        meaning: "Where the build machine had what is here. May be given several times.",
+        example: "[[substitute_path]]\nfrom = \".\"\nto = \"/build/src\"",
+    },
+    SettingsKey {
+        name: "from",
+        table: "substitute_path",
+        meaning: "Folder here, relative to this file.",
+        example: "from = \".\"",
+    },
+    SettingsKey {
+        name: "to",
+        table: "substitute_path",
+        meaning: "The same folder on the build machine.",
+        example: "to = \"/build/src\"",
+    },
+];
+
+/// Whether a text can be a `riptrace.toml`.
+///
+/// # Errors
+/// What is wrong with it, in the words of the reader, and where.
+pub fn check(text: &str) -> Result<(), SettingsProblem> {
+    let problem = |error: toml::de::Error| SettingsProblem {
+        message: error.message().to_owned(),
+        span: error.span().unwrap_or(0..0),
+    };
+    toml::from_str::<Settings>(text).map(|_| ()).map_err(problem)
+}
 
 /// Defaults at the root of a checkout.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -131,6 +189,27 @@ mod tests {
         let below = dir.path().join("a/b");
         std::fs::create_dir_all(&below).unwrap();
         Settings::find(&below)
+    }
+
+    #[test]
+    fn the_keys_told_to_editors_are_those_that_are_read() {
+        for key in KEYS {
+            let text = if key.table.is_empty() {
+                key.example.to_owned()
+            } else {
+                let whole = KEYS.iter().find(|table| table.name == key.table && table.table.is_empty()).unwrap();
+                assert!(whole.example.contains(key.example), "{}", key.name);
+                whole.example.to_owned()
+            };
+            assert_eq!(check(&text), Ok(()), "{}", key.name);
+        }
+        // The reader names all keys that it knows when it meets another.
+        let unknown = check("x = 1").unwrap_err();
+        for key in KEYS.iter().filter(|key| key.table.is_empty()) {
+            assert!(unknown.message.contains(&format!("`{}`", key.name)), "{unknown}");
+        }
+        assert_eq!(unknown.message.matches('`').count(), 2 * (1 + KEYS.iter().filter(|k| k.table.is_empty()).count()));
+        assert_eq!(unknown.span, 0..1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the service's state machine is told, and what it wants done. Plain data; [`crate::state`] holds the rules.
 
-use riptrace_protocol::agent_api::{AttachReply, Create, CreateReply, Heartbeat, RemoveReply};
+use riptrace_protocol::agent_api::{AttachReply, Create, CreateReply, Heartbeat, LinesGet, LinesReply, RemoveReply};
 use riptrace_protocol::fleet::{HostProfile, Mechanism, ProbeStatus, ProcessFacts, SiteFacts};
 use riptrace_protocol::ids::{Incarnation, ProcessKey, TracepointId};
 use riptrace_protocol::layout::Layout;
@@ -24,6 +24,7 @@ pub(crate) enum Ask {
     Create(Box<Create>),
     Remove(TracepointId),
     List,
+    Lines(LinesGet),
 }
 
 /// Why the probes of a process are gone without having been asked to go.
@@ -85,6 +86,8 @@ pub(crate) enum Outcome {
     Disarmed(Option<ProbeCounts>),
     /// Of [`Work::Detach`].
     Detached,
+    /// Of [`Work::Lines`].
+    Lines(Result<LinesReply, String>),
 }
 
 /// What the state machine is told.
@@ -119,6 +122,8 @@ pub(crate) enum Work {
     Disarm(TracepointId),
     /// Take everything out and let go of the process.
     Detach,
+    /// Look up lines in the debug information of what it runs.
+    Lines(LinesGet),
 }
 
 /// Answer to a request.
@@ -128,6 +133,7 @@ pub(crate) enum Answer {
     Attach(AttachReply),
     Create(CreateReply),
     Remove(RemoveReply),
+    Lines(LinesReply),
     /// To [`Ask::List`]; the driver adds the frames.
     List {
         tracepoints: Vec<Tracepoint>,

@@ -99,6 +99,7 @@ enum Owed {
     Detach { process: ProcessKey, job: JobId },
     Create { tracepoint: Arc<Tracepoint>, processes: Vec<ProcessKey>, jobs: BTreeSet<JobId> },
     Remove { jobs: BTreeSet<JobId>, probes: Vec<ProbeStatus> },
+    Lines { job: JobId },
 }
 
 /// The state of one agent.
@@ -215,6 +216,10 @@ impl State {
             }
             Ask::Create(create) => self.create(now_ms, *create, effects),
             Ask::Remove(tracepoint) => self.remove(&tracepoint, effects),
+            Ask::Lines(lines) => {
+                let Some(process) = self.process_of(&lines.build) else { return };
+                Owed::Lines { job: self.job(process, Work::Lines(lines), effects) }
+            }
         };
         self.owed.insert(request, (now_ms + ANSWER_MS, owed));
     }
@@ -234,8 +239,18 @@ impl State {
                 Some(known) if matches!(ask, Ask::Attach(_)) => known.facts.refused.clone().map(Answer::Error),
                 Some(_) => None,
             },
-            Ask::Create(_) | Ask::Remove(_) => None,
+            Ask::Lines(lines) if self.process_of(&lines.build).is_none() => {
+                Some(Answer::Error(format!("no process of host {host} runs build {}", lines.build)))
+            }
+            Ask::Create(_) | Ask::Remove(_) | Ask::Lines(_) => None,
         }
+    }
+
+    /// A process that runs a build and can be traced.
+    fn process_of(&self, build: &BuildId) -> Option<ProcessKey> {
+        let mut running = self.processes.iter();
+        let found = running.find(|(_, known)| known.facts.build.id == *build && known.facts.refused.is_none());
+        found.map(|(process, _)| *process)
     }
 
     fn profile(&self) -> HostProfile {
@@ -440,6 +455,12 @@ impl State {
                             probes.push(status.clone());
                         }
                     }
+                }
+            }
+            Outcome::Lines(result) => {
+                if let Some(request) = self.owed_by(|owed| matches!(owed, Owed::Lines { job: waits } if *waits == job))
+                {
+                    self.answer(request, result.map_or_else(Answer::Error, Answer::Lines), effects);
                 }
             }
             Outcome::Detached => {

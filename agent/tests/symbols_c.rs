@@ -5,8 +5,9 @@
 use riptrace_agent::capture::interpreter::{self, Truth};
 use riptrace_agent::capture::memory::{Fault, Memory};
 use riptrace_agent::capture::registers::Registers;
-use riptrace_agent::plan::{Plan, PlanError, compile};
+use riptrace_agent::plan::{Plan, PlanError, compile, listing};
 use riptrace_agent::symbols::{Build, ResolveError, Site, SymbolsError};
+use riptrace_protocol::agent_api::LinesGet;
 use riptrace_protocol::decode;
 use riptrace_protocol::fleet::Language;
 use riptrace_protocol::hit::RawHit;
@@ -466,4 +467,35 @@ fn damaged_files_give_errors_and_come_to_an_end() {
             check(&content, &format!("round {round}"));
         }
     }
+}
+
+#[test]
+fn lines_with_code_are_listed_with_what_can_be_read_there() {
+    let program = Program::build(&["-g", "-O0"]);
+    let build = program.open();
+    let asked = |first, last, variables| LinesGet {
+        build: build.facts().id.clone(),
+        file: "work.c".to_owned(),
+        first,
+        last,
+        variables,
+    };
+    let all = listing::lines(&build, &asked(1, u32::MAX, false)).unwrap();
+    assert!(all.file.ends_with("/work.c") && !all.more, "{}", all.file);
+    let lines: Vec<u32> = all.lines.iter().map(|facts| facts.line).collect();
+    let has_code = |line: u32| build.resolve(&Location::Line { file: "work.c".to_owned(), line }).is_ok();
+    let expected: Vec<u32> = (1..=SOURCE.lines().count() as u32).filter(|line| has_code(*line)).collect();
+    assert_eq!(lines, expected, "a line is listed if and only if it resolves");
+    assert!(lines.contains(&line_of("end")) && !lines.contains(&1));
+
+    let end = line_of("end");
+    let one = listing::lines(&build, &asked(end, end, true)).unwrap();
+    let [facts] = one.lines.as_slice() else { panic!("{one:?}") };
+    let variable = |name: &str| facts.variables.iter().find(|variable| variable.name == name).unwrap();
+    assert_eq!((variable("sum").type_name.as_str(), &variable("sum").missing), ("int", &None));
+    assert_eq!(variable("secret_word").missing.as_deref(), Some("named like a secret: never read"));
+    assert!(facts.variables.iter().all(|variable| variable.name != "r"), "it belongs to another function");
+
+    let wrong = LinesGet { file: "other.c".to_owned(), ..asked(1, 2, false) };
+    assert!(matches!(listing::lines(&build, &wrong), Err(ResolveError::NoSuchFile { .. })));
 }

@@ -1,7 +1,7 @@
 //! Everything that the coordinator does to the outside. Each says which event answers it.
 
 use crate::event::{AskId, RequestId};
-use riptrace_protocol::agent_api::Create;
+use riptrace_protocol::agent_api::{Create, LinesGet, LinesReply};
 use riptrace_protocol::coordinator_api::{SessionOpened, SessionState};
 use riptrace_protocol::fleet::{FleetView, TracepointStatus};
 use riptrace_protocol::ids::{HostName, SessionId, TracepointId};
@@ -64,6 +64,8 @@ pub enum Ask {
     Remove(TracepointId),
     /// `debugger.listTracepoints`
     List,
+    /// `debugger.lines`
+    Lines(LinesGet),
 }
 
 /// Answer to a request.
@@ -77,6 +79,8 @@ pub enum ReplyBody {
     Session(SessionState),
     /// Status of a tracepoint.
     Tracepoint(Box<TracepointStatus>),
+    /// Lines of a build.
+    Lines(LinesReply),
 }
 
 /// What is kept of a session over a restart of the coordinator: JSON in the sessions' bucket, key: session id.

@@ -1,7 +1,7 @@
 //! Everything that can happen to the coordinator. The driver turns the outside into these; nothing else wakes the state.
 
 use crate::clock::Exchange;
-use riptrace_protocol::agent_api::{CreateReply, Heartbeat, ListReply, RemoveReply};
+use riptrace_protocol::agent_api::{CreateReply, Heartbeat, LinesGet, LinesReply, ListReply, RemoveReply};
 use riptrace_protocol::batch::Batch;
 use riptrace_protocol::coordinator_api::{SessionOpen, SessionRef, TracepointCreate, TracepointRemove};
 use riptrace_protocol::fleet::HostProfile;
@@ -101,6 +101,8 @@ pub enum Request {
     TracepointCreate(TracepointCreate),
     /// Remove a tracepoint.
     TracepointRemove(TracepointRemove),
+    /// Lines of a build.
+    LinesGet(LinesGet),
 }
 
 /// What an agent answered.
@@ -114,6 +116,8 @@ pub enum Answer {
     Remove(RemoveReply),
     /// To [`crate::effect::Ask::List`].
     List(Box<ListReply>),
+    /// To [`crate::effect::Ask::Lines`].
+    Lines(LinesReply),
 }
 
 /// Why an agent did not answer.

@@ -133,8 +133,18 @@ enum Awaited {
 enum Asked {
     Profile,
     List,
-    Create { tracepoint: TracepointId, generation: u64, processes: Vec<ProcessKey> },
-    Remove { tracepoint: TracepointId },
+    Create {
+        tracepoint: TracepointId,
+        generation: u64,
+        processes: Vec<ProcessKey>,
+    },
+    Remove {
+        tracepoint: TracepointId,
+    },
+    /// For a viewer, who gets the answer as it is.
+    Lines {
+        request: RequestId,
+    },
 }
 
 /// A batch whose hits are not all released.
@@ -320,7 +330,7 @@ pub fn handle(state: &mut State, now_ns: u64, event: Event, effects: &mut Vec<Ef
         Event::Heartbeat(heartbeat) => state.heartbeat(now_ns, heartbeat),
         Event::Pong { host, clock_domain, exchange } => state.pong(now_ns, &host, &clock_domain, exchange),
         Event::PingLost { host } => state.ping_lost(&host),
-        Event::Answered { ask, answer } => state.answered(now_ns, ask, answer),
+        Event::Answered { ask, answer } => state.answered(now_ns, ask, answer, effects),
         Event::Batch { trace_sequence, batch } => state.batch(now_ns, trace_sequence, *batch),
         Event::BadBatch { trace_sequence } => state.bad_batch(trace_sequence),
         Event::TraceReset => state.trace_reset(),

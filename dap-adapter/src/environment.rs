@@ -61,6 +61,29 @@ pub struct CheckoutDefaults {
     pub substitute_path: Vec<(String, String)>,
 }
 
+/// A key of `riptrace.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettingsKey {
+    /// As it is written.
+    pub name: &'static str,
+    /// The table it belongs to (`"substitute_path"`); empty at the top.
+    pub table: &'static str,
+    /// What it means, in a sentence or two.
+    pub meaning: &'static str,
+    /// A whole line (or table) that sets it, as an example.
+    pub example: &'static str,
+}
+
+/// What is wrong with a `riptrace.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingsProblem {
+    /// For a person.
+    pub message: String,
+    /// Bytes of the text that it is about.
+    pub span: std::ops::Range<usize>,
+}
+
 /// What the editor side needs from outside.
 pub trait Environment: Send + Sync + 'static {
     /// Connects to the bus.
@@ -74,4 +97,18 @@ pub trait Environment: Send + Sync + 'static {
 
     /// A session id that nobody else has.
     fn new_session_id(&self) -> SessionId;
+
+    /// The keys that a `riptrace.toml` may have, for completion. None in a world without such files.
+    fn settings_keys(&self) -> &'static [SettingsKey] {
+        &[]
+    }
+
+    /// Whether a text can be a `riptrace.toml`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    fn check_settings(&self, text: &str) -> Result<(), SettingsProblem> {
+        let _ = text;
+        Ok(())
+    }
 }

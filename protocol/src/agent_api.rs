@@ -5,8 +5,8 @@
 
 use crate::batch::FrameEntry;
 use crate::fleet::ProbeStatus;
-use crate::ids::{HostName, Incarnation, ProcessKey, TracepointId};
-use crate::layout::Layout;
+use crate::ids::{BuildId, HostName, Incarnation, ProcessKey, TracepointId};
+use crate::layout::{Layout, Scope};
 use crate::time::ClockDomain;
 use crate::tracepoint::Tracepoint;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,66 @@ pub struct ListReply {
     pub layouts: Vec<Layout>,
     /// Every program counter seen in this incarnation (bounded by the agent's cache).
     pub frames: Vec<FrameEntry>,
+}
+
+/// `<host>.debugger.lines` and `riptrace.lines.get`: which lines of a source file can be traced in a build that runs, and
+/// what can be read there. Answered with [`LinesReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinesGet {
+    /// Which build; a process of the host (or fleet) runs it.
+    pub build: BuildId,
+    /// File, as in a tracepoint's location: a path as the build knows it, or an unambiguous end of one.
+    pub file: String,
+    /// First line, from 1.
+    pub first: u32,
+    /// Last line.
+    pub last: u32,
+    /// Whether the variables of each line are wanted as well. It takes longer, and only so many lines are answered
+    /// ([`crate::limits::LINES_WITH_VARIABLES_MAX`]).
+    #[serde(default)]
+    pub variables: bool,
+}
+
+/// Answer to [`LinesGet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinesReply {
+    /// The file as the build knows it.
+    pub file: String,
+    /// Lines with code, in order.
+    pub lines: Vec<LineFacts>,
+    /// Whether there are more lines with code between the first and the last asked for.
+    pub more: bool,
+}
+
+/// A line that can be traced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineFacts {
+    /// Line, from 1.
+    pub line: u32,
+    /// Function that holds its first address; empty unless the variables were asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub function: String,
+    /// Why it cannot be traced though it has code; known where the variables were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its variables at its first address, where they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<VariableFacts>,
+}
+
+/// A variable in scope at a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableFacts {
+    /// Name in the source.
+    pub name: String,
+    /// Type as the language writes it; empty when it is not described.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Where it belongs.
+    pub scope: Scope,
+    /// Why it cannot be read there, for a person (`"optimised out"`); `None` when it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// `<host>.clock.ping`: one exchange. Answered with [`ClockPong`] (without [`Reply`]: it cannot fail). It also renews

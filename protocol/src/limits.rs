@@ -33,6 +33,10 @@ pub const LAYOUT_VARIABLES_MAX: usize = 512;
 pub const EXPRESSION_BYTES_MAX: usize = 4096;
 /// Nesting of an expression, at most.
 pub const EXPRESSION_DEPTH_MAX: usize = 64;
+/// Lines that one answer about a file's lines names, at most: longer files are asked about in parts.
+pub const LINES_MAX: usize = 4096;
+/// Lines whose variables one answer names, at most: each takes the agent about a millisecond.
+pub const LINES_WITH_VARIABLES_MAX: usize = 64;
 /// Sites of one probe, at most: a hot inlined function may have thousands of copies; more is refused with the count.
 pub const PROBE_SITES_MAX: usize = 4096;
 /// Sequence numbers named as "order not certain" by one hit, at most.

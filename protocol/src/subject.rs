@@ -32,6 +32,11 @@ pub fn list_tracepoints(host: &HostName) -> String {
     format!("{host}.debugger.listTracepoints")
 }
 
+/// Which lines of a source file can be traced in a build.
+pub fn lines(host: &HostName) -> String {
+    format!("{host}.debugger.lines")
+}
+
 /// Batches of hits, drops and watermarks (published by the agent, kept by [`TRACE_STREAM`]).
 pub fn trace(host: &HostName) -> String {
     format!("{host}.debugger.trace")
@@ -62,6 +67,8 @@ pub const SESSION_CLOSE: &str = "riptrace.session.close";
 pub const TRACEPOINT_CREATE: &str = "riptrace.tracepoint.create";
 /// Remove a tracepoint of a session.
 pub const TRACEPOINT_REMOVE: &str = "riptrace.tracepoint.remove";
+/// Which lines of a source file can be traced in a build that runs somewhere.
+pub const LINES_GET: &str = "riptrace.lines.get";
 /// A coordinator says that it is there (published every heartbeat), so that a second one can refuse to start.
 pub const COORDINATOR_STATUS: &str = "riptrace.coordinator.status";
 

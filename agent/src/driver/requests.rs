@@ -3,7 +3,7 @@
 
 use crate::event::{Answer, Ask};
 use bytes::Bytes;
-use riptrace_protocol::agent_api::{Attach, Create, CreateReply, ListReply, Remove, Reply};
+use riptrace_protocol::agent_api::{Attach, Create, CreateReply, LinesGet, LinesReply, ListReply, Remove, Reply};
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::fleet::{HostProfile, ProbeStatus};
 use riptrace_protocol::ids::{HostName, Incarnation};
@@ -32,11 +32,12 @@ pub(super) enum Kind {
     Create,
     Remove,
     List,
+    Lines,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 6] =
-        [Kind::Profile, Kind::Attach, Kind::Detach, Kind::Create, Kind::Remove, Kind::List];
+    pub(super) const ALL: [Kind; 7] =
+        [Kind::Profile, Kind::Attach, Kind::Detach, Kind::Create, Kind::Remove, Kind::List, Kind::Lines];
 
     pub(super) fn subject(self, host: &HostName) -> String {
         match self {
@@ -46,6 +47,7 @@ impl Kind {
             Kind::Create => subject::create_tracepoint(host),
             Kind::Remove => subject::remove_tracepoint(host),
             Kind::List => subject::list_tracepoints(host),
+            Kind::Lines => subject::lines(host),
         }
     }
 
@@ -60,6 +62,7 @@ impl Kind {
             Kind::List => json::<Object>(payload).map(|_| Ask::List),
             Kind::Attach => json::<Attach>(payload).map(|attach| Ask::Attach(attach.process)),
             Kind::Detach => json::<Attach>(payload).map(|attach| Ask::Detach(attach.process)),
+            Kind::Lines => json::<LinesGet>(payload).and_then(check_lines).map(Ask::Lines),
             Kind::Remove => json::<Remove>(payload).map(|remove| Ask::Remove(remove.tracepoint)),
             Kind::Create => {
                 json::<Create>(payload).and_then(|create| check(create).map(|create| Ask::Create(Box::new(create))))
@@ -95,6 +98,19 @@ fn check(create: Create) -> Result<Create, String> {
     }
 }
 
+fn check_lines(lines: LinesGet) -> Result<LinesGet, String> {
+    let LinesGet { first, last, file, .. } = &lines;
+    if *first == 0 || last < first {
+        return Err(format!(
+            "lines {first} to {last} are no range: lines count from 1, and the last is not before the first"
+        ));
+    }
+    if file.is_empty() || file.len() > EXPRESSION_BYTES_MAX {
+        return Err(format!("a file has a name of 1 to {EXPRESSION_BYTES_MAX} bytes"));
+    }
+    Ok(lines)
+}
+
 /// The answer to what could not be read.
 pub(super) fn refusal(why: String) -> Bytes {
     encode(&Reply::<()>::Error(why)).unwrap_or_default()
@@ -107,6 +123,10 @@ pub(super) fn write(answer: Answer, incarnation: Incarnation, frames: impl FnOnc
         Answer::Error(why) => return refusal(why),
         Answer::Attach(reply) => encode(&Reply::Ok(reply)),
         Answer::Remove(mut reply) => fit(&mut reply, |reply| shorten(&mut reply.probes)),
+        Answer::Lines(mut reply) => fit(&mut reply, |reply: &mut LinesReply| {
+            reply.more = true;
+            halve(&mut reply.lines)
+        }),
         Answer::Profile(mut profile) => fit(&mut profile, |profile: &mut HostProfile| halve(&mut profile.processes)),
         Answer::Create(mut reply) => {
             fit(&mut reply, |reply: &mut CreateReply| shorten(&mut reply.probes) || halve(&mut reply.layouts))

@@ -8,10 +8,11 @@ use super::engines::{Counted, Engines, Epoch};
 use super::patches::Patches;
 use crate::engine::{AttachOptions, EngineEvent, Mechanisms, Probe, ProbeSite, ProcessRuntime};
 use crate::event::{Armed, JobId, NotArmed, Outcome, ProbeCounts, Work};
-use crate::plan;
+use crate::plan::{self, listing};
 use crate::publish::activations::Telling;
 use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
+use riptrace_protocol::agent_api::{LinesGet, LinesReply};
 use riptrace_protocol::fleet::{Language, SiteFacts};
 use riptrace_protocol::ids::{LayoutId, ProcessKey};
 use riptrace_protocol::layout::Layout;
@@ -90,7 +91,7 @@ async fn serve(
 ) {
     while let Some((job, work)) = queue.recv().await {
         let permit = match work {
-            Work::Load | Work::Arm(_) => loads.acquire().await.ok(),
+            Work::Load | Work::Arm(_) | Work::Lines(_) => loads.acquire().await.ok(),
             Work::Disarm(_) | Work::Detach => None,
         };
         let failed = match work {
@@ -98,6 +99,7 @@ async fn serve(
             Work::Arm(_) => Outcome::Armed(Err(PANICKED.to_owned().into())),
             Work::Disarm(_) => Outcome::Disarmed(None),
             Work::Detach => Outcome::Detached,
+            Work::Lines(_) => Outcome::Lines(Err(PANICKED.to_owned())),
         };
         let worker = Arc::clone(&host);
         let outcome = tokio::task::spawn_blocking(move || worker.work(process, job, work)).await.unwrap_or(failed);
@@ -113,6 +115,7 @@ impl Host {
         match work {
             Work::Load => Outcome::Loaded(self.builds.load(process).map(|_| ())),
             Work::Arm(tracepoint) => Outcome::Armed(self.arm(process, job, &tracepoint)),
+            Work::Lines(asked) => Outcome::Lines(self.lines(process, &asked)),
             Work::Disarm(tracepoint) => {
                 let counts = self.engines.get(process).and_then(|engine| engine.disarm(&tracepoint));
                 self.engines.disarmed(process, &tracepoint);
@@ -123,6 +126,14 @@ impl Host {
                 Outcome::Detached
             }
         }
+    }
+
+    fn lines(&self, process: ProcessKey, asked: &LinesGet) -> Result<LinesReply, String> {
+        let loaded = self.builds.load(process)?;
+        if loaded.id != asked.build {
+            return Err(format!("process {} runs another build by now: {}", process.pid, loaded.id));
+        }
+        listing::lines(&loaded.build, asked).map_err(|error| error.to_string())
     }
 
     fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, NotArmed> {

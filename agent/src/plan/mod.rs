@@ -6,6 +6,7 @@
 
 mod activation;
 mod condition;
+pub mod listing;
 mod path;
 mod roots;
 mod secrets;

@@ -26,7 +26,7 @@ impl State {
         let ready: Vec<RequestId> = (self.owed.iter())
             .filter(|(_, (_, owed))| match owed {
                 Owed::Create { jobs, .. } | Owed::Remove { jobs, .. } => jobs.is_empty(),
-                Owed::Attach { .. } | Owed::Detach { .. } => false,
+                Owed::Attach { .. } | Owed::Detach { .. } | Owed::Lines { .. } => false,
             })
             .map(|(request, _)| *request)
             .collect();
@@ -53,6 +53,9 @@ impl State {
             Owed::Detach { process, .. } => Answer::Error(format!(
                 "process {} is not let go of after {seconds} s: its probes are being taken out, ask again",
                 process.pid
+            )),
+            Owed::Lines { .. } => Answer::Error(format!(
+                "the debug information of the build is still being read after {seconds} s: ask again"
             )),
             Owed::Create { tracepoint, processes, .. } => Answer::Create(self.created(tracepoint, processes)),
             Owed::Remove { jobs, probes } => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use riptrace_protocol::agent_api::{LinesGet, LinesReply};
 use riptrace_protocol::fleet::{BuildFacts, Language, Mechanism, SiteFacts};
 use riptrace_protocol::ids::HostName;
 use riptrace_protocol::location::Location;
@@ -155,6 +156,7 @@ impl Script {
                     Outcome::Disarmed(Some(ProbeCounts { passages: 9, hits: 7, dropped: 2, ..ProbeCounts::default() }))
                 }
                 Work::Detach => Outcome::Detached,
+                Work::Lines(asked) => Outcome::Lines(Ok(lines_of(&asked))),
             };
             self.tell(Event::Done { job, outcome });
         }
@@ -396,6 +398,31 @@ fn the_revision_grows_with_each_change_of_the_processes_only() {
     assert_eq!(script.state.profile().revision, before + 2);
 }
 
+fn lines(build: &str) -> Ask {
+    let build = BuildId(build.into());
+    Ask::Lines(LinesGet { build, file: "cart.go".into(), first: 1, last: 9, variables: false })
+}
+
+fn lines_of(asked: &LinesGet) -> LinesReply {
+    LinesReply { file: asked.file.clone(), lines: vec![], more: false }
+}
+
+#[test]
+fn lines_are_looked_up_in_a_process_that_runs_the_build() {
+    let mut world = Script::new();
+    world.tell(Event::Discovered(vec![facts(812, "go:a"), facts(813, "go:b")]));
+    let request = world.ask(lines("go:b"));
+    assert!(
+        matches!(world.effects.last(), Some(Effect::Run { process, work: Work::Lines(_), .. }) if process.pid == 813)
+    );
+    world.succeed();
+    let Ask::Lines(asked) = lines("go:b") else { unreachable!() };
+    assert_eq!(world.answer(request), Some(Answer::Lines(lines_of(&asked))));
+    let request = world.ask(lines("go:c"));
+    let refusal = Answer::Error("no process of host web-1 runs build go:c".into());
+    assert_eq!(world.answer(request), Some(refusal));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Create {
@@ -407,6 +434,7 @@ enum Step {
     Attach(u32),
     Detach(u32),
     List,
+    Lines(u8),
     /// The oldest work of a process ends; some of it fails.
     Work {
         pid: u32,
@@ -428,6 +456,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u8..3, 3u32..5, prop::collection::vec(1u32..5, 0..4))
             .prop_map(|(tracepoint, line, pids)| Step::Create { tracepoint, line, pids }),
         2 => (0u8..3).prop_map(Step::Remove),
+        1 => (0u8..3).prop_map(Step::Lines),
         1 => pid.clone().prop_map(Step::Attach),
         1 => pid.clone().prop_map(Step::Detach),
         1 => Just(Step::List),
@@ -498,6 +527,7 @@ impl World {
                 self.armed.insert((tracepoint.id.clone(), pid), job);
                 armed()
             }
+            Work::Lines(asked) => Outcome::Lines(if fails { Err("no".into()) } else { Ok(lines_of(&asked)) }),
             Work::Disarm(tracepoint) => {
                 Outcome::Disarmed(self.armed.remove(&(tracepoint, pid)).map(|_| ProbeCounts::default()))
             }
@@ -527,6 +557,7 @@ impl World {
             Step::Attach(pid) => self.ask(Ask::Attach(key(pid))),
             Step::Detach(pid) => self.ask(Ask::Detach(key(pid))),
             Step::List => self.ask(Ask::List),
+            Step::Lines(build) => self.ask(lines(&format!("go:{build}"))),
             Step::Work { pid, fails } => {
                 self.work(pid, fails);
             }

@@ -12,6 +12,7 @@
 //! - A location that the debug information contradicts itself about is reported as such ([`scope`]), never evaluated.
 
 mod call_frame;
+mod code_lines;
 mod debug_info;
 mod error;
 mod exits;

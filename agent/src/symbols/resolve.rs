@@ -52,7 +52,7 @@ fn denied(function: &str) -> Option<&'static str> {
 }
 
 /// The one file that a path or a suffix means.
-fn find_file(view: &View<'_>, wanted: &str) -> Result<FileNumber, ResolveError> {
+pub(super) fn find_file(view: &View<'_>, wanted: &str) -> Result<FileNumber, ResolveError> {
     let paths = || view.index.files.iter().enumerate().map(|(number, path)| (FileNumber(number as u32), path));
     if let Some((number, _)) = paths().find(|(_, path)| *path == wanted) {
         return Ok(number);
@@ -136,7 +136,7 @@ fn of_line(view: &View<'_>, image: &Image, wanted: &str, line: u32) -> Result<Ve
 }
 
 /// Units whose line program may name a file.
-fn users_of(view: &View<'_>, file: FileNumber) -> Vec<u32> {
+pub(super) fn users_of(view: &View<'_>, file: FileNumber) -> Vec<u32> {
     let units = view.index.units.iter().enumerate();
     units.filter(|(_, unit)| unit.files.contains(&Some(file))).map(|(number, _)| number as u32).collect()
 }

@@ -23,7 +23,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], request: fn(T) -> Request) -> Resul
     serde_json::from_slice(bytes).map(request)
 }
 
-const ENDPOINTS: [(&str, Decode); 6] = [
+const ENDPOINTS: [(&str, Decode); 7] = [
     (subject::FLEET_GET, |bytes| match bytes {
         // A person with the `nats` tool sends nothing.
         [] => Ok(Request::FleetGet),
@@ -34,6 +34,7 @@ const ENDPOINTS: [(&str, Decode); 6] = [
     (subject::SESSION_CLOSE, |bytes| decode(bytes, Request::SessionClose)),
     (subject::TRACEPOINT_CREATE, |bytes| decode(bytes, Request::TracepointCreate)),
     (subject::TRACEPOINT_REMOVE, |bytes| decode(bytes, Request::TracepointRemove)),
+    (subject::LINES_GET, |bytes| decode(bytes, Request::LinesGet)),
 ];
 
 /// Registers the service; requests go to `control`.
@@ -75,6 +76,7 @@ pub(super) fn encode_reply(reply: Result<ReplyBody, String>) -> Vec<u8> {
         Ok(ReplyBody::Opened(body)) => encode(&Reply::Ok(body)),
         Ok(ReplyBody::Session(body)) => encode(&Reply::Ok(body)),
         Ok(ReplyBody::Tracepoint(body)) => encode(&Reply::Ok(body)),
+        Ok(ReplyBody::Lines(body)) => encode(&Reply::Ok(body)),
         Err(why) => encode(&Reply::<()>::Error(why)),
     }
 }

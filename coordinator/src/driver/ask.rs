@@ -27,6 +27,7 @@ pub(super) async fn ask(client: &Client, store: &Store, host: &HostName, body: A
         Ask::Remove(tracepoint) => {
             request(client, subject::remove_tracepoint(host), &Remove { tracepoint }).await.map(Answer::Remove)
         }
+        Ask::Lines(lines) => request(client, subject::lines(host), &lines).await.map(Answer::Lines),
         Ask::List => request(client, subject::list_tracepoints(host), &List {}).await.map(Answer::List),
     }
 }

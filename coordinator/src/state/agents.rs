@@ -2,7 +2,7 @@
 
 use super::{Asked, Awaited, State, Wanted};
 use crate::clock::{Exchange, Outcome};
-use crate::effect::{Ask, Effect};
+use crate::effect::{Ask, Effect, ReplyBody};
 use crate::event::{Answer, AskError, AskId};
 use crate::fleet::{Due, Heard, Host, Link};
 use crate::limits::{HOST_FORGET_MS, HOSTS_MAX, MS, PING_BURST, PING_BURST_MS, RELIST_MS};
@@ -253,7 +253,13 @@ impl State {
         }
     }
 
-    pub(super) fn answered(&mut self, now_ns: u64, ask: AskId, answer: Result<Answer, AskError>) {
+    pub(super) fn answered(
+        &mut self,
+        now_ns: u64,
+        ask: AskId,
+        answer: Result<Answer, AskError>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some((name, asked)) = self.asks.remove(&ask) else { return };
         self.dirty = true;
         let answer = answer.inspect_err(|error| tracing::info!(host = %name, ?asked, %error, "no answer"));
@@ -268,6 +274,18 @@ impl State {
                 self.create_answered(now_ns, &name, ask, &tracepoint, generation, &processes, answer);
             }
             Asked::Remove { tracepoint } => self.remove_answered(now_ns, &name, ask, &tracepoint, answer),
+            Asked::Lines { request } => {
+                let reply = match answer {
+                    Ok(Answer::Lines(reply)) => Ok(ReplyBody::Lines(reply)),
+                    Ok(_) => Err(AskError::Malformed("it answers another question".to_owned()).to_string()),
+                    // It is not asked again: whoever wants to know asks.
+                    Err(AskError::Timeout | AskError::NoResponder) => {
+                        Err(format!("the agent of {name} did not answer: ask again"))
+                    }
+                    Err(why) => Err(why.to_string()),
+                };
+                effects.push(Effect::Reply { request, reply });
+            }
         }
     }
 

@@ -1,13 +1,14 @@
 //! The coordinator's side towards viewers: sessions, tracepoints, and the view of the fleet.
 
-use super::{Awaited, Phase, Retired, Session, State, Waiter, Wanted};
-use crate::effect::{Effect, ReplyBody, SessionRecord, TracepointRecord};
-use crate::event::{Request, RequestId};
+use super::{Asked, Awaited, Phase, Retired, Session, State, Waiter, Wanted};
+use crate::effect::{Ask, Effect, ReplyBody, SessionRecord, TracepointRecord};
+use crate::event::{AskId, Request, RequestId};
 use crate::limits::{MS, REMOVE_WAIT_MS, RETIRED_MS, SESSION_TRACEPOINTS_MAX, SESSIONS_MAX, STATUS_INTERVAL_MS};
 use crate::session::SessionStream;
+use riptrace_protocol::agent_api::LinesGet;
 use riptrace_protocol::coordinator_api::{SessionOpen, SessionOpened, SessionState};
 use riptrace_protocol::fleet::{FleetView, HostView, TracepointStatus};
-use riptrace_protocol::ids::{SessionId, TracepointId};
+use riptrace_protocol::ids::{BuildId, SessionId, TracepointId};
 use riptrace_protocol::limits::{AGENT_REQUEST_MS, EXPRESSION_BYTES_MAX, SESSION_LEASE_MS};
 use riptrace_protocol::location::Location;
 use riptrace_protocol::stream::Resume;
@@ -15,6 +16,8 @@ use riptrace_protocol::tracepoint::{HitCondition, Tracepoint};
 
 /// Expressions that one tracepoint may capture besides the variables in scope, at most: more than a person reads.
 const CAPTURES_MAX: usize = 64;
+/// Questions about lines that are under way at a time, at most: editors ask when a file is looked at.
+const LINES_ASKED_MAX: usize = 64;
 
 /// Why a request is not granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +34,10 @@ enum Refusal {
     Taken(TracepointId),
     #[error("session {session} has no tracepoint {tracepoint}")]
     NoTracepoint { session: SessionId, tracepoint: TracepointId },
+    #[error("no process that can be traced runs build {0} now")]
+    NoSuchBuild(BuildId),
+    #[error("{LINES_ASKED_MAX} questions about lines are under way: ask again")]
+    Busy,
     #[error("tracepoint {tracepoint}: {what}")]
     Malformed { tracepoint: TracepointId, what: &'static str },
 }
@@ -48,6 +55,7 @@ impl State {
             Request::TracepointRemove(remove) => {
                 self.remove(now_ns, request, remove.session, remove.tracepoint, effects).map(|()| None)
             }
+            Request::LinesGet(lines) => self.lines(request, lines, effects).map(|()| None),
         };
         match reply.map_err(|refusal| refusal.to_string()) {
             // The answer waits for others.
@@ -252,6 +260,27 @@ impl State {
             awaited: Awaited::Removed { last },
         });
         self.dirty = true;
+        Ok(())
+    }
+
+    /// Hands a question about lines to an agent on whose host a process runs the build.
+    fn lines(&mut self, request: RequestId, lines: LinesGet, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let runs = |host: &&crate::fleet::Host| {
+            let processes = host.profile.iter().flat_map(|profile| &profile.processes);
+            host.alive
+                && processes.into_iter().any(|process| process.build.id == lines.build && process.refused.is_none())
+        };
+        let Some(host) = self.hosts.values().find(runs).map(|host| host.name.clone()) else {
+            return Err(Refusal::NoSuchBuild(lines.build));
+        };
+        let under_way = self.asks.values().filter(|(_, asked)| matches!(asked, Asked::Lines { .. })).count();
+        if under_way >= LINES_ASKED_MAX {
+            return Err(Refusal::Busy);
+        }
+        let ask = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.asks.insert(ask, (host.clone(), Asked::Lines { request }));
+        effects.push(Effect::Ask { ask, host, body: Ask::Lines(lines) });
         Ok(())
     }
 

@@ -205,6 +205,7 @@ impl Agent {
                 layouts: vec![self.layout()],
                 frames: Vec::new(),
             }))),
+            Ask::Lines(_) => Err(AskError::Refused("the simulated host has no sources".into())),
             Ask::Remove(id) => {
                 let gone = self.armed.remove(id).map(|(_, keys)| keys).unwrap_or_default();
                 let probes = gone.into_iter().map(|key| self.status(id, key, ProbeState::Off)).collect();

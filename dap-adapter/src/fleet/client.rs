@@ -1,10 +1,10 @@
 //! Requests to the coordinator.
 
 use super::session::Session;
-use riptrace_protocol::agent_api::Reply;
+use riptrace_protocol::agent_api::{LinesGet, LinesReply, Reply};
 use riptrace_protocol::coordinator_api::{FleetGet, SessionOpen, SessionOpened};
 use riptrace_protocol::fleet::FleetView;
-use riptrace_protocol::ids::SessionId;
+use riptrace_protocol::ids::{BuildId, SessionId};
 use riptrace_protocol::{limits, subject};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -75,6 +75,18 @@ impl FleetClient {
         let open = SessionOpen { session, viewer };
         let _: SessionOpened = self.request(subject::SESSION_OPEN, &open).await?;
         Session::start(self.clone(), open).await
+    }
+
+    /// Which lines of a file have code in a build that runs, and with `variables` what can be read there.
+    pub async fn lines(
+        &self,
+        build: BuildId,
+        file: String,
+        range: std::ops::RangeInclusive<u32>,
+        variables: bool,
+    ) -> Result<LinesReply, FleetError> {
+        let asked = LinesGet { build, file, first: *range.start(), last: *range.end(), variables };
+        self.request(subject::LINES_GET, &asked).await
     }
 
     pub(super) async fn request<Q: Serialize, A: DeserializeOwned>(

@@ -15,6 +15,7 @@ mod git;
 mod map;
 mod mapper;
 mod paths;
+mod places;
 
 pub use map::LineMap;
 pub use mapper::{LineMapper, Local, NotThere, Note, Place, Plan, Refused, Target};

@@ -1,7 +1,9 @@
-//! Our values to the protocol's, and back. Lines count from 1 here and from 0 there; columns there are UTF-16 units.
+//! Our values to the protocol's, and back. Lines count from 1 here and from 0 there; columns there count what was agreed
+//! with the editor ([`Encoding`]).
 
 use super::show::{Hint, Lens};
 use super::state::Problem;
+use super::text::{Encoding, Text};
 use std::path::PathBuf;
 use tower_lsp::lsp_types::{
     CodeLens, Command, Diagnostic, DiagnosticSeverity, InlayHint, InlayHintLabel, InlayHintTooltip, Position, Range,
@@ -22,9 +24,9 @@ pub(super) fn lens(lens: &Lens) -> CodeLens {
     CodeLens { range: Range::new(position, position), command: Some(command), data: None }
 }
 
-pub(super) fn hint(hint: &Hint, text: &str) -> InlayHint {
+pub(super) fn hint(hint: &Hint, text: &Text, encoding: Encoding) -> InlayHint {
     InlayHint {
-        position: Position::new(hint.line.saturating_sub(1), columns(text, hint.line).1),
+        position: Position::new(hint.line.saturating_sub(1), text.code(hint.line, encoding).end),
         label: InlayHintLabel::String(hint.text.clone()),
         kind: None,
         text_edits: None,
@@ -35,34 +37,14 @@ pub(super) fn hint(hint: &Hint, text: &str) -> InlayHint {
     }
 }
 
-pub(super) fn diagnostic(problem: &Problem, text: &str) -> Diagnostic {
+pub(super) fn diagnostic(problem: &Problem, text: &Text, encoding: Encoding) -> Diagnostic {
     let line = problem.line.saturating_sub(1);
-    let (start, end) = columns(text, problem.line);
+    let columns = text.code(problem.line, encoding);
     Diagnostic {
-        range: Range::new(Position::new(line, start), Position::new(line, end)),
+        range: Range::new(Position::new(line, columns.start), Position::new(line, columns.end)),
         severity: Some(DiagnosticSeverity::WARNING),
         source: Some("riptrace".to_owned()),
         message: problem.message.clone(),
         ..Diagnostic::default()
-    }
-}
-
-/// Columns at which the code of a line begins and ends.
-fn columns(text: &str, line: u32) -> (u32, u32) {
-    let line = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or_default();
-    let units = |text: &str| u32::try_from(text.encode_utf16().count()).unwrap_or(u32::MAX);
-    let code = line.trim_end();
-    (units(&code[..code.len() - code.trim_start().len()]), units(code))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_count_utf_16_units() {
-        assert_eq!(columns("a\n\tx := \"😀\" \r\n", 2), (1, 10));
-        assert_eq!(columns("a", 2), (0, 0));
-        assert_eq!(columns("", 0), (0, 0));
     }
 }

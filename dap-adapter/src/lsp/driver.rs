@@ -8,6 +8,7 @@
 
 use super::observer::{Observed, fetch_layouts, observe};
 use super::state::{Effect, Event, Problem, Site, State, handle};
+use super::text::Text;
 use crate::environment::{BusTarget, Environment};
 use crate::lines::{LineMapper, Local};
 use riptrace_protocol::fleet::{BuildFacts, Language};
@@ -36,13 +37,15 @@ pub(super) trait Editor: Send + Sync + 'static {
     /// Asks to fetch hints and lenses again; ends when the editor has answered.
     fn refresh(&self) -> impl Future<Output = ()> + Send;
     /// Shows the diagnostics of a document, whose text is given.
-    fn publish(&self, path: &Path, problems: &[Problem], text: &str) -> impl Future<Output = ()> + Send;
+    fn publish(&self, path: &Path, problems: &[Problem], text: &Text) -> impl Future<Output = ()> + Send;
 }
 
 /// The state as handlers and driver share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shared {
     state: Arc<Mutex<State>>,
+    /// The connection, once there is one.
+    bus: Arc<Mutex<Option<async_nats::Client>>>,
 }
 
 impl Shared {
@@ -56,6 +59,11 @@ impl Shared {
         let mut effects = Vec::new();
         handle(&mut self.lock(), event, &mut effects);
         effects
+    }
+
+    /// The connection to the fleet.
+    pub(super) fn bus(&self) -> Option<async_nats::Client> {
+        self.bus.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes the next tick tell the editor again.
@@ -75,8 +83,8 @@ pub(super) async fn drive<E: Editor>(
     editor: Arc<E>,
     environment: Arc<dyn Environment>,
     folders: Vec<PathBuf>,
+    mappers: Arc<Vec<LineMapper>>,
 ) {
-    let mappers: Arc<Vec<LineMapper>> = Arc::new(folders.iter().map(|folder| mapper(&*environment, folder)).collect());
     let target = BusTarget { cwd: folders.into_iter().next().unwrap_or_default(), ..BusTarget::default() };
     let (send, mut observed) = mpsc::channel(OBSERVED_MAX);
     let mut observing = JoinSet::new();
@@ -86,7 +94,6 @@ pub(super) async fn drive<E: Editor>(
         shared,
         editor,
         mappers,
-        bus: None,
         answers: JoinSet::new(),
         waiting: VecDeque::new(),
         refreshing: Vec::new(),
@@ -99,7 +106,7 @@ pub(super) async fn drive<E: Editor>(
             _ = tick.tick() => Event::Tick,
             Some(heard) = observed.recv() => match heard {
                 Observed::Connected(bus) => {
-                    driver.bus = Some(bus);
+                    *driver.shared.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus);
                     continue;
                 }
                 Observed::Event(event) => event,
@@ -114,6 +121,11 @@ pub(super) async fn drive<E: Editor>(
         };
         driver.run(event).await;
     }
+}
+
+/// What maps the lines of each folder.
+pub(super) fn mappers(environment: &dyn Environment, folders: &[PathBuf]) -> Arc<Vec<LineMapper>> {
+    Arc::new(folders.iter().map(|folder| mapper(environment, folder)).collect())
 }
 
 /// Rules of the checkout; one that cannot be read is told and does without.
@@ -138,7 +150,6 @@ struct Driver<E> {
     shared: Shared,
     editor: Arc<E>,
     mappers: Arc<Vec<LineMapper>>,
-    bus: Option<async_nats::Client>,
     /// Tasks that end in an event.
     answers: JoinSet<Event>,
     /// Questions about lines that wait for their turn.
@@ -156,7 +167,7 @@ impl<E: Editor> Driver<E> {
                 Effect::Map { site, build } => self.waiting.push_back(Question::Map(site, build)),
                 Effect::Judge { path, line, builds } => self.waiting.push_back(Question::Judge(path, line, builds)),
                 Effect::FetchLayouts { session } => {
-                    let bus = self.bus.clone();
+                    let bus = self.shared.bus();
                     self.answers.spawn(async move {
                         let layouts = match bus {
                             Some(bus) => fetch_layouts(bus, session.clone()).await,
@@ -167,8 +178,8 @@ impl<E: Editor> Driver<E> {
                 }
                 Effect::Refresh => self.refresh(),
                 Effect::Publish { path, problems } => {
-                    let text = self.shared.look(|state| state.document(&path).unwrap_or_default().to_owned());
-                    self.editor.publish(&path, &problems, &text).await;
+                    let text = self.shared.look(|state| state.document(&path).map(|text| text.as_str().to_owned()));
+                    self.editor.publish(&path, &problems, &text.unwrap_or_default().into()).await;
                 }
             }
         }
@@ -217,7 +228,7 @@ async fn find_locally(
     let nothing_known = unknown_build();
     let build = build.unwrap_or(&nothing_known);
     for mapper in mappers {
-        let text = |path: &Path| shared.look(|state| state.document(path).map(str::to_owned));
+        let text = |path: &Path| shared.look(|state| state.document(path).map(|text| text.as_str().to_owned()));
         if let Some(local) = mapper.to_local(&site.file, site.line, build, text).await {
             return Some(local);
         }
@@ -240,7 +251,7 @@ async fn judge(
     if builds.is_empty() {
         return None;
     }
-    let text = shared.look(|state| state.document(path).map(str::to_owned));
+    let text = shared.look(|state| state.document(path).map(|text| text.as_str().to_owned()));
     match mapper.plan(path, line, text.as_deref(), &builds).await {
         Ok(plan) if plan.targets.is_empty() => {
             let reasons: Vec<String> = plan.refused.iter().map(|refused| refused.why.to_string()).collect();

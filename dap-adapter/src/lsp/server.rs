@@ -3,11 +3,16 @@
 //! tower-lsp runs handlers concurrently; a text change is therefore taken in before the first `await` of its handler,
 //! and an older version never replaces a newer one.
 
+use super::actions;
 use super::convert;
-use super::driver::{Editor, Shared, drive};
+use super::driver::{Editor, Shared, drive, mappers};
+use super::hover;
 use super::input::{MALFORMED, pump};
+use super::settings;
 use super::show;
 use super::state::{Event, Problem};
+use super::text::{Encoding, Text};
+use super::traces::{Traces, Wish};
 use crate::environment::Environment;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,9 +22,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tower_lsp::jsonrpc::{Error, ErrorCode, Result};
 use tower_lsp::lsp_types::{
-    CodeLens, CodeLensOptions, CodeLensParams, DidChangeTextDocumentParams, DidCloseTextDocumentParams,
-    DidOpenTextDocumentParams, InitializeParams, InitializeResult, InitializedParams, InlayHint, InlayHintParams,
-    OneOf, ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind, Url,
+    CodeAction, CodeActionKind, CodeActionOptions, CodeActionOrCommand, CodeActionParams, CodeActionProviderCapability,
+    CodeLens, CodeLensOptions, CodeLensParams, Command, CompletionOptions, CompletionParams, CompletionResponse,
+    DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams, ExecuteCommandOptions,
+    ExecuteCommandParams, Hover, HoverContents, HoverParams, HoverProviderCapability, InitializeParams,
+    InitializeResult, InitializedParams, InlayHint, InlayHintParams, MarkupContent, MarkupKind, MessageType, OneOf,
+    ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind, Url,
 };
 use tower_lsp::{Client, LanguageServer, LspService, Server};
 
@@ -41,6 +49,8 @@ struct DocumentBreakpoints {
     lines: Vec<u32>,
 }
 
+/// `RequestFailed` of the protocol: the request was right, and could not be done.
+const REQUEST_FAILED: i64 = -32803;
 /// Bytes of checked input that wait for the server: it holds back the editor, not the memory.
 const PIPE_BYTES: usize = 64 * 1024;
 /// How long the last answers may take at the end.
@@ -88,8 +98,22 @@ struct Abilities {
 struct LspEditor {
     client: Client,
     abilities: Mutex<Abilities>,
+    encoding: Mutex<Encoding>,
     /// The name by which the editor knows a file.
     uris: Mutex<HashMap<PathBuf, Url>>,
+}
+
+impl LspEditor {
+    fn encoding(&self) -> Encoding {
+        *self.encoding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows what is wrong with a settings file, or that nothing is.
+    async fn publish_settings(&self, uri: Url, text: &str, environment: &dyn Environment) {
+        let text = Text::from(text.to_owned());
+        let diagnostics = settings::diagnostics(environment, &text, self.encoding());
+        self.client.publish_diagnostics(uri, diagnostics, None).await;
+    }
 }
 
 impl Editor for LspEditor {
@@ -107,10 +131,11 @@ impl Editor for LspEditor {
         }
     }
 
-    async fn publish(&self, path: &Path, problems: &[Problem], text: &str) {
+    async fn publish(&self, path: &Path, problems: &[Problem], text: &Text) {
         let uri = self.uris.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         if let Some(uri) = uri {
-            let diagnostics = problems.iter().map(|problem| convert::diagnostic(problem, text)).collect();
+            let encoding = self.encoding();
+            let diagnostics = problems.iter().map(|problem| convert::diagnostic(problem, text, encoding)).collect();
             self.client.publish_diagnostics(uri, diagnostics, None).await;
         }
     }
@@ -123,12 +148,22 @@ struct Backend {
     folders: Mutex<Vec<PathBuf>>,
     /// The driver: ended with the server.
     driving: Mutex<JoinSet<()>>,
+    /// Tracepoints of the server's own, once it knows its folders.
+    traces: Mutex<Option<Arc<Traces>>>,
 }
 
 impl Backend {
     fn new(client: Client, environment: Arc<dyn Environment>, shared: Shared) -> Backend {
-        let editor = LspEditor { client, abilities: Mutex::default(), uris: Mutex::default() };
-        Backend { shared, editor: Arc::new(editor), environment, folders: Mutex::default(), driving: Mutex::default() }
+        let editor =
+            LspEditor { client, abilities: Mutex::default(), encoding: Mutex::default(), uris: Mutex::default() };
+        Backend {
+            shared,
+            editor: Arc::new(editor),
+            environment,
+            folders: Mutex::default(),
+            driving: Mutex::default(),
+            traces: Mutex::default(),
+        }
     }
 
     /// Answers what the input could not read.
@@ -144,6 +179,32 @@ impl Backend {
             path.into_iter().flat_map(move |path| lines.clone().map(move |line| (path.clone(), line)))
         };
         self.shared.apply(Event::Breakpoints(params.breakpoints.into_iter().flat_map(of).collect()));
+    }
+
+    fn traces(&self) -> Option<Arc<Traces>> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs a command; what became of it, for a person.
+    async fn run(&self, params: ExecuteCommandParams) -> std::result::Result<String, String> {
+        let Some(traces) = self.traces() else { return Err("the editor has not told that it is ready".to_owned()) };
+        let argument = params.arguments.into_iter().next().unwrap_or_default();
+        let wrong = |why: serde_json::Error| format!("{}: its argument cannot be read: {why}", params.command);
+        let path = |line: &actions::Line| {
+            convert::path(&line.uri).ok_or_else(|| format!("{} is no file: save it first", line.uri))
+        };
+        match params.command.as_str() {
+            actions::TRACE => {
+                let trace: actions::Trace = serde_json::from_value(argument).map_err(wrong)?;
+                let wish = Wish { function: trace.function, expression: trace.expression };
+                traces.trace(&path(&trace.at)?, trace.at.line.saturating_add(1), &wish).await
+            }
+            actions::STOP => {
+                let line: actions::Line = serde_json::from_value(argument).map_err(wrong)?;
+                traces.stop(&path(&line)?, line.line.saturating_add(1)).await
+            }
+            other => Err(format!("there is no command {other}; there are {}", actions::ALL.join(", "))),
+        }
     }
 
     /// A new text of a document.
@@ -165,11 +226,25 @@ impl LanguageServer for Backend {
             refresh_lenses: workspace.code_lens.and_then(|ability| ability.refresh_support).unwrap_or(false),
             refresh_hints: workspace.inlay_hint.and_then(|ability| ability.refresh_support).unwrap_or(false),
         };
+        let offered = params.capabilities.general.and_then(|general| general.position_encodings).unwrap_or_default();
+        let encoding = Encoding::agreed(&offered);
+        *self.editor.encoding.lock().unwrap_or_else(PoisonError::into_inner) = encoding;
         Ok(InitializeResult {
             capabilities: ServerCapabilities {
                 text_document_sync: Some(TextDocumentSyncCapability::Kind(TextDocumentSyncKind::FULL)),
                 code_lens_provider: Some(CodeLensOptions { resolve_provider: Some(false) }),
                 inlay_hint_provider: Some(OneOf::Left(true)),
+                hover_provider: Some(HoverProviderCapability::Simple(true)),
+                code_action_provider: Some(CodeActionProviderCapability::Options(CodeActionOptions {
+                    code_action_kinds: Some(vec![CodeActionKind::EMPTY]),
+                    ..CodeActionOptions::default()
+                })),
+                execute_command_provider: Some(ExecuteCommandOptions {
+                    commands: actions::ALL.map(str::to_owned).to_vec(),
+                    ..ExecuteCommandOptions::default()
+                }),
+                completion_provider: Some(CompletionOptions::default()),
+                position_encoding: Some(encoding.kind()),
                 ..ServerCapabilities::default()
             },
             server_info: Some(ServerInfo {
@@ -181,7 +256,10 @@ impl LanguageServer for Backend {
 
     async fn initialized(&self, _: InitializedParams) {
         let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let driving = drive(self.shared.clone(), self.editor.clone(), self.environment.clone(), folders);
+        let mappers = mappers(&*self.environment, &folders);
+        let traces = Traces::new(self.shared.clone(), self.environment.clone(), mappers.clone());
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(traces));
+        let driving = drive(self.shared.clone(), self.editor.clone(), self.environment.clone(), folders, mappers);
         let mut tasks = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.is_empty() {
             tasks.spawn(driving);
@@ -189,19 +267,29 @@ impl LanguageServer for Backend {
     }
 
     async fn shutdown(&self) -> Result<()> {
+        if let Some(traces) = self.traces() {
+            traces.close().await;
+        }
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         Ok(())
     }
 
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let document = params.text_document;
+        if settings::is_settings(&document.uri) {
+            self.editor.publish_settings(document.uri.clone(), &document.text, &*self.environment).await;
+        }
         self.text(&document.uri, document.version, document.text);
     }
 
     async fn did_change(&self, params: DidChangeTextDocumentParams) {
         // Whole texts were asked for: the last one counts.
         if let Some(change) = params.content_changes.into_iter().next_back() {
-            self.text(&params.text_document.uri, params.text_document.version, change.text);
+            let uri = params.text_document.uri;
+            self.text(&uri, params.text_document.version, change.text.clone());
+            if settings::is_settings(&uri) {
+                self.editor.publish_settings(uri, &change.text, &*self.environment).await;
+            }
         }
     }
 
@@ -223,11 +311,85 @@ impl LanguageServer for Backend {
     async fn inlay_hint(&self, params: InlayHintParams) -> Result<Option<Vec<InlayHint>>> {
         let Some(path) = convert::path(&params.text_document.uri) else { return Ok(None) };
         let (first, last) = (params.range.start.line.saturating_add(1), params.range.end.line.saturating_add(1));
+        let encoding = self.editor.encoding();
         Ok(Some(self.shared.look(|state| {
-            let text = state.document(&path).unwrap_or_default();
-            show::hints(state, &path, first, last).iter().map(|hint| convert::hint(hint, text)).collect()
+            let Some(text) = state.document(&path) else { return Vec::new() };
+            show::hints(state, &path, first, last).iter().map(|hint| convert::hint(hint, text, encoding)).collect()
         })))
     }
+
+    async fn hover(&self, params: HoverParams) -> Result<Option<Hover>> {
+        let at = params.text_document_position_params;
+        let (encoding, line) = (self.editor.encoding(), at.position.line.saturating_add(1));
+        let Some(path) = convert::path(&at.text_document.uri) else { return Ok(None) };
+        if settings::is_settings(&at.text_document.uri) {
+            let keys = self.environment.settings_keys();
+            let meaning =
+                self.shared.look(|state| settings::meaning(keys, state.document(&path)?, at.position, encoding));
+            return Ok(meaning.map(markdown));
+        }
+        let values = self.shared.look(|state| {
+            let name = state.document(&path).and_then(|text| text.name_at(at.position, encoding));
+            hover::values(state, &path, line, name.map(|(name, _)| name))
+        });
+        if values.is_some() {
+            return Ok(values.map(markdown));
+        }
+        let Some(traces) = self.traces().filter(|_| self.shared.look(|state| state.has_builds())) else {
+            return Ok(None);
+        };
+        Ok(hover::prospect(&traces.look(&path, line).await).map(markdown))
+    }
+
+    async fn code_action(&self, params: CodeActionParams) -> Result<Option<Vec<CodeActionOrCommand>>> {
+        let uri = params.text_document.uri;
+        let Some(path) = convert::path(&uri).filter(|_| !settings::is_settings(&uri)) else { return Ok(None) };
+        let Some(traces) = self.traces().filter(|_| self.shared.look(|state| state.has_builds())) else {
+            return Ok(None);
+        };
+        let (from, to, encoding) = (params.range.start, params.range.end, self.editor.encoding());
+        let at = actions::Line { uri, line: from.line };
+        let own = traces.has(&path, from.line.saturating_add(1));
+        let offers = self.shared.look(|state| {
+            let text = state.document(&path);
+            actions::offers(&at, text.and_then(|text| text.selected(from, to, encoding)), own)
+        });
+        let action = |offer: actions::Offer| {
+            let command = Command {
+                title: offer.title.clone(),
+                command: offer.command.to_owned(),
+                arguments: Some(vec![offer.arguments]),
+            };
+            let action = CodeAction { title: offer.title, command: Some(command), ..CodeAction::default() };
+            CodeActionOrCommand::CodeAction(action)
+        };
+        Ok(Some(offers.into_iter().map(action).collect()))
+    }
+
+    async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<serde_json::Value>> {
+        match self.run(params).await {
+            Ok(done) => {
+                self.editor.client.show_message(MessageType::INFO, format!("RipTrace: {done}")).await;
+                Ok(Some(serde_json::Value::String(done)))
+            }
+            Err(why) => Err(Error { code: ErrorCode::ServerError(REQUEST_FAILED), message: why.into(), data: None }),
+        }
+    }
+
+    async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
+        let at = params.text_document_position;
+        let Some(path) = convert::path(&at.text_document.uri) else { return Ok(None) };
+        if !settings::is_settings(&at.text_document.uri) {
+            return Ok(None);
+        }
+        let keys = self.environment.settings_keys();
+        let items = self.shared.look(|state| Some(settings::completions(keys, state.document(&path)?, at.position)));
+        Ok(items.map(CompletionResponse::Array))
+    }
+}
+
+fn markdown(value: String) -> Hover {
+    Hover { contents: HoverContents::Markup(MarkupContent { kind: MarkupKind::Markdown, value }), range: None }
 }
 
 /// The folders that the editor works in; where it names none, the one that the server was started in.

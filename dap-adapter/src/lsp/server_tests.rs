@@ -133,6 +133,51 @@ async fn a_breakpoint_on_a_line_that_was_added_locally_is_a_diagnostic() {
 }
 
 #[tokio::test]
+async fn a_hover_tells_the_values_of_recent_hits() {
+    let mut editor = editor(false).await;
+    editor.shared.apply(Event::Fleet(Box::new(fleet(vec![probe("web-1", ProbeState::Armed, 0)]))));
+    let items =
+        vec![StreamItem::Layout(Box::new(layout())), hit(1, "web-1", 3), hit(2, "web-2", 4), hit(3, "web-1", 3)];
+    editor.shared.apply(Event::Stream(message(items)));
+    editor.lenses_until(|lenses| !lenses.as_array().unwrap().is_empty()).await;
+    let uri = editor.uri();
+    let at = |line: u32| json!({"textDocument": {"uri": uri}, "position": {"line": line, "character": 2}});
+    let hover = editor.request("textDocument/hover", at(3)).await;
+    assert_eq!(hover["contents"]["kind"], "markdown");
+    let text = hover["contents"]["value"].as_str().unwrap();
+    assert!(text.contains("| `n` | `3` ×2, `4` ×1 |"), "{text}");
+    let newest = text.lines().find(|line| line.starts_with("- ")).unwrap();
+    assert!(newest.contains("web-1") && newest.ends_with("`n=3`"), "{text}");
+    assert_eq!(editor.request("textDocument/hover", at(0)).await, Value::Null, "nothing is known of that line");
+    editor.ends().await;
+}
+
+#[tokio::test]
+async fn actions_are_offered_where_something_runs_and_fail_with_the_reason() {
+    let mut editor = editor(false).await;
+    let uri = editor.uri();
+    let selection = json!({"start": {"line": 3, "character": 10}, "end": {"line": 3, "character": 11}});
+    let asked = json!({"textDocument": {"uri": uri}, "range": selection, "context": {"diagnostics": []}});
+    assert_eq!(editor.request("textDocument/codeAction", asked.clone()).await, Value::Null, "there is no fleet");
+    editor.shared.apply(Event::Fleet(Box::new(fleet(vec![]))));
+    let actions = editor.request("textDocument/codeAction", asked).await;
+    assert_eq!(actions[0]["title"], "RipTrace: trace n here");
+    assert_eq!(actions[1]["title"], "RipTrace: trace this line");
+    let command = &actions[1]["command"];
+    assert_eq!(command["command"], "riptrace.trace");
+    let run = json!({"command": command["command"], "arguments": command["arguments"]});
+    editor.send(json!({"jsonrpc": "2.0", "id": 90, "method": "workspace/executeCommand", "params": run})).await;
+    let answer = editor.answer().await;
+    assert_eq!(answer["error"]["message"], "there is no connection to a fleet");
+    let run = json!({"command": "riptrace.fly", "arguments": []});
+    editor.send(json!({"jsonrpc": "2.0", "id": 91, "method": "workspace/executeCommand", "params": run})).await;
+    let answer = editor.answer().await;
+    let known = "there is no command riptrace.fly; there are riptrace.trace, riptrace.stop";
+    assert_eq!(answer["error"]["message"], known);
+    editor.ends().await;
+}
+
+#[tokio::test]
 async fn the_newest_text_counts() {
     let mut editor = editor(false).await;
     let uri = editor.uri();
@@ -144,7 +189,7 @@ async fn the_newest_text_counts() {
     }
     editor.lenses().await;
     let path = convert::path(&uri).unwrap();
-    let text = editor.shared.look(|state| state.document(&path).unwrap().to_owned());
+    let text = editor.shared.look(|state| state.document(&path).unwrap().as_str().to_owned());
     assert_eq!(text, "// 49\n".repeat(49));
     editor.ends().await;
 }

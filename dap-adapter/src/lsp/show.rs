@@ -41,7 +41,7 @@ pub(super) fn lenses(state: &State, path: &Path) -> Vec<Lens> {
     lines.flat_map(|(line, shown)| shown.into_iter().map(move |shown| Lens { line, title: title(&shown) })).collect()
 }
 
-fn title(shown: &Shown<'_>) -> String {
+pub(super) fn title(shown: &Shown<'_>) -> String {
     let mut title = counts(shown);
     let probes = relevant(shown.status);
     let armed = probes.iter().filter(|probe| probe.state == ProbeState::Armed).count();

@@ -15,18 +15,21 @@
 //! - Everything is bounded; what is forgotten is only what the fleet does not have any more, or the oldest.
 //! - Values are decoded when they are shown: a hit costs a reference count here.
 
+use super::text::Text;
 use crate::lines::Local;
 use riptrace_protocol::fleet::{BuildFacts, FleetView, ProbeState, ProbeStatus, TracepointStatus};
 use riptrace_protocol::ids::{BuildId, HostName, LayoutId, SessionId, TracepointId};
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::location::Location;
 use riptrace_protocol::stream::{OrderedHit, StreamItem, StreamMessage};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Tracepoints that are followed, at most; a fleet view with more is cut.
 const TRACEPOINTS_MAX: usize = 2048;
+/// Last hits that are kept for a look at their values, per tracepoint, at most: what a person reads at a glance.
+const RECENT_MAX: usize = 64;
 /// Hosts whose last hit is kept, per tracepoint, at most.
 const HOSTS_MAX: usize = 256;
 /// Layouts that are kept, at most; when there are more, all are forgotten and fetched again where needed.
@@ -101,6 +104,8 @@ pub(super) struct Shown<'a> {
     pub(super) status: &'a TracepointStatus,
     /// The last hit of each host that was seen, with the count of those seen.
     pub(super) hosts: &'a BTreeMap<HostName, Seen>,
+    /// The last hits, newest first.
+    pub(super) recent: &'a VecDeque<Arc<OrderedHit>>,
     /// What is not certain about the line.
     pub(super) note: Option<String>,
 }
@@ -118,7 +123,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 struct Document {
     version: i32,
-    text: String,
+    text: Text,
     problems: Vec<Problem>,
 }
 
@@ -149,6 +154,7 @@ struct Breakpoint {
 struct Tracked {
     status: Option<TracepointStatus>,
     hosts: BTreeMap<HostName, Seen>,
+    recent: VecDeque<Arc<OrderedHit>>,
     absent: u8,
     /// Where it is, as far as the fleet says.
     sites: BTreeSet<Site>,
@@ -160,6 +166,8 @@ pub(super) struct State {
     documents: HashMap<PathBuf, Document>,
     tracepoints: BTreeMap<TracepointId, Tracked>,
     builds: HashMap<BuildId, BuildFacts>,
+    /// What the processes that run a build are called.
+    services: HashMap<BuildId, BTreeSet<String>>,
     layouts: HashMap<LayoutId, Arc<Layout>>,
     /// Layouts that were asked for and not found: not asked for again.
     lost_layouts: HashSet<LayoutId>,
@@ -207,12 +215,16 @@ impl State {
             }
         }
         let problems = self.documents.remove(&path).map(|document| document.problems).unwrap_or_default();
-        self.documents.insert(path, Document { version, text, problems });
+        self.documents.insert(path, Document { version, text: Text::from(text), problems });
         self.changed = true;
     }
 
     fn fleet(&mut self, view: FleetView) {
         let processes = view.hosts.iter().flat_map(|host| &host.profile.processes);
+        self.services.clear();
+        for process in processes.clone() {
+            self.services.entry(process.build.id.clone()).or_default().insert(process.service.clone());
+        }
         let builds: HashMap<_, _> =
             processes.map(|process| (process.build.id.clone(), process.build.clone())).collect();
         if builds != self.builds {
@@ -246,6 +258,7 @@ impl State {
         self.changed |= !self.tracepoints.is_empty();
         self.tracepoints.clear();
         self.builds.clear();
+        self.services.clear();
         for breakpoint in self.breakpoints.values_mut() {
             self.changed |= breakpoint.problem.take().is_some();
         }
@@ -259,10 +272,15 @@ impl State {
                 StreamItem::Hit(hit) => {
                     let layout = hit.raw.layout;
                     unknown |= !self.layouts.contains_key(&layout) && !self.lost_layouts.contains(&layout);
+                    let hit: Arc<OrderedHit> = Arc::from(hit);
                     if let Some(seen) = self.seen(&hit.raw.tracepoint, &hit.host) {
                         seen.hits += 1;
-                        seen.last = Some(Arc::from(hit));
+                        seen.last = Some(Arc::clone(&hit));
                         self.changed = true;
+                    }
+                    if let Some(tracked) = self.tracepoints.get_mut(&hit.raw.tracepoint) {
+                        tracked.recent.truncate(RECENT_MAX - 1);
+                        tracked.recent.push_front(hit);
                     }
                 }
                 StreamItem::Drop(drop) => {
@@ -397,8 +415,29 @@ impl State {
     }
 
     /// The text of an open document.
-    pub(super) fn document(&self, path: &Path) -> Option<&str> {
-        self.documents.get(path).map(|document| document.text.as_str())
+    pub(super) fn document(&self, path: &Path) -> Option<&Text> {
+        self.documents.get(path).map(|document| &document.text)
+    }
+
+    /// Whether anything runs that could be traced.
+    pub(super) fn has_builds(&self) -> bool {
+        !self.builds.is_empty()
+    }
+
+    /// The builds that run: those of a module, where it is known and any is of it, else all. In the order of their ids.
+    pub(super) fn builds_of(&self, module: Option<&str>) -> Vec<BuildFacts> {
+        let mut builds: Vec<BuildFacts> = self.builds.values().cloned().collect();
+        builds.sort_by(|left, right| left.id.cmp(&right.id));
+        if module.is_some() && builds.iter().any(|build| build.module.as_deref() == module) {
+            builds.retain(|build| build.module.as_deref() == module);
+        }
+        builds
+    }
+
+    /// What a build is called: the services that run it.
+    pub(super) fn services_of(&self, build: &BuildId) -> String {
+        let services = self.services.get(build).into_iter().flatten();
+        services.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// The layout of a hit, once it is known.
@@ -423,7 +462,12 @@ impl State {
                 }
             }
             for (line, note) in places {
-                lines.entry(line).or_default().push(Shown { status, hosts: &tracked.hosts, note });
+                lines.entry(line).or_default().push(Shown {
+                    status,
+                    hosts: &tracked.hosts,
+                    recent: &tracked.recent,
+                    note,
+                });
             }
         }
         lines

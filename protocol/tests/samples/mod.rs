@@ -4,8 +4,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use riptrace_protocol::agent_api::{
-    Attach, AttachReply, ClockPing, ClockPong, Create, CreateReply, Heartbeat, List, ListReply, ProfileGet, Remove,
-    RemoveReply, Reply,
+    Attach, AttachReply, ClockPing, ClockPong, Create, CreateReply, Heartbeat, LineFacts, LinesGet, LinesReply, List,
+    ListReply, ProfileGet, Remove, RemoveReply, Reply, VariableFacts,
 };
 use riptrace_protocol::batch::{Batch, FrameEntry};
 use riptrace_protocol::coordinator_api::{
@@ -83,6 +83,45 @@ pub fn json_messages() -> Vec<Json> {
                 probes: vec![],
                 layouts: vec![],
                 frames: vec![frame_entry()],
+            }),
+        ),
+        json(
+            "lines",
+            LinesGet {
+                build: profile().processes[0].build.id.clone(),
+                file: "cart/cart.go".into(),
+                first: 40,
+                last: 60,
+                variables: true,
+            },
+        ),
+        json(
+            "lines_reply",
+            Reply::Ok(LinesReply {
+                file: "/src/shop/cart/cart.go".into(),
+                lines: vec![
+                    LineFacts {
+                        line: 42,
+                        function: "cart.(*Cart).Add".into(),
+                        refused: None,
+                        variables: vec![
+                            VariableFacts {
+                                name: "qty".into(),
+                                type_name: "int".into(),
+                                scope: Scope::Argument,
+                                missing: None,
+                            },
+                            VariableFacts {
+                                name: "total".into(),
+                                type_name: "float64".into(),
+                                scope: Scope::Local,
+                                missing: Some("optimised out".into()),
+                            },
+                        ],
+                    },
+                    LineFacts { line: 43, function: String::new(), refused: None, variables: vec![] },
+                ],
+                more: false,
             }),
         ),
         json("error_reply", Reply::<AttachReply>::Error("process 812 is gone".into())),

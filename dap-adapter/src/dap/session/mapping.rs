@@ -88,7 +88,8 @@ impl State {
                     let whole = plan.targets.iter_mut().filter(|target| target.file.starts_with('/'));
                     whole.for_each(|target| target.file.clone_from(&below));
                 }
-                places(plan, &selector)
+                let places = plan.places(&selector).into_iter();
+                places.map(|(location, selector)| Place { location, selector }).collect()
             }
         };
         self.reconcile(turn, id, places);
@@ -122,59 +123,5 @@ impl State {
             .filter(|process| seen.insert(process.build.id.clone()))
             .map(|process| process.build.clone())
             .collect()
-    }
-}
-
-/// One place for all builds needs no more than the session's selector, and holds for builds that appear later too;
-/// several places are told apart by the builds that have them.
-fn places(plan: Plan, selector: &Selector) -> Vec<Place> {
-    let apart = plan.targets.len() > 1 || !plan.refused.is_empty();
-    let targets = plan.targets.into_iter();
-    let places = targets.map(|target| {
-        let selector = if apart { with_builds(selector, &target.builds) } else { selector.clone() };
-        Place { location: Location::Line { file: target.file, line: target.line }, selector }
-    });
-    places.collect()
-}
-
-fn with_builds(selector: &Selector, builds: &[BuildId]) -> Selector {
-    let mut text = selector.to_string();
-    for build in builds {
-        text.push_str(&format!("{}build={build}", if text.is_empty() { "" } else { "," }));
-    }
-    // Terms of a selector and build ids read back; were one not to, the processes meant stay those of the session.
-    Selector::parse(&text).unwrap_or_else(|_| selector.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lines::Target;
-
-    fn target(file: &str, line: u32, builds: &[&str]) -> Target {
-        let builds = builds.iter().map(|build| BuildId((*build).to_owned())).collect();
-        Target { file: file.into(), line, builds, notes: Vec::new() }
-    }
-
-    #[test]
-    fn one_place_is_for_all_builds_and_several_are_told_apart() {
-        let selector = Selector::parse("service=cart").unwrap();
-        let check = |targets: Vec<Target>, expect: &[(&str, &str)]| {
-            let plan = Plan { targets, refused: Vec::new() };
-            let got: Vec<_> = places(plan, &selector)
-                .into_iter()
-                .map(|place| (place.location.to_string(), place.selector.to_string()))
-                .collect();
-            let expect: Vec<_> = expect.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-            assert_eq!(got, expect);
-        };
-        check(vec![target("cart/cart.go", 42, &["go:a", "go:b"])], &[("cart/cart.go:42", "service=cart")]);
-        check(
-            vec![target("cart/cart.go", 42, &["go:a/x", "go:b"]), target("cart/cart.go", 40, &["go:c"])],
-            &[
-                ("cart/cart.go:42", "service=cart,build=go:a/x,build=go:b"),
-                ("cart/cart.go:40", "service=cart,build=go:c"),
-            ],
-        );
     }
 }
