@@ -8,6 +8,7 @@ mod support;
 mod editor;
 mod failures;
 mod functions;
+mod language_server;
 mod refusals;
 mod shop;
 mod torture;

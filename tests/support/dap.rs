@@ -400,7 +400,7 @@ impl Drop for DapClient {
 }
 
 /// Reads one message; `None` at the end of the stream between two messages.
-fn read_message(from: &mut impl BufRead) -> Result<Option<Value>, String> {
+pub(super) fn read_message(from: &mut impl BufRead) -> Result<Option<Value>, String> {
     let mut length = None;
     let mut first = true;
     loop {

@@ -14,6 +14,7 @@
 pub mod dap;
 pub mod fixture;
 pub mod fleet;
+pub mod lsp;
 pub mod process;
 pub mod schema;
 pub mod shop;

@@ -1,0 +1,88 @@
+//! The language server against a real fleet, as an editor uses it.
+
+use crate::shop::nothing_is_traced;
+use crate::support::{SOON, eventually, fleet::Fleet, lsp::LspClient};
+use crate::torture::fleet_with_target;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+fn start(fleet: &Fleet, folder: &std::path::Path) -> LspClient {
+    LspClient::start(fleet.riptrace(["lsp", "--nats", &fleet.nats_url()]), folder)
+}
+
+#[test]
+fn a_line_is_explained_traced_and_let_go_of() {
+    let (fleet, mut target) = fleet_with_target();
+    let spot = target.fixture.spot("counted");
+    let file = PathBuf::from(&spot.file);
+    let mut editor = start(&fleet, &target.fixture.source);
+    let uri = editor.open(&file, "go");
+    let line = spot.line - 1;
+    let at = json!({"textDocument": {"uri": uri}, "position": {"line": line, "character": 2}});
+    let text = |hover: &Value| hover["contents"]["value"].as_str().unwrap_or_default().to_owned();
+
+    // Before anybody traces it: what a tracepoint would see, from the symbols of what runs.
+    let prospect = eventually("the fleet tells of the line", SOON, || {
+        let hover = text(&editor.request("textDocument/hover", at.clone()));
+        (!hover.is_empty()).then_some(hover)
+    });
+    assert!(prospect.contains("torture: a tracepoint sees") && prospect.contains("`n` int"), "{prospect}");
+
+    let range = json!({"start": {"line": line, "character": 0}, "end": {"line": line, "character": 0}});
+    let asked = json!({"textDocument": {"uri": uri}, "range": range, "context": {"diagnostics": []}});
+    let actions = editor.request("textDocument/codeAction", asked.clone());
+    let trace = actions[0]["command"].clone();
+    assert_eq!(trace["title"], "RipTrace: trace this line", "{actions}");
+    let run = |editor: &mut LspClient, command: &Value| {
+        let run = json!({"command": command["command"], "arguments": command["arguments"]});
+        editor.request("workspace/executeCommand", run)
+    };
+    assert_eq!(run(&mut editor, &trace), "armed in 1 process");
+    target.command("run 5 counted");
+    let lens = |editor: &mut LspClient| {
+        let lenses = editor.request("textDocument/codeLens", json!({"textDocument": {"uri": uri}}));
+        let lens = lenses.as_array().and_then(|all| all.iter().find(|lens| lens["range"]["start"]["line"] == line));
+        lens.and_then(|lens| lens["command"]["title"].as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    eventually("the hits are counted above the line", SOON, || lens(&mut editor).contains("h: ").then_some(()));
+    let values = eventually("the values are told on the line", SOON, || {
+        let hover = text(&editor.request("textDocument/hover", at.clone()));
+        hover.contains("| `n` |").then_some(hover)
+    });
+    assert!(values.contains("armed in 1 process") && values.contains("×"), "{values}");
+
+    let actions = editor.request("textDocument/codeAction", asked);
+    assert_eq!(actions[0]["title"], "RipTrace: stop tracing this line", "{actions}");
+    assert_eq!(run(&mut editor, &actions[0]["command"]), "the tracepoint is removed");
+    nothing_is_traced(&fleet);
+
+    // What is traced when the editor ends goes with it.
+    assert_eq!(run(&mut editor, &trace), "armed in 1 process");
+    editor.exit();
+    nothing_is_traced(&fleet);
+    target.assert_untouched();
+    target.command("run 5 counted");
+}
+
+#[test]
+fn a_settings_file_is_checked_and_completed() {
+    let fleet = Fleet::start(&["h"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("riptrace.toml");
+    std::fs::write(&file, "nats = \"nats://h:1\"\nratte = 5\n").expect("written");
+    let mut editor = start(&fleet, folder.path());
+    let uri = editor.open(&file, "toml");
+    let published = editor.until("textDocument/publishDiagnostics", |params| params["uri"] == uri);
+    let problem = &published["diagnostics"][0];
+    assert!(problem["message"].as_str().is_some_and(|text| text.contains("unknown field `ratte`")), "{published}");
+    assert_eq!(problem["range"]["start"], json!({"line": 1, "character": 0}));
+    let at = json!({"textDocument": {"uri": uri}, "position": {"line": 2, "character": 0}});
+    let offered = editor.request("textDocument/completion", at);
+    let labels: Vec<&str> =
+        offered.as_array().expect("a list").iter().filter_map(|item| item["label"].as_str()).collect();
+    assert_eq!(labels, ["creds", "selector", "rate", "substitute_path"], "what is set is not offered again");
+    let change = json!({"textDocument": {"uri": uri, "version": 2}, "contentChanges": [{"text": "rate = 5\n"}]});
+    editor.notify("textDocument/didChange", change);
+    editor.until("textDocument/publishDiagnostics", |params| params["diagnostics"] == json!([]));
+    editor.exit();
+}
