@@ -26,7 +26,7 @@ fn a_line_is_explained_traced_and_let_go_of() {
         let hover = text(&editor.request("textDocument/hover", at.clone()));
         (!hover.is_empty()).then_some(hover)
     });
-    assert!(prospect.contains("torture: a tracepoint sees") && prospect.contains("`n` int"), "{prospect}");
+    assert!(prospect.contains("torture: a tracepoint sees") && prospect.contains("`n` uint64"), "{prospect}");
 
     let range = json!({"start": {"line": line, "character": 0}, "end": {"line": line, "character": 0}});
     let asked = json!({"textDocument": {"uri": uri}, "range": range, "context": {"diagnostics": []}});
