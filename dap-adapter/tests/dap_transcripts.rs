@@ -13,6 +13,8 @@ mod hits;
 mod lifecycle;
 #[path = "dap_transcripts/own.rs"]
 mod own;
+#[path = "dap_transcripts/questions.rs"]
+mod questions;
 #[path = "dap_transcripts/scale.rs"]
 mod scale;
 #[path = "dap_transcripts/timeline.rs"]

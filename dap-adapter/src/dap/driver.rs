@@ -269,6 +269,24 @@ impl Driver {
                     self.to_map.push_back((breakpoint, path, line, builds));
                     self.map_next();
                 }
+                Effect::ReadSource { read, file, build } => self.look_up(move |mapper| {
+                    Box::pin(async move {
+                        let text = match mapper {
+                            Some(mapper) => mapper.deployed_file(&file, &build).await,
+                            None => None,
+                        };
+                        Event::SourceRead { read, file, text: text.map(|text| text.to_string()) }
+                    })
+                }),
+                Effect::Locate { locate, path, from, to, builds } => self.look_up(move |mapper| {
+                    Box::pin(async move {
+                        let lines = match mapper {
+                            Some(mapper) => lines_of(&mapper, &path, from, to, &builds).await,
+                            None => Vec::new(),
+                        };
+                        Event::Located { locate, lines }
+                    })
+                }),
                 Effect::Create(tracepoint) => self.ask(|session| {
                     let id = tracepoint.id.clone();
                     let created = session.create(tracepoint);
@@ -314,6 +332,16 @@ impl Driver {
         self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
     }
 
+    /// Looks something up in the checkout in the background; the answer comes back as an event.
+    fn look_up(
+        &mut self,
+        question: impl FnOnce(Option<Arc<LineMapper>>) -> futures::future::BoxFuture<'static, Event>,
+    ) {
+        let answer = question(self.mapper.clone());
+        let completed = self.completed.clone();
+        self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
+    }
+
     /// Finds the next local line in builds in the background: one after the other, so that answers come in the order of
     /// the questions and git is not started for each breakpoint at once.
     fn map_next(&mut self) {
@@ -351,6 +379,22 @@ impl Driver {
             tell(&completed, Completion::Event(Box::new(Event::Closed(outcome)))).await;
         });
     }
+}
+
+/// The lines between `from` and `to` that some build has.
+async fn lines_of(mapper: &LineMapper, path: &Path, from: u32, to: u32, builds: &[BuildFacts]) -> Vec<u32> {
+    let mut lines = Vec::new();
+    for line in from..=to {
+        match mapper.plan(path, line, None, builds).await {
+            Ok(plan) if !plan.targets.is_empty() => lines.push(line),
+            // A file of another machine: its lines are taken as they are.
+            Err(NotThere::Unreadable { .. }) => lines.push(line),
+            Ok(_) => {}
+            Err(NotThere::BeyondEnd { .. }) => break,
+            Err(why) => tracing::debug!("line {line} of {}: {why}", path.display()),
+        }
+    }
+    lines
 }
 
 async fn tell(completed: &mpsc::Sender<Completion>, completion: Completion) {

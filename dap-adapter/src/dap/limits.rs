@@ -44,6 +44,24 @@ pub(crate) const TIMELINE_PAGE_MAX: usize = 500;
 pub(crate) const SEARCH_HITS_MAX: usize = 10_000;
 /// Pieces of time in one overview, at most: more than a screen has columns.
 pub(crate) const OVERVIEW_BUCKETS_MAX: usize = 4096;
+/// Targets of one `gotoTargets`, at most: what fits a menu.
+pub(crate) const GOTO_TARGETS_MAX: usize = 20;
+/// Hits that a new log message is told of anew, at most: a person reads no more of them as text.
+pub(crate) const RETOLD_MAX: usize = 100;
+/// Sources and lines that are looked for at the same time, at most.
+pub(crate) const READS_MAX: usize = 64;
+/// Lines of one `breakpointLocations`, at most; editors ask for one.
+pub(crate) const LINES_ASKED_MAX: u32 = 500;
+/// How long an answer to `breakpointLocations` holds: an editor asks many times in a row for the same line.
+pub(crate) const LOCATIONS_KEPT: Duration = Duration::from_secs(5);
+/// Such answers that are kept, at most.
+pub(crate) const LOCATIONS_KEPT_MAX: usize = 256;
+/// Files in one `loadedSources`, at most.
+pub(crate) const LOADED_SOURCES_MAX: usize = 500;
+/// Expressions that are captured for one breakpoint, at most.
+pub(crate) const CAPTURES_MAX: usize = 32;
+/// Expressions of `correlate`, at most: each is computed for every hit.
+pub(crate) const CORRELATE_MAX: usize = 8;
 /// How long a disconnect waits for the fleet to take the tracepoints out before it answers all the same: the
 /// session's lease ends them then.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(3);

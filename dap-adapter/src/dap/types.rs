@@ -13,10 +13,13 @@
 //!
 //! What the crate lacks (`supportsANSIStyling`, the response to `cancel`) is added here as well.
 
-pub(crate) use ::dap::events::{BreakpointEventBody, Event, OutputEventBody, StoppedEventBody, ThreadEventBody};
+pub(crate) use ::dap::events::{
+    BreakpointEventBody, Event, ModuleEventBody, OutputEventBody, StoppedEventBody, ThreadEventBody,
+};
 pub(crate) use ::dap::requests::{
-    CancelArguments, Command, CompletionsArguments, EvaluateArguments, InitializeArguments, PathFormat,
-    RestartArguments, SetBreakpointsArguments, StackTraceArguments, VariablesArguments,
+    BreakpointLocationsArguments, CancelArguments, Command, CompletionsArguments, DataBreakpointInfoArguments,
+    EvaluateArguments, GotoTargetsArguments, InitializeArguments, PathFormat, RestartArguments,
+    SetBreakpointsArguments, SetExceptionBreakpointsArguments, StackTraceArguments, VariablesArguments,
 };
 pub(crate) use ::dap::responses::{
     CompletionsResponse, ContinueResponse, DataBreakpointInfoResponse, EvaluateResponse, LoadedSourcesResponse,
@@ -26,10 +29,10 @@ pub(crate) use ::dap::responses::{
 };
 pub(crate) use ::dap::types::{
     Breakpoint, BreakpointEventReason, Capabilities, CompletionItem, CompletionItemType, EvaluateArgumentsContext,
-    FunctionBreakpoint, Module, ModuleId, OutputEventCategory, PresentationHint, Scope, ScopePresentationhint, Source,
-    SourceBreakpoint, StackFrame, StackFramePresentationhint, StoppedEventReason, Thread, ThreadEventReason, Variable,
-    VariablePresentationHint, VariablePresentationHintAttributes, VariablePresentationHintKind,
-    VariablesArgumentsFilter,
+    ExceptionBreakpointsFilter, ExceptionFilterOptions, FunctionBreakpoint, Module, ModuleEventReason, ModuleId,
+    OutputEventCategory, PresentationHint, Scope, ScopePresentationhint, Source, SourceBreakpoint, StackFrame,
+    StackFramePresentationhint, StoppedEventReason, Thread, ThreadEventReason, Variable, VariablePresentationHint,
+    VariablePresentationHintAttributes, VariablePresentationHintKind, VariablesArgumentsFilter,
 };
 
 use serde_json::{Map, Value, json};
@@ -80,6 +83,9 @@ const WITH_ARGUMENTS: &[&str] = &[
     "writeMemory",
 ];
 
+/// Commands of the protocol that are newer than the crate.
+const NEWER: &[&str] = &["locations"];
+
 /// A request with its arguments understood.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
@@ -89,6 +95,13 @@ pub(crate) enum Request {
     Custom {
         /// What is behind `riptrace/`.
         name: String,
+        /// Its arguments; an object.
+        arguments: Value,
+    },
+    /// A request of the protocol that is newer than the crate.
+    Newer {
+        /// Its command.
+        name: &'static str,
         /// Its arguments; an object.
         arguments: Value,
     },
@@ -127,6 +140,8 @@ pub(crate) fn parse_request(command: &str, arguments: Option<Value>) -> Result<R
     } else if WITH_ARGUMENTS.contains(&command) {
         normalise(command, &mut arguments);
         json!({"command": command, "arguments": arguments})
+    } else if let Some(name) = NEWER.iter().find(|name| **name == command) {
+        return Ok(Request::Newer { name, arguments });
     } else if let Some(name) = command.strip_prefix("riptrace/") {
         return Ok(Request::Custom { name: name.to_owned(), arguments });
     } else {
@@ -210,6 +225,10 @@ pub(crate) fn response_body(body: ResponseBody) -> Result<Option<Value>, serde_j
         if is_capabilities {
             // Newer than the crate: colours in output events are meant as such.
             object.insert("supportsANSIStyling".to_owned(), json!(true));
+        }
+        for filter in objects(object, "exceptionBreakpointFilters") {
+            rename(filter, "supports_condition", "supportsCondition");
+            rename(filter, "condition_description", "conditionDescription");
         }
         for breakpoint in objects(object, "breakpoints") {
             breakpoint_out(breakpoint);
@@ -336,7 +355,8 @@ mod tests {
 
     #[test]
     fn unknown_and_custom_commands_are_told_apart() {
-        assert!(matches!(parse_request("locations", None), Ok(Request::Unknown)));
+        assert!(matches!(parse_request("locations", None), Ok(Request::Newer { name: "locations", .. })));
+        assert!(matches!(parse_request("location", None), Ok(Request::Unknown)));
         assert!(matches!(parse_request("riptrace/fleet", None), Ok(Request::Custom { name, .. }) if name == "fleet"));
         let error = parse_request("threads", Some(json!([]))).unwrap_err();
         assert_eq!(error.to_string(), "the arguments of 'threads' must be an object");

@@ -322,6 +322,18 @@ impl LineMapper {
         }
     }
 
+    /// The text of a file of a build, by the path that the build knows it by, where the local clone has it: the file
+    /// itself may be gone from the checkout.
+    pub async fn deployed_file(&self, file: &str, build: &BuildFacts) -> Option<Arc<str>> {
+        let roots = self.roots().await;
+        for candidate in paths::local_candidates(file, &roots, &self.rules) {
+            if let Some(text) = self.deployed_text(&candidate, build).await {
+                return Some(text);
+            }
+        }
+        None
+    }
+
     /// Whether a local file is in the folder of the checkout.
     pub fn holds(&self, path: &Path) -> bool {
         self.absolute(path).starts_with(self.absolute(Path::new(".")))

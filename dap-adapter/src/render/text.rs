@@ -6,12 +6,16 @@ use crate::timeline::values::HitValues;
 use riptrace_protocol::fleet::{Mechanism, ProbeState, ProbeStatus};
 use riptrace_protocol::layout::Moment;
 use riptrace_protocol::stream::{OrderedHit, StreamDrop};
-use riptrace_protocol::value::Value;
+use riptrace_protocol::value::{Scalar, Value};
+use std::fmt::Write as _;
 
 /// Characters of all values in a line without a log message.
 const SUMMARY_CHARS_MAX: usize = 120;
 /// Characters of one value in such a line.
 const SUMMARY_VALUE_CHARS_MAX: usize = 40;
+
+/// Bytes of a text that are written in base 16, at most.
+const BYTES_SHOWN_MAX: usize = 1024;
 
 /// Whether a line may have colours (ANSI escape sequences).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +149,86 @@ pub fn value_text(value: &Value) -> String {
         (_, true) => value.value.clone(),
         (true, false) => note,
         (false, false) => format!("{} {note}", value.value),
+    }
+}
+
+/// How whole numbers are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As the language writes the value.
+    #[default]
+    Natural,
+    /// In base 16: `0x1f`.
+    Hex,
+    /// In base 8: `0o17`.
+    Octal,
+    /// In base 2: `0b101`.
+    Binary,
+    /// As a character: `'a'`.
+    Character,
+    /// The bytes of a text in base 16.
+    Bytes,
+}
+
+impl Format {
+    /// The format of a letter behind an expression (`qty,x`).
+    pub fn of(letter: &str) -> Option<Format> {
+        Some(match letter {
+            "d" => Format::Natural,
+            "x" | "h" => Format::Hex,
+            "o" => Format::Octal,
+            "b" => Format::Binary,
+            "c" => Format::Character,
+            "m" => Format::Bytes,
+            _ => return None,
+        })
+    }
+}
+
+/// A value's text in a format; what the format is not for is written naturally.
+pub fn formatted(value: &Value, format: Format) -> String {
+    let number = match &value.scalar {
+        Some(Scalar::Int(number)) if value.status.is_shown() => *number,
+        Some(Scalar::Text(bytes) | Scalar::TextPart { shown: bytes, .. }) if format == Format::Bytes => {
+            let digits: Vec<String> = bytes.iter().take(BYTES_SHOWN_MAX).map(|byte| format!("{byte:02x}")).collect();
+            let more = if bytes.len() > BYTES_SHOWN_MAX { " …" } else { "" };
+            return format!("{}{more}", digits.join(" "));
+        }
+        _ => return value_text(value),
+    };
+    let sign = if number < 0 { "-" } else { "" };
+    let size = number.unsigned_abs();
+    match format {
+        Format::Hex => format!("{sign}{size:#x}"),
+        Format::Octal => format!("{sign}{size:#o}"),
+        Format::Binary => format!("{sign}{size:#b}"),
+        Format::Character => match u32::try_from(number).ok().and_then(char::from_u32) {
+            Some(character) => format!("{character:?}"),
+            None => value_text(value),
+        },
+        Format::Natural | Format::Bytes => value_text(value),
+    }
+}
+
+/// A value with all that is known of its parts, a line for each: what a person wants to paste elsewhere.
+pub fn whole(value: &Value) -> String {
+    if value.children.is_empty() {
+        return match &value.scalar {
+            Some(Scalar::Text(bytes)) if value.status.is_shown() => String::from_utf8_lossy(bytes).into_owned(),
+            _ => value_text(value),
+        };
+    }
+    let mut text = String::new();
+    tree(value, 0, &mut text);
+    text
+}
+
+fn tree(value: &Value, depth: usize, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{:indent$}{}", "", value_text(value), indent = 0);
+    for part in &value.children {
+        let _ = write!(text, "\n{:indent$}{}: ", "", part.name, indent = 2 * (depth + 1));
+        tree(part, depth + 1, text);
     }
 }
 

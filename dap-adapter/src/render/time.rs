@@ -19,6 +19,43 @@ pub fn clock(time_ns: i64) -> String {
     format!("{:02}:{:02}:{:02}.{us:06}", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// Reads `2026-11-23T10:00:00.000123Z`, or `10:00:00.000123` of the UTC day of `day_ns`; unix nanoseconds.
+pub fn parse(text: &str, day_ns: i64) -> Option<i64> {
+    let text = text.trim().trim_end_matches(['Z', 'z']);
+    let (days, clock) = match text.split_once(['T', 't', ' ']) {
+        Some((date, clock)) => {
+            let mut parts = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+            let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+            if !(1970..=2262).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+                return None;
+            }
+            (days_of(year, month, day), clock)
+        }
+        None => (day_ns.div_euclid(NS_PER_S).div_euclid(S_PER_DAY), text),
+    };
+    let (whole, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    let mut parts = whole.splitn(3, ':').map(|part| part.parse::<i64>().ok().filter(|number| (0..60).contains(number)));
+    let (hour, minute) = (parts.next()??, parts.next()??);
+    let second = parts.next().unwrap_or(Some(0))?;
+    if hour > 23 || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let ns = format!("{fraction:0<9}").parse::<i64>().ok()?;
+    let seconds = days.checked_mul(S_PER_DAY)? + hour * 3600 + minute * 60 + second;
+    seconds.checked_mul(NS_PER_S)?.checked_add(ns)
+}
+
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar: the way back of [`civil`].
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// A number of nanoseconds in a unit that fits, rounded up: an uncertainty is never shown smaller than it is.
 pub fn uncertainty(ns: u64, between: &str) -> String {
     let (unit, name) = match ns {
@@ -67,6 +104,31 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        let ten = 1_795_428_000_000_000_000;
+        for (text, expect) in [
+            ("2026-11-23T10:00:00.000123456Z", Some(ten + 123_456)),
+            ("10:00:00.5", Some(ten + 500_000_000)),
+            ("10:00", Some(ten)),
+            ("2000-02-29 00:00:00", Some(951_782_400_000_000_000)),
+            ("24:00:00", None),
+            ("10:60:00", None),
+            ("10", None),
+            ("10:00:00.1234567890", None),
+            ("2026-13-01T00:00:00", None),
+            ("9999999-01-01T00:00:00", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text, ten), expect, "{text}");
+        }
+        for days in [0, 58, 59, 60, 11_016, 20_780, 106_751] {
+            let (year, month, day) = civil(days);
+            assert_eq!(days_of(year, month, day), days);
+        }
+    }
 
     #[test]
     fn a_duration_has_three_digits() {

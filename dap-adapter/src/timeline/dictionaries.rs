@@ -90,6 +90,16 @@ impl Dictionaries {
         self.layouts.get(id)
     }
 
+    /// The layouts that are kept.
+    pub fn layouts(&self) -> impl Iterator<Item = &Arc<Layout>> {
+        self.layouts.values()
+    }
+
+    /// The frames that are kept, by process and program counter.
+    pub fn frames(&self) -> impl Iterator<Item = (&ProcessId, Avma, &Arc<[Frame]>)> {
+        self.frames.iter().map(|((process, pc), frames)| (process, *pc, frames))
+    }
+
     /// The call stack of a hit, innermost frame first. Functions that were inlined have frames of their own.
     pub fn stack(&self, hit: &OrderedHit) -> Vec<StackEntry> {
         let process = ProcessId { host: hit.host.clone(), key: hit.raw.process };

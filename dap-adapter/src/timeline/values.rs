@@ -18,6 +18,9 @@ pub struct HitValues {
     values: Vec<Value>,
     /// Of each value.
     scopes: Vec<Scope>,
+    /// File and line of the declaration of each value; `None` where it is not known.
+    declared: Vec<Option<u32>>,
+    file: String,
     /// Why there is no variable, where that is not simply so.
     pub problem: Option<String>,
 }
@@ -28,20 +31,27 @@ impl HitValues {
         let Some(layout) = dictionaries.layout(&hit.raw.layout) else {
             let problem =
                 format!("the layout {} of this hit never arrived, so its bytes cannot be read", hit.raw.layout);
-            return HitValues { values: Vec::new(), scopes: Vec::new(), problem: Some(problem) };
+            let (values, scopes, declared, file) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+            return HitValues { values, scopes, declared, file, problem: Some(problem) };
         };
         let decoder = Decoder::new(layout, &hit.raw);
-        let (mut values, mut scopes) = (Vec::new(), Vec::new());
+        let (mut values, mut scopes, mut declared) = (Vec::new(), Vec::new(), Vec::new());
         let order = match layout.moment {
             Moment::Line | Moment::Entry => SCOPES,
             // What is new comes first.
             Moment::Return => [Scope::Result, Scope::Argument, Scope::Local, Scope::Capture],
         };
         for scope in order {
+            let before = values.len();
             values.extend(decoder.variables(Some(scope)));
             scopes.resize(values.len(), scope);
+            // Both are in the order of the layout.
+            let variables = layout.variables.iter().filter(|variable| variable.scope == scope);
+            declared
+                .extend(variables.take(values.len() - before).map(|v| Some(v.declared_line).filter(|line| *line > 0)));
+            declared.resize(values.len(), None);
         }
-        HitValues { values, scopes, problem: None }
+        HitValues { values, scopes, declared, file: layout.site.file.clone(), problem: None }
     }
 
     /// The variables of a scope, each with its index in [`HitValues::all`].
@@ -52,6 +62,12 @@ impl HitValues {
     /// All variables, in the order of [`SCOPES`]; at a return, the results before the others.
     pub fn all(&self) -> &[Value] {
         &self.values
+    }
+
+    /// File, as the build knows it, and line of the declaration of a variable, by its index in [`HitValues::all`].
+    pub fn declared(&self, index: usize) -> Option<(&str, u32)> {
+        let line = (*self.declared.get(index)?)?;
+        (!self.file.is_empty()).then_some((self.file.as_str(), line))
     }
 
     /// The value of an expression over the captured variables. What was not captured is said to be so.

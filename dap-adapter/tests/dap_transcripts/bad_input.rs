@@ -51,8 +51,8 @@ async fn broken_requests_are_answered_where_their_number_can_be_made_out() {
 #[tokio::test]
 async fn requests_that_nobody_offers_are_refused_by_name() {
     let mut editor = Editor::attached().await;
-    for command in ["locations", "x", "riptrace/x", "stepInTargets", "goto", "exceptionInfo", "restartFrame"] {
-        let arguments = json!({"threadId": 1, "targetId": 1, "frameId": 1});
+    for command in ["x", "riptrace/x", "stepInTargets", "readMemory", "restartFrame"] {
+        let arguments = json!({"threadId": 1, "memoryReference": "0x1", "count": 1, "frameId": 1});
         let message = editor.fails(command, arguments).await;
         assert!(message.contains(&format!("'{command}'")), "{message}");
     }
@@ -90,6 +90,11 @@ async fn arguments_that_do_not_fit_are_named() {
         ("evaluate", json!({"expression": "x"}), "no hit yet"),
         ("evaluate", json!({"expression": "x", "frameId": 99}), "no frame 99"),
         ("source", json!({"sourceReference": 99}), "no source with the reference 99"),
+        ("locations", json!({"locationReference": 99}), "no location with the reference 99"),
+        ("goto", json!({"threadId": 1, "targetId": 99}), "no target 99"),
+        ("exceptionInfo", json!({"threadId": 1}), "the thread runs"),
+        ("riptrace/capture", json!({"breakpoint": 9, "expression": "x"}), "is not set any more"),
+        ("riptrace/openHit", json!({"time": "noon"}), "neither the number of a hit nor a time"),
         ("riptrace/timeline", json!({"from": "x"}), "\"from\" must be a whole number"),
         ("riptrace/openHit", json!({"seq": 1}), "hit 1 "),
     ] {

@@ -22,17 +22,17 @@ async fn capabilities_offer_what_the_adapter_can_and_nothing_else() {
         "supportsStepBack",
         "supportsDelayedStackTraceLoading",
         "supportsTerminateRequest",
+        "supportsGotoTargetsRequest",
+        "supportsBreakpointLocationsRequest",
+        "supportsLoadedSourcesRequest",
+        "supportsExceptionInfoRequest",
+        "supportsExceptionFilterOptions",
     ] {
         assert_eq!(capabilities[offered], true, "{offered}");
     }
-    for missing in [
-        "supportTerminateDebuggee",
-        "supportsSetVariable",
-        "supportsDataBreakpoints",
-        "supportsReadMemoryRequest",
-        "supportsBreakpointLocationsRequest",
-        "supportsLoadedSourcesRequest",
-    ] {
+    for missing in
+        ["supportTerminateDebuggee", "supportsSetVariable", "supportsDataBreakpoints", "supportsReadMemoryRequest"]
+    {
         assert_eq!(capabilities[missing], Value::Null, "{missing}");
     }
     editor.finish().await;
@@ -104,6 +104,8 @@ async fn a_wrong_configuration_is_named_and_may_be_mended() {
         (json!({"rate": 0}), "\"rate\" must be a whole number"),
         (json!({"rate": 1.5}), "\"rate\" must be a whole number"),
         (json!({"rate": "all"}), "\"rate\" must be a whole number"),
+        (json!({"correlate": 3}), "\"correlate\" must be an expression"),
+        (json!({"correlate": ["qty >"]}), "\"qty >\": "),
         (json!({"substitutePath": {"a": "b"}}), "\"substitutePath\" must be a list"),
         (json!({"substitutePath": [{"from": "b"}]}), "\"substitutePath\" must be a list"),
     ] {

@@ -87,7 +87,8 @@ async fn steps_stay_with_the_goroutine() {
     let note = editor.event("output").await;
     assert!(note["output"].as_str().unwrap().contains("no earlier hit of goroutine 34"), "{note}");
     for command in ["stepIn", "stepOut"] {
-        assert!(editor.fails(command, json!({"threadId": thread})).await.contains("no correlation key"));
+        let message = editor.fails(command, json!({"threadId": thread})).await;
+        assert!(message.contains("no correlation key: name values"), "{message}");
     }
     finish(editor).await;
 }
@@ -129,7 +130,10 @@ async fn the_call_stack_is_given_in_pages_with_local_files_where_there_are_any()
     assert_eq!(all[2]["source"]["presentationHint"], "deemphasize");
     let reference = &all[2]["source"]["sourceReference"];
     let message = editor.fails("source", json!({"sourceReference": reference})).await;
-    assert!(message.starts_with("/usr/lib/go/src/net/http/server.go is not in this checkout"), "{message}");
+    assert!(
+        message.starts_with("/usr/lib/go/src/net/http/server.go is not in this checkout, and the local"),
+        "{message}"
+    );
     let message = editor.fails("stackTrace", json!({"threadId": 1})).await;
     assert!(message.starts_with("the thread runs: the open hit 1 is another's"), "{message}");
     finish(editor).await;
@@ -243,6 +247,8 @@ async fn the_debug_console_works_while_the_session_runs() {
     assert!(fleet.as_str().unwrap().contains("  cart[812] go:cart-1"), "{fleet}");
     let targets = editor.ok("completions", json!({"text": "len(pri", "column": 8})).await["targets"].take();
     assert_eq!(targets, json!([{"label": "prices", "detail": "[]int", "type": "variable"}]));
+    let targets = editor.ok("completions", json!({"text": "qty + item.Le", "column": 14})).await["targets"].take();
+    assert_eq!(targets, json!([{"label": "Left", "detail": "int", "type": "field"}]));
     let targets = editor.ok("completions", json!({"text": "fl", "column": 3})).await["targets"].take();
     assert_eq!(targets[0]["label"], "fleet");
     finish(editor).await;
@@ -262,7 +268,12 @@ async fn whole_hits_come_in_pages_and_modules_are_the_builds() {
     let modules = editor.ok("modules", Value::Null).await;
     assert_eq!(modules["totalModules"], 2);
     assert_eq!(modules["modules"][0]["version"], "0123abc (with uncommitted changes)");
-    assert_eq!(editor.ok("loadedSources", json!({})).await["sources"], json!([]));
+    let sources = editor.ok("loadedSources", json!({})).await["sources"].take();
+    assert_eq!(sources[0], json!({"name": "cart.go", "path": editor.file()}));
+    assert_eq!(sources[1]["name"], "cart.go @ 0123abc");
+    assert!(sources[1]["sourceReference"].as_i64().unwrap() > 0);
+    let page = editor.ok("modules", json!({"startModule": 1, "moduleCount": 5})).await;
+    assert_eq!((page["modules"].as_array().unwrap().len(), &page["totalModules"]), (1, &json!(2)));
     finish(editor).await;
 }
 

@@ -4,18 +4,20 @@
 //! one that is not is removed from the fleet; one that was changed becomes another tracepoint.
 
 use super::super::envelope::Failure;
-use super::super::limits::{BREAKPOINT_EVENT_INTERVAL, BREAKPOINTS_MAX, RETIRED_MAX, SET_BREAKPOINTS_WAIT};
+use super::super::limits::{
+    BREAKPOINT_EVENT_INTERVAL, BREAKPOINTS_MAX, CAPTURES_MAX, RETIRED_MAX, SET_BREAKPOINTS_WAIT,
+};
 use super::super::types::{
-    Breakpoint as DapBreakpoint, BreakpointEventBody, BreakpointEventReason, Command, DataBreakpointInfoResponse,
-    Event as DapEvent, FunctionBreakpoint, OutputEventCategory, ResponseBody, SetBreakpointsArguments,
-    SetBreakpointsResponse, SetDataBreakpointsResponse, SetExceptionBreakpointsResponse,
-    SetFunctionBreakpointsResponse, SetInstructionBreakpointsResponse, Source, SourceBreakpoint,
+    Breakpoint as DapBreakpoint, BreakpointEventBody, BreakpointEventReason, Event as DapEvent, FunctionBreakpoint,
+    OutputEventCategory, ResponseBody, SetBreakpointsArguments, SetBreakpointsResponse,
+    SetExceptionBreakpointsResponse, SetFunctionBreakpointsResponse, Source, SourceBreakpoint,
 };
 use super::event::Effect;
+use super::exceptions::Exception;
 use super::mapping::Mapping;
 use super::state::{Asked, Phase, State, Turn};
 use super::status::{Arrived, Folded, fold};
-use riptrace_protocol::expression::{self, Template};
+use riptrace_protocol::expression::{self, Expr, Template};
 use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
@@ -23,6 +25,7 @@ use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::selector::Selector;
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Mode, Tracepoint};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// All breakpoints of a session.
@@ -39,11 +42,13 @@ pub(super) struct Breakpoints {
 
 /// Which set a breakpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     /// The file of this path, as the editor spells it.
     Source(String),
     /// Function breakpoints.
     Functions,
+    /// Exception breakpoints.
+    Exceptions,
 }
 
 /// A place in builds: what a tracepoint asks for.
@@ -55,25 +60,32 @@ pub(super) struct Place {
 
 /// What makes a breakpoint another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Spec {
-    at: At,
-    condition: Option<String>,
-    hit_condition: Option<String>,
-    log_message: Option<String>,
+pub(super) struct Spec {
+    pub(super) at: At,
+    pub(super) condition: Option<String>,
+    pub(super) hit_condition: Option<String>,
+    pub(super) log_message: Option<String>,
+    /// Which kind of failure it is about.
+    pub(super) exception: Option<Exception>,
+    /// What is captured besides the variables in scope.
+    pub(super) captures: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     /// As the editor counts.
     Line(i64),
-    Function(String),
+    /// Functions, as the command line names them.
+    Functions(Vec<String>),
+    /// Nowhere, and why.
+    Nowhere(String),
 }
 
 #[derive(Debug)]
 pub(super) struct Breakpoint {
     owner: Owner,
     source: Option<Source>,
-    spec: Spec,
+    pub(super) spec: Spec,
     /// What is to be asked of the fleet, or why nothing is.
     pub(super) plan: Result<Plan, String>,
     /// One per place that the line has in the builds.
@@ -88,9 +100,10 @@ pub(super) struct Breakpoint {
 pub(super) struct Plan {
     /// Local file and line; `None` for a function.
     pub(super) local: Option<(String, u32)>,
-    function: Option<String>,
+    /// Functions; none for a line.
+    pub(super) functions: Vec<String>,
     hit_condition: Option<HitCondition>,
-    template: Option<Template>,
+    pub(super) template: Option<Template>,
 }
 
 #[derive(Debug)]
@@ -106,6 +119,11 @@ struct Armed {
     place: Place,
     stage: Stage,
     wanted: bool,
+    /// It is not wanted any more, and a newer breakpoint at its place has taken over its hits.
+    adopted: bool,
+    /// Condition of that breakpoint, which is asked of those hits here.
+    recheck: Option<Arc<Expr>>,
+    exception: Option<Exception>,
     is_log: bool,
     /// Local file and line of the breakpoint, and the line that was asked of the builds.
     local: Option<(String, u32)>,
@@ -166,7 +184,55 @@ impl Breakpoints {
 
     /// The breakpoint of a tracepoint, if it is still set.
     pub(super) fn of(&self, tracepoint: &TracepointId) -> Option<i64> {
-        self.tracepoints.get(tracepoint).filter(|armed| armed.wanted).map(|armed| armed.breakpoint)
+        self.tracepoints.get(tracepoint).filter(|armed| armed.wanted || armed.adopted).map(|armed| armed.breakpoint)
+    }
+
+    /// Which kind of failure a tracepoint's hits are.
+    pub(super) fn exception_of(&self, tracepoint: &TracepointId) -> Option<Exception> {
+        self.tracepoints.get(tracepoint)?.exception
+    }
+
+    /// The condition that hits of a tracepoint have to fulfil though it was not asked of them where they happened.
+    pub(super) fn recheck(&self, tracepoint: &TracepointId) -> Option<&Expr> {
+        self.tracepoints.get(tracepoint)?.recheck.as_deref()
+    }
+
+    /// Gives a breakpoint the tracepoints that were at its place before; returns them.
+    pub(super) fn adopt(
+        &mut self,
+        breakpoint: i64,
+        local: Option<&(String, u32)>,
+        functions: &[String],
+        is_log: bool,
+        condition: Option<Arc<Expr>>,
+    ) -> Vec<TracepointId> {
+        let locations: Vec<Location> = functions.iter().map(|name| function_location(name)).collect();
+        let mut adopted = Vec::new();
+        for (id, armed) in self.tracepoints.iter_mut().filter(|(_, armed)| !armed.wanted) {
+            let is_here = match local {
+                Some(local) => armed.local.as_ref() == Some(local),
+                None => armed.local.is_none() && locations.contains(&armed.place.location),
+            };
+            if is_here {
+                armed.breakpoint = breakpoint;
+                armed.adopted = true;
+                armed.is_log = is_log;
+                armed.recheck.clone_from(&condition);
+                adopted.push(id.clone());
+            }
+        }
+        adopted
+    }
+
+    /// Counts a return that is not shown.
+    pub(super) fn count_passed(&mut self, tracepoint: &TracepointId, is_unreadable: bool) {
+        self.arrived(tracepoint, |arrived| {
+            if is_unreadable {
+                arrived.unreadable += 1;
+            } else {
+                arrived.without_error += 1;
+            }
+        });
     }
 
     /// Whether a tracepoint is, or was, this session's.
@@ -187,7 +253,8 @@ impl Breakpoints {
 
     /// The tracepoints of a breakpoint.
     pub(super) fn tracepoints_of(&self, breakpoint: i64) -> Vec<TracepointId> {
-        let own = self.tracepoints.iter().filter(|(_, armed)| armed.breakpoint == breakpoint);
+        let is_own = |armed: &Armed| armed.breakpoint == breakpoint && (armed.wanted || armed.adopted);
+        let own = self.tracepoints.iter().filter(|(_, armed)| is_own(armed));
         own.map(|(id, _)| id.clone()).collect()
     }
 
@@ -280,6 +347,8 @@ impl State {
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: meant(breakpoint.log_message),
+                exception: None,
+                captures: Vec::new(),
             })
             .collect();
         let name = path.rsplit('/').next().map(str::to_owned);
@@ -296,17 +365,26 @@ impl State {
         let specs = wanted
             .into_iter()
             .map(|breakpoint| Spec {
-                at: At::Function(breakpoint.name),
+                at: At::Functions(vec![breakpoint.name]),
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: None,
+                exception: None,
+                captures: Vec::new(),
             })
             .collect();
         self.replace(turn, asked, Owner::Functions, None, specs);
     }
 
     /// Replaces the set of one owner.
-    fn replace(&mut self, turn: &mut Turn<'_>, asked: Asked, owner: Owner, source: Option<Source>, specs: Vec<Spec>) {
+    pub(super) fn replace(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: Asked,
+        owner: Owner,
+        source: Option<Source>,
+        specs: Vec<Spec>,
+    ) {
         if specs.len() > BREAKPOINTS_MAX {
             let why = format!("{} breakpoints in one set, at most {BREAKPOINTS_MAX} are taken", specs.len());
             return turn.answer(asked, Err(Failure::quiet(why)));
@@ -316,11 +394,20 @@ impl State {
         let mut old: Vec<i64> =
             self.breakpoints.set.iter().filter(|(_, b)| b.owner == owner).map(|(id, _)| *id).collect();
         let mut ids = Vec::with_capacity(specs.len());
+        let mut new = Vec::new();
         for spec in specs {
-            let same = old.iter().position(|id| self.breakpoints.set.get(id).is_some_and(|known| known.spec == spec));
+            let is_same = |known: &Breakpoint| {
+                // What was asked to be captured besides is not the editor's to say, so it does not count here.
+                Spec { captures: Vec::new(), ..known.spec.clone() } == spec
+            };
+            let same = old.iter().position(|id| self.breakpoints.set.get(id).is_some_and(is_same));
             let id = match same {
                 Some(index) => old.remove(index),
-                None => self.add(owner.clone(), source.clone(), spec),
+                None => {
+                    let id = self.add(owner.clone(), source.clone(), spec);
+                    new.push(id);
+                    id
+                }
             };
             ids.push(id);
         }
@@ -329,6 +416,11 @@ impl State {
             for tracepoint in removed.into_iter().flat_map(|breakpoint| breakpoint.tracepoints) {
                 self.retire(turn, &tracepoint);
             }
+            let orphans = self.breakpoints.tracepoints.values_mut().filter(|armed| armed.breakpoint == id);
+            orphans.for_each(|armed| armed.adopted = false);
+        }
+        for id in new {
+            self.adopt(turn, id);
         }
         for &id in &ids {
             self.create(turn, id);
@@ -357,11 +449,14 @@ impl State {
             }
             _ => None,
         };
-        let function = match &spec.at {
-            At::Function(name) if name.trim().is_empty() => return Err("a function breakpoint needs a name".into()),
-            At::Function(name) => Some(name.trim().to_owned()),
-            At::Line(_) => None,
+        let functions: Vec<String> = match &spec.at {
+            At::Functions(names) => names.iter().map(|name| name.trim().to_owned()).collect(),
+            At::Nowhere(why) => return Err(why.clone()),
+            At::Line(_) => Vec::new(),
         };
+        if functions.iter().any(String::is_empty) {
+            return Err("a function breakpoint needs a name".into());
+        }
         if let Some(condition) = &spec.condition {
             expression::parse(condition).map_err(|error| format!("condition: {error}"))?;
         }
@@ -369,7 +464,7 @@ impl State {
         let hit_condition = hit_condition.map_err(|error| error.to_string())?;
         let template =
             spec.log_message.as_deref().map(Template::parse).transpose().map_err(|error| error.to_string())?;
-        Ok(Plan { local, function, hit_condition, template })
+        Ok(Plan { local, functions, hit_condition, template })
     }
 
     /// Asks the fleet for a breakpoint that has no tracepoint yet: a function by its name, a line once it is known where
@@ -380,17 +475,13 @@ impl State {
         if !breakpoint.tracepoints.is_empty() {
             return;
         }
-        match plan.function.clone() {
-            None => self.map(turn, id),
-            Some(name) => {
-                let selector = self.attachment.config.selector.clone().unwrap_or_default();
-                let location = match Location::parse(&name) {
-                    Ok(location @ Location::Function { .. }) => location,
-                    _ => Location::Function { name, at: FunctionPoint::Entry },
-                };
-                self.reconcile(turn, id, vec![Place { location, selector }]);
-            }
+        if plan.functions.is_empty() {
+            return self.map(turn, id);
         }
+        let selector = self.attachment.config.selector.clone().unwrap_or_default();
+        let place = |name: &String| Place { location: function_location(name), selector: selector.clone() };
+        let places = plan.functions.iter().map(place).collect();
+        self.reconcile(turn, id, places);
     }
 
     /// Makes the tracepoints of a breakpoint those of `places`.
@@ -437,7 +528,7 @@ impl State {
             condition: breakpoint.spec.condition.clone(),
             hit_condition: plan.hit_condition,
             log_message: breakpoint.spec.log_message.clone(),
-            captures: Vec::new(),
+            captures: breakpoint.spec.captures.clone(),
             mode: Mode::Hit,
             limits,
         };
@@ -447,6 +538,9 @@ impl State {
             place,
             stage: Stage::Creating,
             wanted: true,
+            adopted: false,
+            recheck: None,
+            exception: breakpoint.spec.exception,
             is_log: plan.template.is_some(),
             local: plan.local.clone(),
             status: None,
@@ -463,6 +557,27 @@ impl State {
         for id in ids {
             self.create(turn, id);
         }
+    }
+
+    /// Captures another expression for the coming hits of a breakpoint: its tracepoints are asked for anew, and those it
+    /// had keep their hits.
+    pub(super) fn capture(&mut self, turn: &mut Turn<'_>, id: i64, expression: String) -> Result<(), String> {
+        let Some(breakpoint) = self.breakpoints.set.get_mut(&id) else {
+            return Err("the breakpoint of this hit is not set any more".to_owned());
+        };
+        if breakpoint.spec.captures.contains(&expression) {
+            return Err(format!("{expression} is captured already"));
+        }
+        if breakpoint.spec.captures.len() >= CAPTURES_MAX {
+            return Err(format!("{CAPTURES_MAX} expressions are captured already, which is the most"));
+        }
+        breakpoint.spec.captures.push(expression);
+        for tracepoint in std::mem::take(&mut breakpoint.tracepoints) {
+            self.retire(turn, &tracepoint);
+        }
+        self.adopt(turn, id);
+        self.create(turn, id);
+        Ok(())
     }
 
     /// Removes all tracepoints and asks for them anew.
@@ -610,6 +725,10 @@ impl State {
                 Owner::Functions => {
                     ResponseBody::SetFunctionBreakpoints(SetFunctionBreakpointsResponse { breakpoints })
                 }
+                Owner::Exceptions => {
+                    let breakpoints = Some(breakpoints).filter(|breakpoints: &Vec<_>| !breakpoints.is_empty());
+                    ResponseBody::SetExceptionBreakpoints(SetExceptionBreakpointsResponse { breakpoints })
+                }
             };
             turn.answer(asked, Ok(Some(body)));
         }
@@ -626,7 +745,7 @@ impl State {
         // The asked line is echoed: an editor finds its mark by it.
         let line = match breakpoint.spec.at {
             At::Line(line) => Some(line),
-            At::Function(_) => None,
+            At::Functions(_) | At::Nowhere(_) => None,
         };
         Some(DapBreakpoint {
             id: Some(id),
@@ -644,30 +763,10 @@ fn meant(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// Kinds of breakpoints that RipTrace does not have: an empty set is fine, others are told why not.
-pub(super) fn other_kinds(turn: &mut Turn<'_>, asked: Asked, command: Command) {
-    let refused = |count: usize, why: &str| -> Vec<DapBreakpoint> {
-        (0..count).map(|_| DapBreakpoint { message: Some(why.to_owned()), ..DapBreakpoint::default() }).collect()
-    };
-    let body = match command {
-        Command::SetExceptionBreakpoints(set) => {
-            let count = set.filters.len() + set.filter_options.map_or(0, |options| options.len());
-            let breakpoints = refused(count, "RipTrace has no exception breakpoints");
-            let breakpoints = (count > 0).then_some(breakpoints);
-            ResponseBody::SetExceptionBreakpoints(SetExceptionBreakpointsResponse { breakpoints })
-        }
-        Command::SetDataBreakpoints(set) => ResponseBody::SetDataBreakpoints(SetDataBreakpointsResponse {
-            breakpoints: refused(set.breakpoints.len(), "RipTrace cannot watch memory"),
-        }),
-        Command::SetInstructionBreakpoints(set) => {
-            ResponseBody::SetInstructionBreakpoints(SetInstructionBreakpointsResponse {
-                breakpoints: refused(set.breakpoints.len(), "RipTrace traces lines and functions, not instructions"),
-            })
-        }
-        _ => ResponseBody::DataBreakpointInfo(DataBreakpointInfoResponse {
-            description: "RipTrace cannot watch memory: set a breakpoint on the lines that write the value".to_owned(),
-            ..DataBreakpointInfoResponse::default()
-        }),
-    };
-    turn.answer(asked, Ok(Some(body)));
+/// A function as the command line names it.
+fn function_location(name: &str) -> Location {
+    match Location::parse(name) {
+        Ok(location @ Location::Function { .. }) => location,
+        _ => Location::Function { name: name.to_owned(), at: FunctionPoint::Entry },
+    }
 }

@@ -12,6 +12,10 @@ pub(super) struct Client {
     pub(super) pages_variables: bool,
     /// Whether variables may have a type.
     pub(super) shows_types: bool,
+    /// Whether it shows what takes long.
+    pub(super) shows_progress: bool,
+    /// Whether it can be told that what it shows is out of date.
+    pub(super) takes_invalidated: bool,
     lines_start_at: i64,
     columns_start_at: i64,
     uris: bool,
@@ -23,6 +27,8 @@ impl Default for Client {
             style: Style::Plain,
             pages_variables: false,
             shows_types: false,
+            shows_progress: false,
+            takes_invalidated: false,
             lines_start_at: 1,
             columns_start_at: 1,
             uris: false,
@@ -45,6 +51,8 @@ impl Client {
             style: if announces_ansi || is_vscode { Style::Ansi } else { Style::Plain },
             pages_variables: arguments.supports_variable_paging == Some(true),
             shows_types: arguments.supports_variable_type == Some(true),
+            shows_progress: arguments.supports_progress_reporting == Some(true),
+            takes_invalidated: arguments.supports_invalidated_event == Some(true),
             lines_start_at: start(arguments.lines_start_at1),
             columns_start_at: start(arguments.columns_start_at1),
             uris: matches!(arguments.path_format, Some(PathFormat::Uri)),

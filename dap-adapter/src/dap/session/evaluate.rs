@@ -6,9 +6,10 @@ use super::super::types::{
     EvaluateArgumentsContext, EvaluateResponse, ResponseBody,
 };
 use super::handles::Thing;
+use super::motion::Reason;
 use super::state::{Answer, Asked, State, Turn};
-use super::variables::{counts, shown};
-use crate::render::text;
+use super::variables::counts;
+use crate::render::text::{self, Format};
 use riptrace_protocol::expression::{self, EvalError};
 use riptrace_protocol::stream::OrderedHit;
 use std::fmt::Write as _;
@@ -18,16 +19,57 @@ use std::sync::Arc;
 const HITS_LISTED: usize = 20;
 
 /// Commands of the debug console, with what they do.
-const COMMANDS: [(&str, &str); 3] = [
+const COMMANDS: [(&str, &str); 5] = [
     ("help", "what can be typed here"),
     ("hits", "the newest hits"),
     ("fleet", "hosts, processes and what is armed in them"),
+    ("goto", "goto NUMBER or goto TIME: opens that hit"),
+    ("capture", "capture EXPRESSION: captures it with the next hits of the open hit's breakpoint"),
 ];
 
 impl State {
     pub(super) fn evaluate(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &EvaluateArguments) {
+        let is_repl = matches!(arguments.context, Some(EvaluateArgumentsContext::Repl));
+        let typed = arguments.expression.trim();
+        if is_repl && let Some(name) = typed.strip_prefix("goto ") {
+            return match self.hit_named(name) {
+                Ok(hit) => {
+                    turn.answer(asked, Ok(Some(told(format!("hit {}", hit.seq)))));
+                    self.open_hit(turn, hit, Reason::Goto);
+                }
+                Err(failure) => turn.answer(asked, Err(failure)),
+            };
+        }
+        if is_repl && let Some(expression) = typed.strip_prefix("capture ") {
+            let answer = self.capture_typed(turn, arguments.frame_id, expression.trim());
+            return turn.answer(asked, answer);
+        }
         let answer = self.evaluated(arguments);
         turn.answer(asked, answer);
+    }
+
+    /// `capture EXPRESSION`.
+    fn capture_typed(&mut self, turn: &mut Turn<'_>, frame_id: Option<i64>, expression: &str) -> Answer {
+        let hit = self.hit_of_frame(frame_id)?;
+        let Some(breakpoint) = self.breakpoints.of(&hit.raw.tracepoint) else {
+            return Err(Failure::quiet(format!("the breakpoint of hit {} is not set any more", hit.seq)));
+        };
+        self.capture_expression(turn, breakpoint, expression)?;
+        let text = format!(
+            "{expression} is captured with the next hits of this breakpoint; those that are here do not have it"
+        );
+        Ok(Some(told(text)))
+    }
+
+    /// Captures an expression with the coming hits of a breakpoint.
+    pub(super) fn capture_expression(
+        &mut self,
+        turn: &mut Turn<'_>,
+        breakpoint: i64,
+        text: &str,
+    ) -> Result<(), Failure> {
+        expression::parse(text).map_err(|error| Failure::quiet(error.to_string()))?;
+        self.capture(turn, breakpoint, text.to_owned()).map_err(Failure::quiet)
     }
 
     fn evaluated(&mut self, arguments: &EvaluateArguments) -> Answer {
@@ -40,9 +82,10 @@ impl State {
                 _ => None,
             };
             if let Some(result) = told {
-                return Ok(Some(ResponseBody::Evaluate(EvaluateResponse { result, ..EvaluateResponse::default() })));
+                return Ok(Some(self::told(result)));
             }
         }
+        let (typed, asked_format) = split_format(typed);
         let hit = self.hit_of_frame(arguments.frame_id)?;
         let expr = expression::parse(typed).map_err(|error| Failure::quiet(error.to_string()))?;
         let values = self.values_of(&hit);
@@ -51,10 +94,18 @@ impl State {
         }
         let value = match values.evaluate(&expr) {
             Ok(value) => value,
-            Err(error @ EvalError::NotCaptured { .. }) => return Err(Failure::quiet(error.to_string())),
+            Err(error @ EvalError::NotCaptured { .. }) => {
+                let is_set = self.breakpoints.of(&hit.raw.tracepoint).is_some();
+                let offer = format!("; type `capture {typed}` in the debug console to have it with the next hits");
+                return Err(Failure::quiet(format!("{error}{}", if is_set { offer.as_str() } else { "" })));
+            }
             Err(error) => return Err(Failure::quiet(error.to_string())),
         };
         let hex = arguments.format.as_ref().is_some_and(|format| format.hex == Some(true));
+        let format = asked_format.unwrap_or(if hex { Format::Hex } else { Format::Natural });
+        if matches!(arguments.context, Some(EvaluateArgumentsContext::Clipboard)) {
+            return Ok(Some(told(text::whole(&value))));
+        }
         let (indexed, named) = counts(&value);
         let page = |count: usize| (self.client.pages_variables && count > 0).then_some(count as i64);
         let (indexed_variables, named_variables) = (page(indexed), page(named));
@@ -63,7 +114,7 @@ impl State {
             false => self.handles.number(Thing::Evaluated(hit.seq, Arc::from(expr.to_string()), Vec::new())),
         };
         Ok(Some(ResponseBody::Evaluate(EvaluateResponse {
-            result: shown(&value, hex),
+            result: text::formatted(&value, format),
             type_field: (self.client.shows_types && !value.type_name.is_empty()).then_some(value.type_name),
             variables_reference,
             named_variables,
@@ -132,8 +183,9 @@ impl State {
         let word = before.rsplit(|c| !is_part(c)).next().unwrap_or_default();
         let in_front = before[..before.len() - word.len()].trim_end();
         let mut targets = Vec::new();
-        // What is behind a dot is a field; those are shown in the variables.
-        if !in_front.ends_with('.') {
+        if let Some(of) = in_front.strip_suffix('.') {
+            targets.extend(self.fields(of, word, arguments.frame_id));
+        } else {
             if let Ok(hit) = self.hit_of_frame(arguments.frame_id) {
                 let values = self.values_of(&hit);
                 let names = values.all().iter().filter(|value| value.name.starts_with(word) && !word.is_empty());
@@ -146,6 +198,49 @@ impl State {
         }
         turn.answer(asked, Ok(Some(ResponseBody::Completions(CompletionsResponse { targets }))));
     }
+}
+
+impl State {
+    /// The fields of what is in front of a dot.
+    fn fields(&mut self, text: &str, word: &str, frame_id: Option<i64>) -> Vec<CompletionItem> {
+        let Ok(hit) = self.hit_of_frame(frame_id) else { return Vec::new() };
+        let values = self.values_of(&hit);
+        // The longest end of the text that is an expression with a value: `len(item` means `item`.
+        let starts = text.char_indices().map(|(at, _)| at).filter(|&at| {
+            at == 0
+                || text[..at]
+                    .chars()
+                    .next_back()
+                    .is_some_and(|c| !c.is_alphanumeric() && !matches!(c, '_' | '.' | ']' | ')'))
+        });
+        let value =
+            starts.filter_map(|at| expression::parse(&text[at..]).ok()).find_map(|expr| values.evaluate(&expr).ok());
+        let Some(mut value) = value else { return Vec::new() };
+        // A pointer's fields are those of what it points to.
+        if let [pointee] = value.children.as_slice()
+            && pointee.name.starts_with('*')
+        {
+            value = pointee.clone();
+        }
+        let is_field = |name: &str| name.starts_with(word) && !name.starts_with(['[', '*', '(']);
+        let fields = value.children.iter().filter(|part| is_field(&part.name));
+        fields.map(|part| item(&part.name, &part.type_name, CompletionItemType::Field)).collect()
+    }
+}
+
+/// `qty,x`: an expression, and the format of its value.
+fn split_format(typed: &str) -> (&str, Option<Format>) {
+    match typed.rsplit_once(',') {
+        Some((expression, letter)) => match Format::of(letter.trim()) {
+            Some(format) => (expression.trim_end(), Some(format)),
+            None => (typed, None),
+        },
+        None => (typed, None),
+    }
+}
+
+fn told(result: String) -> ResponseBody {
+    ResponseBody::Evaluate(EvaluateResponse { result, ..EvaluateResponse::default() })
 }
 
 fn item(label: &str, detail: &str, kind: CompletionItemType) -> CompletionItem {
@@ -161,10 +256,11 @@ fn help() -> String {
     let mut text = String::from("An expression over the values of the open hit (or the newest one), or:");
     for (name, does) in COMMANDS {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n  {name:<6} {does}");
+        let _ = write!(text, "\n  {name:<8} {does}");
     }
     text.push_str(
-        "\nContinue and reverse continue go over the hits of the fleet, step over and back over a goroutine's.",
+        "\nA letter behind an expression is its format: qty,x (d, x, o, b, c; m for the bytes of a text).\
+         \nContinue and reverse continue go over the hits of the fleet, step over and back over a goroutine's.",
     );
     text
 }

@@ -42,6 +42,22 @@ pub(crate) enum Event {
         /// Where its line is in the builds, or why it is no line at all.
         outcome: Result<Mapped, String>,
     },
+    /// Answer to [`Effect::ReadSource`].
+    SourceRead {
+        /// Which.
+        read: u64,
+        /// File, as the build knows it.
+        file: String,
+        /// Its text as it was deployed; `None` when that is not at hand.
+        text: Option<String>,
+    },
+    /// Answer to [`Effect::Locate`].
+    Located {
+        /// Which.
+        locate: u64,
+        /// Lines that some build has, in order.
+        lines: Vec<u32>,
+    },
     /// Answer to [`Effect::Create`].
     Created {
         /// Which tracepoint.
@@ -115,6 +131,28 @@ pub(crate) enum Effect {
         /// Line, from 1.
         line: u32,
         /// Builds that may have it.
+        builds: Vec<BuildFacts>,
+    },
+    /// Read a file as a build has it: answered by [`Event::SourceRead`].
+    ReadSource {
+        /// Which.
+        read: u64,
+        /// File, as the build knows it.
+        file: String,
+        /// The build.
+        build: Box<BuildFacts>,
+    },
+    /// Find the lines that some build has: answered by [`Event::Located`].
+    Locate {
+        /// Which.
+        locate: u64,
+        /// Local file.
+        path: PathBuf,
+        /// First line, from 1.
+        from: u32,
+        /// Last line.
+        to: u32,
+        /// Builds that may have them.
         builds: Vec<BuildFacts>,
     },
     /// Create a tracepoint: answered by [`Event::Created`].

@@ -5,6 +5,7 @@
 //! number: an editor asks for the record behind each row as it comes, and hundreds of thousands of them must cost nothing.
 
 use super::super::limits::HITS_WITH_NUMBERS_MAX;
+use riptrace_protocol::ids::BuildId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -40,8 +41,10 @@ pub(super) enum Thing {
     Evaluated(u64, Arc<str>, Vec<u32>),
     /// A frame of a hit's call stack.
     Frame(u64, usize),
-    /// A file as a build knows it, which is not here.
-    DeployedSource(String),
+    /// A file as a build has it.
+    DeployedSource(String, Option<BuildId>),
+    /// Where a variable is declared: a file as the build knows it, and a line.
+    Declared(String, u32),
 }
 
 impl Thing {
@@ -58,7 +61,7 @@ impl Thing {
             | Thing::Value(seq, _)
             | Thing::Evaluated(seq, _, _)
             | Thing::Frame(seq, _) => Some(*seq),
-            Thing::DeployedSource(_) => None,
+            Thing::DeployedSource(..) | Thing::Declared(..) => None,
         }
     }
 }

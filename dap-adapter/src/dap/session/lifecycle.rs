@@ -1,15 +1,18 @@
 //! Beginning and end of a session: `initialize`, `attach`, `configurationDone`, `restart`, `terminate`, `disconnect`.
 
 use super::super::envelope::Failure;
-use super::super::limits::FLEET_INTERVAL;
+use super::super::limits::{CORRELATE_MAX, FLEET_INTERVAL};
 use super::super::types::{
     CancelArguments, Capabilities, Event as DapEvent, InitializeArguments, OutputEventCategory, ResponseBody,
     RestartArguments,
 };
 use super::client::Client;
 use super::event::{Effect, JoinedFleet};
+use super::exceptions::filters;
+use super::progress::Task;
 use super::state::{Asked, Phase, State, Turn, View};
 use crate::environment::BusTarget;
+use riptrace_protocol::expression::{self, Expr};
 use riptrace_protocol::fleet::FleetView;
 use riptrace_protocol::ids::SessionId;
 use riptrace_protocol::limits::SESSION_LEASE_MS;
@@ -55,7 +58,7 @@ impl Attachment {
 }
 
 /// Arguments of `attach`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct AttachConfig {
     /// Which bus.
     pub(super) target: BusTarget,
@@ -67,6 +70,8 @@ pub(super) struct AttachConfig {
     pub(super) stop_on_hit: bool,
     /// Hits per second and process: absent, `none`, or a number.
     pub(super) rate_per_s: Option<Option<u32>>,
+    /// Where captured values tell which request a hit belongs to.
+    pub(super) correlate: Vec<Expr>,
 }
 
 impl Default for AttachConfig {
@@ -77,6 +82,7 @@ impl Default for AttachConfig {
             substitute_path: Vec::new(),
             stop_on_hit: true,
             rate_per_s: None,
+            correlate: Vec::new(),
         }
     }
 }
@@ -96,6 +102,9 @@ pub(super) enum BadConfig {
     /// Not a list of pairs.
     #[error("\"substitutePath\" must be a list of {{\"from\": local folder, \"to\": folder in the build}}")]
     SubstitutePath,
+    /// Not a list of expressions.
+    #[error("\"correlate\" must be an expression over captured values, or a list of at most {CORRELATE_MAX}: {0}")]
+    Correlate(String),
     /// Not a selector.
     #[error("\"selector\": {0}")]
     Selector(String),
@@ -137,8 +146,28 @@ impl AttachConfig {
             creds: text("creds")?.map(PathBuf::from),
             cwd: text("cwd")?.map_or_else(|| PathBuf::from("."), PathBuf::from),
         };
-        Ok(AttachConfig { target, selector, substitute_path, stop_on_hit, rate_per_s })
+        let correlate = correlate(&arguments["correlate"])?;
+        Ok(AttachConfig { target, selector, substitute_path, stop_on_hit, rate_per_s, correlate })
     }
+}
+
+/// `"traceID"` or `["traceID", "req.ID"]`.
+fn correlate(value: &Value) -> Result<Vec<Expr>, BadConfig> {
+    let expressions: Vec<&str> = match value {
+        Value::Null => Vec::new(),
+        Value::String(one) => vec![one],
+        Value::Array(several) => several
+            .iter()
+            .map(|one| one.as_str().ok_or_else(|| BadConfig::Correlate(format!("{one} is no text"))))
+            .collect::<Result<_, _>>()?,
+        other => return Err(BadConfig::Correlate(format!("{other} is no text"))),
+    };
+    if expressions.len() > CORRELATE_MAX {
+        return Err(BadConfig::Correlate(format!("{} are too many", expressions.len())));
+    }
+    let parse =
+        |text: &str| expression::parse(text).map_err(|error| BadConfig::Correlate(format!("{text:?}: {error}")));
+    expressions.into_iter().map(parse).collect()
 }
 
 fn pair(pair: &Value) -> Option<(String, String)> {
@@ -180,7 +209,12 @@ impl State {
             supports_restart_request: yes,
             supports_terminate_request: yes,
             supports_cancel_request: yes,
-            exception_breakpoint_filters: Some(Vec::new()),
+            supports_goto_targets_request: yes,
+            supports_breakpoint_locations_request: yes,
+            supports_loaded_sources_request: yes,
+            supports_exception_info_request: yes,
+            supports_exception_filter_options: yes,
+            exception_breakpoint_filters: Some(filters()),
             ..Capabilities::default()
         };
         turn.answer(asked, Ok(Some(ResponseBody::Initialize(capabilities))));
@@ -194,6 +228,7 @@ impl State {
             Ok(config) => {
                 self.phase = Phase::Joining;
                 self.attachment.attempt += 1;
+                self.begin(turn, Task::Attach, asked.seq);
                 self.attachment.attaching = Some(asked);
                 let effect = Effect::Join {
                     attempt: self.attachment.attempt,
@@ -216,6 +251,7 @@ impl State {
             }
             return;
         };
+        self.end_task(turn, Task::Attach);
         match outcome {
             Err(why) => {
                 self.phase = Phase::Ready;
@@ -244,6 +280,7 @@ impl State {
                 self.paths.set(defaults.root, substitutes);
                 self.attachment.session = Some(session);
                 self.attachment.fleet = Some(fleet);
+                self.told_modules = self.module_list();
                 self.attachment.fleet_at = turn.now + FLEET_INTERVAL;
                 self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(0) };
                 self.statistics.changed();
@@ -301,12 +338,14 @@ impl State {
         self.statistics.restarted();
         turn.answer(asked, Ok(None));
         self.rearm_all(turn);
+        self.invalidate(turn, &["all"]);
         turn.note(OutputEventCategory::Console, "RipTrace: tracepoints are armed again; the timeline begins anew.");
     }
 
     pub(super) fn cancel(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &CancelArguments) {
         let attaching = self.attachment.attaching.as_ref().map(|attach| attach.seq);
-        if arguments.request_id.is_some() && attaching == arguments.request_id {
+        let task = arguments.progress_id.as_deref().and_then(|id| self.progress.task(id));
+        if task == Some(Task::Attach) || (arguments.request_id.is_some() && attaching == arguments.request_id) {
             self.give_up_attaching(turn);
             self.phase = Phase::Ready;
         }
@@ -315,6 +354,7 @@ impl State {
 
     fn give_up_attaching(&mut self, turn: &mut Turn<'_>) {
         self.attachment.attempt += 1;
+        self.end_task(turn, Task::Attach);
         if let Some(attach) = self.attachment.attaching.take() {
             turn.answer(attach, Err(Failure::cancelled()));
         }
@@ -341,6 +381,7 @@ impl State {
         self.give_up_attaching(turn);
         self.answer_pending_sets(turn);
         self.answer_fleet(turn, Some("the session has ended"));
+        self.give_up_reading(turn);
         match self.phase {
             Phase::Joined => {
                 self.phase = Phase::Ended;
@@ -404,6 +445,7 @@ impl State {
                 }
                 self.attachment.fleet = Some(fleet);
                 if self.phase == Phase::Joined {
+                    self.tell_modules(turn);
                     self.map_new_builds(turn);
                 }
                 self.answer_fleet(turn, None);

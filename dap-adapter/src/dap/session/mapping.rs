@@ -110,7 +110,7 @@ impl State {
     }
 
     /// The builds of the processes that the session's selector means.
-    fn builds_meant(&self) -> Vec<BuildFacts> {
+    pub(super) fn builds_meant(&self) -> Vec<BuildFacts> {
         let everything = Selector::default();
         let selector = self.attachment.config.selector.as_ref().unwrap_or(&everything);
         let mut seen = BTreeSet::new();

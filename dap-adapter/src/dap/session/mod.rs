@@ -17,14 +17,20 @@
 
 mod breakpoints;
 mod client;
+mod correlation;
 mod evaluate;
 mod event;
+mod exceptions;
 mod handles;
+mod jump;
 mod lifecycle;
 mod mapping;
 mod motion;
 mod own;
+mod past;
 mod paths;
+mod progress;
+mod sources;
 mod stack;
 mod state;
 mod status;

@@ -1,13 +1,14 @@
 //! Moving over the timeline: continue, step, pause and their ways back.
 
 use super::super::envelope::Failure;
+use super::super::limits::SEARCH_HITS_MAX;
 use super::super::types::{
     ContinueResponse, Event as DapEvent, OutputEventCategory, ResponseBody, StoppedEventBody, StoppedEventReason,
 };
 use super::state::{Answer, Asked, State, Turn, View};
 use super::threads::Who;
 use crate::render::time;
-use crate::timeline::{Glance, Marks};
+use crate::timeline::Glance;
 use riptrace_protocol::stream::OrderedHit;
 use std::sync::Arc;
 
@@ -20,17 +21,12 @@ pub(super) enum Reason {
     Step,
     /// The person asked for the newest hit.
     Pause,
+    /// The person jumped to it.
+    Goto,
 }
 
-/// The answer to steps that follow a request from process to process.
-pub(super) fn needs_correlation() -> Failure {
-    Failure::shown(
-        "Stepping into and out of a call follows a request from process to process, for which RipTrace has no \
-         correlation key yet. Use Step Over for the next hit of this goroutine, or Continue for the next hit of any.",
-    )
-}
-
-fn not_stopped() -> Failure {
+/// The answer to steps where no hit is open.
+pub(super) fn not_stopped() -> Failure {
     Failure::quiet("no hit is open: wait for the hit of a breakpoint, or pause to open the newest one")
 }
 
@@ -42,16 +38,19 @@ impl State {
         let uncertainty = time::uncertainty(hit.uncertainty_ns, " ");
         let description = format!("Hit {} · {} {} {clock} {uncertainty}", hit.seq, hit.host, hit.service);
         let is_function = breakpoint.is_some() && self.breakpoints.local(&hit.raw.tracepoint).is_none();
+        let is_exception = self.breakpoints.exception_of(&hit.raw.tracepoint).is_some();
         self.leave();
         let thread_id = self.announced_thread(turn, &hit);
         self.view = View::Paused { hit };
         self.statistics.timeline_changed();
         turn.emit(DapEvent::Stopped(StoppedEventBody {
             reason: match reason {
+                Reason::Breakpoint if is_exception => StoppedEventReason::Exception,
                 Reason::Breakpoint if is_function => StoppedEventReason::String("function breakpoint".to_owned()),
                 Reason::Breakpoint => StoppedEventReason::Breakpoint,
                 Reason::Step => StoppedEventReason::Step,
                 Reason::Pause => StoppedEventReason::Pause,
+                Reason::Goto => StoppedEventReason::Goto,
             },
             description: Some(description),
             thread_id: Some(thread_id),
@@ -73,12 +72,6 @@ impl State {
         self.view = View::Running { stop_after: None };
     }
 
-    /// Whether continue and reverse continue go to a hit: hits of breakpoints; where there are only logpoints, theirs.
-    fn stations(&self) -> Marks {
-        let all = !self.breakpoints.has_plain();
-        self.timeline.mark_tracepoints(|tracepoint| all || !self.breakpoints.is_log(tracepoint))
-    }
-
     /// `continue`: the next hit in fleet order; at the newest one, the next that comes.
     pub(super) fn resume(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         let continued: Answer =
@@ -89,8 +82,9 @@ impl State {
         };
         turn.answer(asked, continued);
         let stations = self.stations();
-        match self.timeline.next(current, |hit| hit.is_of(&stations)) {
+        match self.timeline.next(current, |hit| self.is_station(&stations, hit)) {
             Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
+            None if stations.is_cut() => self.say_cut(turn),
             None => {
                 self.leave();
                 self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(current) };
@@ -103,8 +97,9 @@ impl State {
         let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
         turn.answer(asked, Ok(None));
         let stations = self.stations();
-        match self.timeline.previous(current.seq, |hit| hit.is_of(&stations)) {
+        match self.timeline.previous(current.seq, |hit| self.is_station(&stations, hit)) {
             Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
+            None if stations.is_cut() => self.say_cut(turn),
             None => {
                 self.say_no_earlier(turn, "hit");
                 self.open_hit(turn, current, Reason::Breakpoint);
@@ -137,6 +132,18 @@ impl State {
                 }
                 self.open_hit(turn, current, Reason::Step);
             }
+        }
+    }
+
+    /// A search over hits that a later condition is asked of was cut; the editor is where it was.
+    fn say_cut(&mut self, turn: &mut Turn<'_>) {
+        let text = format!(
+            "RipTrace: none of the nearest {SEARCH_HITS_MAX} hits fulfils the condition; a filter of the timeline finds those \
+             farther away."
+        );
+        turn.note(OutputEventCategory::Console, text);
+        if let Some(current) = self.paused_hit().cloned() {
+            self.open_hit(turn, current, Reason::Step);
         }
     }
 

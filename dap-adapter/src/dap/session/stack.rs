@@ -1,10 +1,9 @@
-//! Who was where: threads, call stacks, scopes, sources, modules.
+//! Who was where: threads, call stacks, scopes, modules.
 
 use super::super::envelope::Failure;
 use super::super::types::{
-    LoadedSourcesResponse, Module, ModuleId, ModulesResponse, PresentationHint, ResponseBody, Scope as DapScope,
-    ScopePresentationhint, ScopesResponse, Source, StackFrame, StackFramePresentationhint, StackTraceArguments,
-    StackTraceResponse, Thread, ThreadsResponse,
+    Module, ModuleId, ModulesResponse, ResponseBody, Scope as DapScope, ScopePresentationhint, ScopesResponse,
+    StackFrame, StackFramePresentationhint, StackTraceArguments, StackTraceResponse, Thread, ThreadsResponse,
 };
 use super::handles::Thing;
 use super::state::{Answer, Asked, State, Turn};
@@ -79,48 +78,16 @@ impl State {
         };
         let name = if frame.inlined { format!("{} (inlined)", frame.function) } else { frame.function.clone() };
         let place = if index == 0 { self.place_of(hit) } else { None };
-        let place = place
-            .or_else(|| (!frame.file.is_empty() && frame.line > 0).then(|| (self.source_of(&frame.file), frame.line)));
+        let place = place.or_else(|| {
+            let build = self.dictionaries.layout(&hit.raw.layout).map(|layout| layout.build.clone());
+            let known = !frame.file.is_empty() && frame.line > 0;
+            known.then(|| (self.source_of(&frame.file, build.as_ref()), frame.line))
+        });
         let (source, line, column) = match place {
             Some((source, line)) => (Some(source), self.client.line_out(line), self.client.first_column()),
             None => (None, 0, 0),
         };
         StackFrame { id, name, source, line, column, instruction_pointer_reference, ..StackFrame::default() }
-    }
-
-    /// A file of this machine.
-    pub(super) fn local_source(&self, path: &str) -> Source {
-        Source {
-            name: path.rsplit('/').next().map(str::to_owned),
-            path: Some(self.client.path_out(path)),
-            ..Source::default()
-        }
-    }
-
-    /// The local file of a build's file; where there is none, a source that says so when it is opened.
-    pub(super) fn source_of(&mut self, build_file: &str) -> Source {
-        match self.paths.local_of(build_file) {
-            Some(path) => self.local_source(&path),
-            None => Source {
-                name: build_file.rsplit('/').next().map(str::to_owned),
-                origin: Some(format!("{build_file}, as the build knows it")),
-                presentation_hint: Some(PresentationHint::DeEmphasize),
-                source_reference: i32::try_from(self.handles.number(Thing::DeployedSource(build_file.to_owned()))).ok(),
-                ..Source::default()
-            },
-        }
-    }
-
-    pub(super) fn source(&mut self, turn: &mut Turn<'_>, asked: Asked, reference: i64) {
-        let why = match self.handles.thing(reference) {
-            Some(Thing::DeployedSource(file)) => format!(
-                "{file} is not in this checkout, and RipTrace cannot fetch the deployed text yet. If the file is here \
-                 under another path, add \"substitutePath\": [{{\"from\": \"local folder\", \"to\": \"folder in the \
-                 build\"}}] to the attach configuration."
-            ),
-            _ => format!("there is no source with the reference {reference}"),
-        };
-        turn.answer(asked, Err(Failure::quiet(why)));
     }
 
     pub(super) fn scopes(&mut self, turn: &mut Turn<'_>, asked: Asked, frame_id: i64) {
@@ -169,15 +136,25 @@ impl State {
     }
 
     /// The builds of the fleet.
-    pub(super) fn modules(&mut self, turn: &mut Turn<'_>, asked: Asked) {
-        let mut modules: BTreeMap<&str, (Module, usize)> = BTreeMap::new();
+    pub(super) fn modules(&mut self, turn: &mut Turn<'_>, asked: Asked, start: Option<i64>, count: Option<i64>) {
+        let all = self.module_list();
+        let total_modules = i64::try_from(all.len()).ok();
+        let number = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
+        let count = number(count).filter(|&count| count > 0).unwrap_or(usize::MAX);
+        let modules: Vec<Module> = all.into_values().skip(number(start).unwrap_or(0)).take(count).collect();
+        turn.answer(asked, Ok(Some(ResponseBody::Modules(ModulesResponse { modules, total_modules }))));
+    }
+
+    /// The builds of the fleet, by their ids.
+    pub(super) fn module_list(&self) -> BTreeMap<String, Module> {
+        let mut modules: BTreeMap<String, Module> = BTreeMap::new();
         for host in self.attachment.fleet.iter().flat_map(|fleet| &fleet.hosts).filter(|host| host.alive) {
             for process in &host.profile.processes {
                 let build = &process.build;
-                let (_, processes) = modules.entry(&build.id.0).or_insert_with(|| {
+                modules.entry(build.id.0.clone()).or_insert_with(|| {
                     let version = build.vcs_revision.clone().or_else(|| build.module_version.clone());
                     let modified = if build.vcs_modified == Some(true) { " (with uncommitted changes)" } else { "" };
-                    let module = Module {
+                    Module {
                         id: ModuleId::String(build.id.0.clone()),
                         name: build.module.clone().unwrap_or_else(|| process.service.clone()),
                         path: Some(process.exe.clone()),
@@ -190,19 +167,10 @@ impl State {
                         symbol_file_path: None,
                         date_time_stamp: None,
                         address_range: None,
-                    };
-                    (module, 0)
+                    }
                 });
-                *processes += 1;
             }
         }
-        let modules: Vec<Module> = modules.into_values().map(|(module, _)| module).collect();
-        let total_modules = i64::try_from(modules.len()).ok();
-        turn.answer(asked, Ok(Some(ResponseBody::Modules(ModulesResponse { modules, total_modules }))));
+        modules
     }
-}
-
-/// Sources are not listed: the fleet's builds hold thousands that are not here.
-pub(super) fn loaded_sources(turn: &mut Turn<'_>, asked: Asked) {
-    turn.answer(asked, Ok(Some(ResponseBody::LoadedSources(LoadedSourcesResponse { sources: Vec::new() }))));
 }

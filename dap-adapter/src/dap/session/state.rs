@@ -3,7 +3,7 @@
 
 use super::super::envelope::{Failure, Malformed, Outgoing};
 use super::super::types::{
-    self, Command, Event as DapEvent, OutputEventBody, OutputEventCategory, Request, ResponseBody,
+    self, Command, Event as DapEvent, Module, OutputEventBody, OutputEventCategory, Request, ResponseBody,
 };
 use super::breakpoints::Breakpoints;
 use super::client::Client;
@@ -12,12 +12,15 @@ use super::handles::Handles;
 use super::lifecycle::Attachment;
 use super::own::{Rates, Statistics};
 use super::paths::{LocalFiles, Paths};
+use super::progress::Progress;
+use super::sources::Sources;
 use super::stream::Rows;
 use super::threads::Threads;
 use super::variables::ValueCache;
 use crate::timeline::{Dictionaries, Timeline, TimelineLimits};
 use riptrace_protocol::stream::OrderedHit;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +70,10 @@ pub(crate) struct State {
     pub(super) rows: Rows,
     pub(super) statistics: Statistics,
     pub(super) rates: Rates,
+    pub(super) sources: Sources,
+    pub(super) progress: Progress,
+    /// Builds that the editor knows as modules.
+    pub(super) told_modules: BTreeMap<String, Module>,
     pub(super) paths: Paths,
 }
 
@@ -116,6 +123,11 @@ impl Turn<'_> {
         }
     }
 
+    /// Sends an event of the protocol that no type of the crate holds as it should be.
+    pub(super) fn emit_raw(&mut self, name: &str, body: Value) {
+        self.effects.push(Effect::Send(Outgoing::Event { event: name.to_owned(), body: Some(body) }));
+    }
+
     /// Sends an event of RipTrace's own.
     pub(super) fn emit_own(&mut self, name: &str, body: Value) {
         self.effects.push(Effect::Send(Outgoing::Event { event: format!("riptrace/{name}"), body: Some(body) }));
@@ -147,6 +159,9 @@ impl State {
             rows: Rows::default(),
             statistics: Statistics::default(),
             rates: Rates::default(),
+            sources: Sources::default(),
+            progress: Progress::default(),
+            told_modules: BTreeMap::new(),
             paths: Paths::new(files),
         }
     }
@@ -164,6 +179,8 @@ impl State {
             Event::Joined { attempt, outcome } => self.joined(&mut turn, attempt, outcome),
             Event::Fleet(outcome) => self.fleet_seen(&mut turn, outcome),
             Event::Mapped { breakpoint, outcome } => self.mapped(&mut turn, breakpoint, outcome),
+            Event::SourceRead { read, file, text } => self.source_read(&mut turn, read, &file, text),
+            Event::Located { locate, lines } => self.located(&mut turn, locate, lines),
             Event::Created { tracepoint, outcome } => self.created(&mut turn, &tracepoint, outcome),
             Event::Removed { tracepoint, outcome } => self.removed(&mut turn, &tracepoint, outcome),
             Event::Stream(event) => self.stream(&mut turn, event),
@@ -204,6 +221,7 @@ impl State {
         let command = match request {
             Request::Known(command) => *command,
             Request::Custom { name, arguments } => return self.own_request(turn, asked, &name, arguments),
+            Request::Newer { arguments, .. } => return self.locations(turn, asked, &arguments),
             Request::Unknown => {
                 let why = format!("RipTrace does not know the request '{}'", asked.command);
                 return turn.answer(asked, Err(Failure::quiet(why)));
@@ -223,24 +241,31 @@ impl State {
             Command::SetFunctionBreakpoints(arguments) => {
                 self.set_function_breakpoints(turn, asked, arguments.breakpoints)
             }
-            Command::SetExceptionBreakpoints(_)
-            | Command::SetDataBreakpoints(_)
-            | Command::SetInstructionBreakpoints(_)
-            | Command::DataBreakpointInfo(_) => super::breakpoints::other_kinds(turn, asked, command),
+            Command::SetExceptionBreakpoints(arguments) => self.set_exception_breakpoints(turn, asked, arguments),
+            Command::SetDataBreakpoints(_) | Command::SetInstructionBreakpoints(_) | Command::DataBreakpointInfo(_) => {
+                self.other_kinds(turn, asked, command)
+            }
+            Command::BreakpointLocations(arguments) => self.breakpoint_locations(turn, asked, &arguments),
 
             Command::Continue(_) => self.resume(turn, asked),
             Command::ReverseContinue(_) => self.reverse(turn, asked),
             Command::Next(_) => self.step(turn, asked, true),
             Command::StepBack(_) => self.step(turn, asked, false),
-            Command::StepIn(_) | Command::StepOut(_) => turn.answer(asked, Err(super::motion::needs_correlation())),
+            Command::StepIn(_) => self.step_request(turn, asked, true),
+            Command::StepOut(_) => self.step_request(turn, asked, false),
+            Command::GotoTargets(arguments) => self.goto_targets(turn, asked, &arguments),
+            Command::Goto(arguments) => self.goto_target(turn, asked, arguments.target_id),
+            Command::ExceptionInfo(arguments) => self.exception_info(turn, asked, arguments.thread_id),
             Command::Pause(_) => self.pause(turn, asked),
 
             Command::Threads => self.list_threads(turn, asked),
             Command::StackTrace(arguments) => self.stack_trace(turn, asked, &arguments),
             Command::Scopes(arguments) => self.scopes(turn, asked, arguments.frame_id),
             Command::Source(arguments) => self.source(turn, asked, arguments.source_reference),
-            Command::Modules(_) => self.modules(turn, asked),
-            Command::LoadedSources => super::stack::loaded_sources(turn, asked),
+            Command::Modules(arguments) => {
+                self.modules(turn, asked, arguments.start_module, arguments.module_count);
+            }
+            Command::LoadedSources => self.loaded_sources(turn, asked),
             Command::Variables(arguments) => self.list_variables(turn, asked, &arguments),
             Command::Evaluate(arguments) => self.evaluate(turn, asked, &arguments),
             Command::Completions(arguments) => self.completions(turn, asked, &arguments),
@@ -254,14 +279,7 @@ impl State {
             Command::TerminateThreads(_) => {
                 turn.answer(asked, Err(Failure::shown("RipTrace never ends a thread of a running service.")));
             }
-            Command::BreakpointLocations(_)
-            | Command::Disassemble(_)
-            | Command::ExceptionInfo(_)
-            | Command::Goto(_)
-            | Command::GotoTargets(_)
-            | Command::ReadMemory(_)
-            | Command::RestartFrame(_)
-            | Command::StepInTargets(_) => {
+            Command::Disassemble(_) | Command::ReadMemory(_) | Command::RestartFrame(_) | Command::StepInTargets(_) => {
                 let why = format!("RipTrace does not support '{}'; its capabilities do not offer it", asked.command);
                 turn.answer(asked, Err(Failure::quiet(why)));
             }
@@ -271,6 +289,9 @@ impl State {
     /// Why a request cannot be taken now.
     fn out_of_order(&self, request: &Request) -> Option<Failure> {
         let Request::Known(command) = request else {
+            if self.phase == Phase::Ended {
+                return Some(Failure::quiet("the session has ended; send 'disconnect'"));
+            }
             return (self.phase == Phase::Fresh).then(|| Failure::quiet("send 'initialize' first"));
         };
         match (self.phase, command.as_ref()) {

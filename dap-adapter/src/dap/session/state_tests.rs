@@ -71,17 +71,47 @@ fn step() -> impl Strategy<Value = Step> {
         "riptrace/timeline",
         "cancel",
         "setFunctionBreakpoints",
+        "setExceptionBreakpoints",
+        "stepOut",
+        "exceptionInfo",
+        "gotoTargets",
+        "breakpointLocations",
+        "riptrace/fleet",
+        "riptrace/timelinePage",
+        "riptrace/timelineOverview",
+        "riptrace/statistics",
+        "riptrace/capture",
     ])
     .prop_map(|command| {
-        Step::Ask(command, json!({"threadId": 2, "requestId": 2, "breakpoints": [{"name": "main.f"}]}))
+        let arguments = match command {
+            "riptrace/fleet" => json!({"refresh": true}),
+            "riptrace/timelinePage" => json!({"count": 3, "filter": {"text": "x"}}),
+            "riptrace/timelineOverview" => json!({"buckets": 3}),
+            "riptrace/capture" => json!({"breakpoint": 1, "expression": "x"}),
+            _ => json!({
+                "threadId": 2, "requestId": 2, "breakpoints": [{"name": "main.f"}], "filters": ["go-panic", "x"],
+                "source": {"path": "/a/b.go"}, "line": 1, "endLine": 3,
+            }),
+        };
+        Step::Ask(command, arguments)
     });
     let numbered = (
-        prop::sample::select(vec!["scopes", "variables", "stackTrace", "evaluate", "source", "riptrace/openHit"]),
+        prop::sample::select(vec![
+            "scopes",
+            "variables",
+            "stackTrace",
+            "evaluate",
+            "source",
+            "goto",
+            "locations",
+            "riptrace/openHit",
+        ]),
         0i64..40,
     )
         .prop_map(|(command, n)| {
             let arguments = json!({
                 "frameId": n, "variablesReference": n, "threadId": n, "sourceReference": n, "seq": n, "expression": "x",
+                "targetId": (1 << 30) + n, "locationReference": n,
             });
             Step::Ask(command, arguments)
         });
@@ -198,6 +228,10 @@ impl World {
             Effect::Remove(tracepoint) => {
                 Event::Removed { tracepoint, outcome: if fails { Err(failure()) } else { Ok(()) } }
             }
+            Effect::ReadSource { read, file, .. } => {
+                Event::SourceRead { read, file, text: (!fails).then(|| "package main\n".to_owned()) }
+            }
+            Effect::Locate { locate, from, to, .. } => Event::Located { locate, lines: (from..=to).collect() },
             Effect::Close => Event::Closed(if fails { Err(failure()) } else { Ok(()) }),
             Effect::Send(_) | Effect::Exit => return,
         };

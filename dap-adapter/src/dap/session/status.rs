@@ -12,12 +12,18 @@ pub(super) struct Arrived {
     pub(super) hits: u64,
     /// Hits that are missing, by reason.
     pub(super) drops: BTreeMap<DropReason, u64>,
+    /// Returns that are not shown because they have no error.
+    pub(super) without_error: u64,
+    /// Returns that are not shown because nobody knows whether they have an error.
+    pub(super) unreadable: u64,
 }
 
 impl Arrived {
     /// Adds what has arrived of another tracepoint of the same breakpoint.
     pub(super) fn add(&mut self, other: &Arrived) {
         self.hits += other.hits;
+        self.without_error += other.without_error;
+        self.unreadable += other.unreadable;
         for (reason, count) in &other.drops {
             let dropped = self.drops.entry(*reason).or_default();
             *dropped = dropped.saturating_add(*count);
@@ -61,6 +67,16 @@ pub(super) fn fold(statuses: &[&TracepointStatus], selector: &str, arrived: &Arr
     }
     if arrived.hits > 0 {
         message.push_str(&format!(", {}", count_u64(arrived.hits, "hit", "hits")));
+    }
+    if arrived.without_error > 0 {
+        message.push_str(&format!(
+            ", {}",
+            count_u64(arrived.without_error, "return without an error", "returns without an error")
+        ));
+    }
+    if arrived.unreadable > 0 {
+        let returns = count_u64(arrived.unreadable, "return", "returns");
+        message.push_str(&format!(", {returns} whose error could not be read"));
     }
     for (reason, dropped) in &arrived.drops {
         message.push_str(&format!(", {dropped} dropped ({})", reason.as_str()));
@@ -190,7 +206,8 @@ mod tests {
             &none,
             (false, "armed in none of 1 process; a cart pid 1: arming"),
         );
-        let arrived = Arrived { hits: 120, drops: [(DropReason::Rate, 3), (DropReason::Lost, 1)].into() };
+        let arrived =
+            Arrived { hits: 120, drops: [(DropReason::Rate, 3), (DropReason::Lost, 1)].into(), ..Arrived::default() };
         check(
             vec![armed("a", 1), armed("b", 2), armed("c", 3), refused("web-2", 812, "no line 42")],
             &arrived,

@@ -5,6 +5,7 @@ use super::super::limits::{ROWS_PER_S_MAX, STATISTICS_INTERVAL};
 use super::super::types::{
     Event as DapEvent, OutputEventBody, OutputEventCategory, Source, ThreadEventBody, ThreadEventReason,
 };
+use super::exceptions::{ErrorResult, Exception, error_result};
 use super::handles::Thing;
 use super::motion::Reason;
 use super::state::{Phase, State, Turn, View};
@@ -130,7 +131,11 @@ impl State {
     }
 
     fn arrived(&mut self, turn: &mut Turn<'_>, hit: Arc<OrderedHit>) {
-        let Some(evicted) = self.timeline.push(&hit, 0) else { return };
+        if !self.is_failure(&hit) {
+            return;
+        }
+        let correlation = self.correlation_hash(&hit);
+        let Some(evicted) = self.timeline.push(&hit, correlation) else { return };
         for old in evicted {
             if self.paused_hit().is_none_or(|paused| paused.seq != old) {
                 self.handles.forget(old);
@@ -151,6 +156,19 @@ impl State {
         {
             self.open_hit(turn, hit, Reason::Breakpoint);
         }
+    }
+
+    /// Whether a hit is to be shown: of the returns that are recorded for their errors, those with one. The others are
+    /// counted in the breakpoint's message.
+    fn is_failure(&mut self, hit: &OrderedHit) -> bool {
+        if self.breakpoints.exception_of(&hit.raw.tracepoint) != Some(Exception::GoError) {
+            return true;
+        }
+        let said = error_result(&HitValues::decode(hit, &self.dictionaries));
+        if said != ErrorResult::Error {
+            self.breakpoints.count_passed(&hit.raw.tracepoint, said == ErrorResult::Unknown);
+        }
+        said == ErrorResult::Error
     }
 
     /// The one row of a hit.
@@ -198,7 +216,8 @@ impl State {
             return Some((self.local_source(&path), line));
         }
         let frame = frame.filter(|frame| !frame.file.is_empty() && frame.line > 0)?;
-        Some((self.source_of(&frame.file), frame.line))
+        let build = self.dictionaries.layout(&hit.raw.layout).map(|layout| layout.build.clone());
+        Some((self.source_of(&frame.file, build.as_ref()), frame.line))
     }
 
     fn missing(&mut self, turn: &mut Turn<'_>, drop: &StreamDrop) {

@@ -3,22 +3,24 @@
 use super::super::envelope::Failure;
 use super::super::limits::VARIABLES_MAX;
 use super::super::types::{
-    ResponseBody, Variable, VariablePresentationHint, VariablePresentationHintAttributes, VariablePresentationHintKind,
-    VariablesArguments, VariablesArgumentsFilter, VariablesResponse,
+    self, ResponseBody, Variable, VariablePresentationHint, VariablePresentationHintAttributes,
+    VariablePresentationHintKind, VariablesArguments, VariablesArgumentsFilter, VariablesResponse,
 };
 use super::handles::Thing;
-use super::state::{Answer, Asked, State, Turn};
+use super::state::{Asked, State, Turn};
+use crate::render::text::Format;
 use crate::render::{text, time};
 use crate::timeline::values::{HitValues, SCOPES};
 use riptrace_protocol::stream::OrderedHit;
-use riptrace_protocol::value::{Scalar, Value};
+use riptrace_protocol::value::Value;
+use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Decoded hits that are remembered, at most: those that a person has open.
 const CACHE_MAX: usize = 64;
 /// Entries of the scope "Hit".
-pub(super) const FACTS: usize = 13;
+pub(super) const FACTS: usize = 14;
 
 /// Values of the hits that were looked at last.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ struct Child {
     named: usize,
     indexed: usize,
     evaluate_name: Option<String>,
+    /// File and line where it is declared.
+    declared: Option<(String, u32)>,
 }
 
 impl Child {
@@ -53,6 +57,7 @@ impl Child {
             named: 0,
             indexed: 0,
             evaluate_name: None,
+            declared: None,
         }
     }
 
@@ -74,16 +79,17 @@ impl State {
 
     pub(super) fn list_variables(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &VariablesArguments) {
         let answer = self.children(arguments);
-        turn.answer(asked, answer);
+        turn.answer_raw(asked, answer.map(Some));
     }
 
-    fn children(&mut self, arguments: &VariablesArguments) -> Answer {
+    fn children(&mut self, arguments: &VariablesArguments) -> Result<Json, Failure> {
         let reference = arguments.variables_reference;
         let Some(thing) = self.handles.thing(reference) else {
             return Err(Failure::quiet(format!("there is nothing behind the reference {reference} any more")));
         };
         let hex = arguments.format.as_ref().is_some_and(|format| format.hex == Some(true));
-        let children = self.children_of(&thing, hex)?;
+        let format = if hex { Format::Hex } else { Format::Natural };
+        let children = self.children_of(&thing, format)?;
         let wanted = children.into_iter().filter(|child| match &arguments.filter {
             None => true,
             Some(VariablesArgumentsFilter::Indexed) => child.name.starts_with('['),
@@ -95,8 +101,23 @@ impl State {
             Some(count) => count.min(VARIABLES_MAX),
         };
         let page: Vec<Child> = wanted.skip(start).take(count).collect();
+        let declared: Vec<Option<i64>> = page
+            .iter()
+            .map(|child| child.declared.clone().map(|(file, line)| self.handles.number(Thing::Declared(file, line))))
+            .collect();
         let variables = page.into_iter().map(|child| self.variable(child)).collect();
-        Ok(Some(ResponseBody::Variables(VariablesResponse { variables })))
+        let body = types::response_body(ResponseBody::Variables(VariablesResponse { variables }));
+        let mut body = body
+            .ok()
+            .flatten()
+            .ok_or_else(|| Failure::quiet("the variables are no JSON; this is an error of RipTrace"))?;
+        for (index, reference) in declared.into_iter().enumerate() {
+            if let Some(reference) = reference {
+                // Newer than the crate's type.
+                body["variables"][index]["declarationLocationReference"] = Json::from(reference);
+            }
+        }
+        Ok(body)
     }
 
     fn variable(&mut self, child: Child) -> Variable {
@@ -121,7 +142,7 @@ impl State {
         }
     }
 
-    fn children_of(&mut self, thing: &Thing, hex: bool) -> Result<Vec<Child>, Failure> {
+    fn children_of(&mut self, thing: &Thing, format: Format) -> Result<Vec<Child>, Failure> {
         let Some(seq) = thing.seq() else {
             return Err(Failure::quiet("a source has no variables"));
         };
@@ -135,7 +156,7 @@ impl State {
             Thing::Record(_) => {
                 let mut children = match values.all() {
                     [] => vec![nothing(&values)],
-                    all => all.iter().enumerate().map(|(index, value)| variable(seq, index, value, hex)).collect(),
+                    _ => (0..values.all().len()).filter_map(|index| variable(seq, index, &values, format)).collect(),
                 };
                 children.push(Child::group("hit", text::origin(&hit), Thing::Facts(seq), FACTS));
                 let stack = self.dictionaries.stack(&hit).len();
@@ -146,7 +167,7 @@ impl State {
             Thing::Stack(_) => self.stack_entries(&hit),
             Thing::Scope(_, number) => {
                 let Some(scope) = SCOPES.get(*number) else { return Ok(Vec::new()) };
-                values.of(*scope).map(|(index, value)| variable(seq, index, value, hex)).collect()
+                values.of(*scope).filter_map(|(index, _)| variable(seq, index, &values, format)).collect()
             }
             Thing::Nothing(_) => vec![nothing(&values)],
             Thing::OuterFrame(_) => {
@@ -156,16 +177,16 @@ impl State {
                 let top = path.first().and_then(|index| values.all().get(*index as usize));
                 let found = top.and_then(|top| walk(top, &path[1..]));
                 let Some(found) = found else { return Ok(Vec::new()) };
-                below(found, hex, |index| Thing::Value(seq, extended(path, index)))
+                below(found, format, |index| Thing::Value(seq, extended(path, index)))
             }
             Thing::Evaluated(_, expression, path) => {
                 let parsed = riptrace_protocol::expression::parse(expression);
                 let value = parsed.ok().and_then(|expr| values.evaluate(&expr).ok());
                 let found = value.as_ref().and_then(|value| walk(value, path));
                 let Some(found) = found else { return Ok(Vec::new()) };
-                below(found, hex, |index| Thing::Evaluated(seq, expression.clone(), extended(path, index)))
+                below(found, format, |index| Thing::Evaluated(seq, expression.clone(), extended(path, index)))
             }
-            Thing::Frame(..) | Thing::DeployedSource(_) => Vec::new(),
+            Thing::Frame(..) | Thing::DeployedSource(..) | Thing::Declared(..) => Vec::new(),
         })
     }
 
@@ -173,6 +194,7 @@ impl State {
     fn facts(&self, hit: &OrderedHit) -> Vec<Child> {
         let raw = &hit.raw;
         let build = self.dictionaries.layout(&raw.layout).map_or("unknown", |layout| layout.build.0.as_str());
+        let correlation = self.correlation_key(hit).unwrap_or_else(|| "none known".to_owned());
         let none_or =
             |list: &[u64]| if list.is_empty() { "none".to_owned() } else { format!("hits {}", text::list(list)) };
         vec![
@@ -190,6 +212,7 @@ impl State {
                 "duration of the call",
                 raw.duration_ns.map_or("not known, or no return".to_owned(), time::duration),
             ),
+            Child::fact("correlation", correlation),
             Child::fact("order not certain with", none_or(&hit.undetermined_with)),
             Child::fact("late", if hit.late { "yes: later hits were shown before it" } else { "no" }),
         ]
@@ -224,26 +247,29 @@ fn walk<'a>(value: &'a Value, path: &[u32]) -> Option<&'a Value> {
 }
 
 /// A variable of a hit.
-fn variable(seq: u64, index: usize, value: &Value, hex: bool) -> Child {
+fn variable(seq: u64, index: usize, values: &HitValues, format: Format) -> Option<Child> {
+    let value = values.all().get(index)?;
     // A name in parentheses is shadowed: no expression means it.
     let evaluate_name = (!value.name.starts_with('(')).then(|| value.name.clone());
-    Child { evaluate_name, ..child(value, hex, Thing::Value(seq, extended(&[], index))) }
+    let declared = values.declared(index).map(|(file, line)| (file.to_owned(), line));
+    Some(Child { evaluate_name, declared, ..child(value, format, Thing::Value(seq, extended(&[], index))) })
 }
 
-fn below(value: &Value, hex: bool, thing: impl Fn(usize) -> Thing) -> Vec<Child> {
-    value.children.iter().enumerate().map(|(index, part)| child(part, hex, thing(index))).collect()
+fn below(value: &Value, format: Format, thing: impl Fn(usize) -> Thing) -> Vec<Child> {
+    value.children.iter().enumerate().map(|(index, part)| child(part, format, thing(index))).collect()
 }
 
-fn child(value: &Value, hex: bool, opens: Thing) -> Child {
+fn child(value: &Value, format: Format, opens: Thing) -> Child {
     let (indexed, named) = counts(value);
     Child {
         name: value.name.clone(),
-        text: shown(value, hex),
+        text: text::formatted(value, format),
         type_name: Some(value.type_name.clone()),
         opens: (!value.children.is_empty()).then_some(opens),
         named,
         indexed,
         evaluate_name: None,
+        declared: None,
     }
 }
 
@@ -251,15 +277,4 @@ fn child(value: &Value, hex: bool, opens: Thing) -> Child {
 pub(super) fn counts(value: &Value) -> (usize, usize) {
     let indexed = value.children.iter().filter(|part| part.name.starts_with('[')).count();
     (indexed, value.children.len() - indexed)
-}
-
-/// A value's text, whole numbers in hexadecimal where the editor wants that.
-pub(super) fn shown(value: &Value, hex: bool) -> String {
-    match &value.scalar {
-        Some(Scalar::Int(number)) if hex && value.status.is_shown() => {
-            let sign = if *number < 0 { "-" } else { "" };
-            format!("{sign}{:#x}", number.unsigned_abs())
-        }
-        _ => text::value_text(value),
-    }
 }

@@ -6,8 +6,9 @@ mod timeline;
 
 use super::super::envelope::Failure;
 use super::state::{Asked, State, Turn};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) use fleet::Rates;
 pub(super) use statistics::Statistics;
@@ -21,9 +22,25 @@ impl State {
             "timelineOverview" => read(name, arguments).and_then(|arguments| self.overview(arguments)),
             "statistics" => Ok(self.statistics_json(turn.now)),
             "openHit" => return self.open_asked(turn, asked, &arguments),
+            "capture" => read(name, arguments).and_then(|arguments| self.capture_asked(turn, arguments)),
             _ => Err(Failure::quiet(format!("RipTrace does not know the request 'riptrace/{name}'"))),
         };
         turn.answer_raw(asked, outcome.map(Some));
+    }
+}
+
+/// Arguments of `riptrace/capture`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaptureArguments {
+    breakpoint: i64,
+    expression: String,
+}
+
+impl State {
+    fn capture_asked(&mut self, turn: &mut Turn<'_>, arguments: CaptureArguments) -> Result<Value, Failure> {
+        self.capture_expression(turn, arguments.breakpoint, &arguments.expression)?;
+        Ok(json!({}))
     }
 }
 

@@ -215,17 +215,16 @@ impl State {
         }))
     }
 
-    /// Opens a hit by its number.
+    /// Opens a hit by its number, or the first at or after a time.
     pub(super) fn open_asked(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &Value) {
-        let Some(seq) = arguments["seq"].as_u64() else {
-            return turn.answer(asked, Err(Failure::quiet("\"seq\" must be the number of a hit")));
+        let hit = match (arguments["seq"].as_u64(), arguments["time"].as_str()) {
+            (Some(seq), _) => self.hit(seq).ok_or_else(|| self.no_such_hit(seq)),
+            (None, Some(time)) => self.hit_named(time),
+            (None, None) => Err(Failure::quiet("\"seq\" must be the number of a hit, or \"time\" a time")),
         };
-        match self.hit(seq) {
-            None => {
-                let failure = self.no_such_hit(seq);
-                turn.answer(asked, Err(failure));
-            }
-            Some(hit) => {
+        match hit {
+            Err(failure) => turn.answer(asked, Err(failure)),
+            Ok(hit) => {
                 turn.answer(asked, Ok(None));
                 self.open_hit(turn, hit, Reason::Pause);
             }
