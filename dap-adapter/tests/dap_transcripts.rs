@@ -15,6 +15,8 @@ mod lifecycle;
 mod own;
 #[path = "dap_transcripts/questions.rs"]
 mod questions;
+#[path = "dap_transcripts/recordings.rs"]
+mod recordings;
 #[path = "dap_transcripts/scale.rs"]
 mod scale;
 #[path = "dap_transcripts/timeline.rs"]

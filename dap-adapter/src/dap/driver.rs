@@ -8,7 +8,8 @@ use super::codec::{CodecError, DapCodec, Frame, Transport};
 use super::envelope::{self, Incoming, Outgoing};
 use super::fleet::{FleetEvents, FleetSession, Fleets, RealFleets};
 use super::limits::{CLOSE_WAIT, COMPLETIONS_MAX, OUTGOING_MAX};
-use super::session::{Effect, Event, JoinedFleet, LocalFiles, Mapped, State};
+use super::recordings::{self, Recordings};
+use super::session::{Effect, Event, JoinedFleet, LocalFiles, Mapped, OpenedRecording, State};
 use crate::environment::{BusTarget, Environment};
 use crate::lines::{LineMapper, NotThere};
 use crate::timeline::TimelineLimits;
@@ -109,6 +110,7 @@ async fn serve(
         outgoing,
         completed,
         work: JoinSet::new(),
+        recordings: Recordings::default(),
     };
     let failed = driver.run(FramedRead::new(reader, DapCodec::new(transport)), completions).await;
     // The driver has dropped its sender: the writer ends once all is written.
@@ -167,6 +169,7 @@ struct Driver {
     outgoing: mpsc::Sender<Outgoing>,
     completed: mpsc::Sender<Completion>,
     work: JoinSet<()>,
+    recordings: Recordings,
 }
 
 /// What background work says when it is done.
@@ -287,6 +290,29 @@ impl Driver {
                         Event::Located { locate, lines }
                     })
                 }),
+                Effect::OpenRecording { attempt, path, cwd, substitutes } => {
+                    self.open_recording(attempt, path, cwd, substitutes);
+                }
+                Effect::ReadRecording { attempt } => {
+                    let reader = self.recordings.reader.clone();
+                    self.in_background(move || Event::RecordingRead { attempt, outcome: recordings::read(&reader) });
+                }
+                Effect::BeginSave { save, path, header } => {
+                    let writer = self.recordings.new_writer();
+                    self.in_background(move || Event::Saved {
+                        save,
+                        outcome: recordings::begin(&writer, path, *header),
+                    });
+                }
+                Effect::SaveItems { save, items } => {
+                    let writer = self.recordings.writer.clone();
+                    self.in_background(move || Event::Saved { save, outcome: recordings::write(&writer, items) });
+                }
+                Effect::EndSave { save } => {
+                    let writer = self.recordings.writer.clone();
+                    self.in_background(move || Event::Saved { save, outcome: recordings::end(&writer) });
+                }
+                Effect::AbortSave => self.recordings.abort(),
                 Effect::Create(tracepoint) => self.ask(|session| {
                     let id = tracepoint.id.clone();
                     let created = session.create(tracepoint);
@@ -330,6 +356,37 @@ impl Driver {
         let answer = question(session.as_ref());
         let completed = self.completed.clone();
         self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
+    }
+
+    /// Opens a recording; what is read of it afterwards comes from the same file.
+    fn open_recording(&mut self, attempt: u64, path: PathBuf, cwd: PathBuf, substitutes: Vec<(String, String)>) {
+        let cwd = absolute(cwd);
+        let defaults = match self.fleets.checkout(&cwd) {
+            Ok(defaults) => defaults,
+            Err(why) => {
+                return self.in_background(move || Event::RecordingOpened { attempt, outcome: Err(why) });
+            }
+        };
+        let mut rules: Vec<_> = substitutes.into_iter().map(|(local, build)| (build, local)).collect();
+        rules.extend(defaults.substitute_path.iter().cloned());
+        self.mapper = Some(Arc::new(LineMapper::new(defaults.root.clone(), rules)));
+        let reader = self.recordings.new_reader();
+        self.in_background(move || {
+            let opened = recordings::open(&reader, &path);
+            let opened = opened.map(|header| Box::new(OpenedRecording { defaults, header }));
+            Event::RecordingOpened { attempt, outcome: opened }
+        });
+    }
+
+    /// Does what waits for a disk in the background; the answer comes back as an event.
+    fn in_background(&mut self, work: impl FnOnce() -> Event + Send + 'static) {
+        let completed = self.completed.clone();
+        self.work.spawn(async move {
+            match tokio::task::spawn_blocking(work).await {
+                Ok(event) => tell(&completed, Completion::Event(Box::new(event))).await,
+                Err(error) => tracing::error!("work in the background has failed: {error}"),
+            }
+        });
     }
 
     /// Looks something up in the checkout in the background; the answer comes back as an event.
@@ -407,16 +464,26 @@ async fn join(
     fleets: Arc<dyn Fleets>,
     mut target: BusTarget,
 ) -> Result<(super::fleet::Joined, Box<JoinedFleet>), String> {
-    if target.cwd.is_relative()
-        && let Ok(here) = std::env::current_dir()
-    {
-        target.cwd = if target.cwd == Path::new(".") { here } else { here.join(&target.cwd) };
-    }
+    target.cwd = absolute(target.cwd);
     let defaults = fleets.checkout(&target.cwd)?;
     let session = fleets.new_session_id();
     let joined = fleets.join(target, session.clone(), fleets.viewer()).await?;
     let fleet = Box::new(JoinedFleet { session, defaults, fleet: joined.fleet.clone() });
     Ok((joined, fleet))
+}
+
+/// A folder that is named from the adapter's own.
+fn absolute(folder: PathBuf) -> PathBuf {
+    match std::env::current_dir() {
+        Ok(here) if folder.is_relative() => {
+            if folder == Path::new(".") {
+                here
+            } else {
+                here.join(folder)
+            }
+        }
+        _ => folder,
+    }
 }
 
 async fn next_event(events: &mut Option<Box<dyn FleetEvents>>) -> Option<crate::fleet::SessionEvent> {

@@ -11,6 +11,9 @@ mod driver;
 mod envelope;
 pub mod fleet;
 mod limits;
+mod recordings;
+#[cfg(test)]
+mod requests;
 mod session;
 mod types;
 

@@ -86,6 +86,12 @@ const WITH_ARGUMENTS: &[&str] = &[
 /// Commands of the protocol that are newer than the crate.
 const NEWER: &[&str] = &["locations"];
 
+/// The commands of the protocol that are read.
+#[cfg(test)]
+pub(crate) fn known_commands() -> impl Iterator<Item = &'static str> {
+    [WITHOUT_ARGUMENTS, WITH_ARGUMENTS, NEWER].into_iter().flatten().copied()
+}
+
 /// A request with its arguments understood.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {

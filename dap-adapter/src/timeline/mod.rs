@@ -7,6 +7,7 @@
 mod dictionaries;
 mod filter;
 mod intern;
+pub mod recording;
 mod store;
 pub mod values;
 

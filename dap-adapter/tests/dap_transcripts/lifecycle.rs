@@ -127,6 +127,8 @@ async fn launch_is_refused_and_says_what_to_use() {
     editor.initialize().await;
     let message = editor.fails("launch", json!({"program": "x"})).await;
     assert!(message.contains("\"request\": \"attach\"") && message.contains("riptrace up"), "{message}");
+    let message = editor.fails("launch", json!({"recording": "/nowhere/x.rec"})).await;
+    assert!(message.starts_with("/nowhere/x.rec: "), "{message}");
     editor.finish().await;
 }
 

@@ -250,5 +250,6 @@ async fn what_takes_long_is_told_and_may_be_taken_back() {
     editor.event("initialized").await;
     editor.ok("restart", Value::Null).await;
     assert_eq!(editor.event("invalidated").await["areas"], json!(["all"]));
+    editor.event_where("output", |body| body["output"].as_str().unwrap().contains("armed again")).await;
     finish(editor).await;
 }

@@ -3,6 +3,8 @@
 //! The editor always sends the whole set of one file. A breakpoint that is in it again keeps its id and its tracepoint;
 //! one that is not is removed from the fleet; one that was changed becomes another tracepoint.
 
+mod past;
+
 use super::super::envelope::Failure;
 use super::super::limits::{
     BREAKPOINT_EVENT_INTERVAL, BREAKPOINTS_MAX, CAPTURES_MAX, RETIRED_MAX, SET_BREAKPOINTS_WAIT,
@@ -127,6 +129,7 @@ struct Armed {
     is_log: bool,
     /// Local file and line of the breakpoint, and the line that was asked of the builds.
     local: Option<(String, u32)>,
+    asked: Tracepoint,
     status: Option<TracepointStatus>,
     arrived: Arrived,
 }
@@ -179,7 +182,7 @@ impl Breakpoints {
 
     /// Whether any breakpoint is set that is no logpoint.
     pub(super) fn has_plain(&self) -> bool {
-        self.tracepoints.values().any(|armed| armed.wanted && !armed.is_log)
+        self.tracepoints.values().any(|armed| (armed.wanted || armed.adopted) && !armed.is_log)
     }
 
     /// The breakpoint of a tracepoint, if it is still set.
@@ -195,33 +198,6 @@ impl Breakpoints {
     /// The condition that hits of a tracepoint have to fulfil though it was not asked of them where they happened.
     pub(super) fn recheck(&self, tracepoint: &TracepointId) -> Option<&Expr> {
         self.tracepoints.get(tracepoint)?.recheck.as_deref()
-    }
-
-    /// Gives a breakpoint the tracepoints that were at its place before; returns them.
-    pub(super) fn adopt(
-        &mut self,
-        breakpoint: i64,
-        local: Option<&(String, u32)>,
-        functions: &[String],
-        is_log: bool,
-        condition: Option<Arc<Expr>>,
-    ) -> Vec<TracepointId> {
-        let locations: Vec<Location> = functions.iter().map(|name| function_location(name)).collect();
-        let mut adopted = Vec::new();
-        for (id, armed) in self.tracepoints.iter_mut().filter(|(_, armed)| !armed.wanted) {
-            let is_here = match local {
-                Some(local) => armed.local.as_ref() == Some(local),
-                None => armed.local.is_none() && locations.contains(&armed.place.location),
-            };
-            if is_here {
-                armed.breakpoint = breakpoint;
-                armed.adopted = true;
-                armed.is_log = is_log;
-                armed.recheck.clone_from(&condition);
-                adopted.push(id.clone());
-            }
-        }
-        adopted
     }
 
     /// Counts a return that is not shown.
@@ -472,7 +448,7 @@ impl State {
     fn create(&mut self, turn: &mut Turn<'_>, id: i64) {
         let Some(breakpoint) = self.breakpoints.set.get(&id).filter(|_| self.phase == Phase::Joined) else { return };
         let Ok(plan) = &breakpoint.plan else { return };
-        if !breakpoint.tracepoints.is_empty() {
+        if !breakpoint.tracepoints.is_empty() || self.attachment.is_recording {
             return;
         }
         if plan.functions.is_empty() {
@@ -543,6 +519,7 @@ impl State {
             exception: breakpoint.spec.exception,
             is_log: plan.template.is_some(),
             local: plan.local.clone(),
+            asked: wanted.clone(),
             status: None,
             arrived: Arrived::default(),
         };
@@ -738,7 +715,11 @@ impl State {
     fn tell(&mut self, id: i64, now: Duration) -> Option<DapBreakpoint> {
         let selector = self.attachment.config.selector.as_ref().map_or_else(String::new, ToString::to_string);
         let joined = self.phase == Phase::Joined;
-        let folded = self.breakpoints.folded(self.breakpoints.set.get(&id)?, &selector, joined);
+        let breakpoint = self.breakpoints.set.get(&id)?;
+        let folded = match breakpoint.plan.is_ok() && self.attachment.is_recording {
+            true => self.breakpoints.folded_in_recording(id),
+            false => self.breakpoints.folded(breakpoint, &selector, joined),
+        };
         let breakpoint = self.breakpoints.set.get_mut(&id)?;
         breakpoint.dirty = false;
         breakpoint.told = Some(Told { folded: folded.clone(), at: now });

@@ -94,7 +94,7 @@ impl State {
         }
         let value = match values.evaluate(&expr) {
             Ok(value) => value,
-            Err(error @ EvalError::NotCaptured { .. }) => {
+            Err(error @ (EvalError::NotCaptured { .. } | EvalError::UnknownName { .. })) => {
                 let is_set = self.breakpoints.of(&hit.raw.tracepoint).is_some();
                 let offer = format!("; type `capture {typed}` in the debug console to have it with the next hits");
                 return Err(Failure::quiet(format!("{error}{}", if is_set { offer.as_str() } else { "" })));

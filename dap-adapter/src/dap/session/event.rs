@@ -4,8 +4,10 @@ use super::super::envelope::{Malformed, Outgoing};
 use crate::environment::{BusTarget, CheckoutDefaults};
 use crate::fleet::SessionEvent;
 use crate::lines::Plan;
+use crate::timeline::recording::Header;
 use riptrace_protocol::fleet::{BuildFacts, FleetView, TracepointStatus};
 use riptrace_protocol::ids::{SessionId, TracepointId};
+use riptrace_protocol::stream::StreamItem;
 use riptrace_protocol::tracepoint::Tracepoint;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -32,6 +34,27 @@ pub(crate) enum Event {
         attempt: u64,
         /// The fleet, or why not.
         outcome: Result<Box<JoinedFleet>, String>,
+    },
+    /// Answer to [`Effect::OpenRecording`].
+    RecordingOpened {
+        /// Which try.
+        attempt: u64,
+        /// What it says of itself, or why it cannot be read.
+        outcome: Result<Box<OpenedRecording>, String>,
+    },
+    /// Answer to [`Effect::ReadRecording`].
+    RecordingRead {
+        /// Which try.
+        attempt: u64,
+        /// The next items; `None` after the last.
+        outcome: Result<Option<Vec<StreamItem>>, String>,
+    },
+    /// Answer to [`Effect::BeginSave`], [`Effect::SaveItems`] and, with the bytes of the file, [`Effect::EndSave`].
+    Saved {
+        /// Which recording.
+        save: u64,
+        /// See above.
+        outcome: Result<Option<u64>, String>,
     },
     /// Answer to [`Effect::AskFleet`].
     Fleet(Result<FleetView, String>),
@@ -95,6 +118,15 @@ pub(crate) struct JoinedFleet {
     pub(crate) fleet: FleetView,
 }
 
+/// A recording whose beginning was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OpenedRecording {
+    /// Defaults of the checkout.
+    pub(crate) defaults: CheckoutDefaults,
+    /// What the recording says of itself.
+    pub(crate) header: Header,
+}
+
 /// Where a local line is in the builds of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mapped {
@@ -120,6 +152,45 @@ pub(crate) enum Effect {
         /// Local prefix and the build's prefix, for the mapping of lines.
         substitutes: Vec<(String, String)>,
     },
+    /// Open a recording: answered by [`Event::RecordingOpened`].
+    OpenRecording {
+        /// Which try; a later one or a cancel makes it void.
+        attempt: u64,
+        /// The file.
+        path: PathBuf,
+        /// Folder of the checkout.
+        cwd: PathBuf,
+        /// Local prefix and the build's prefix.
+        substitutes: Vec<(String, String)>,
+    },
+    /// Read on in the recording: answered by [`Event::RecordingRead`].
+    ReadRecording {
+        /// Which try.
+        attempt: u64,
+    },
+    /// Begin to write a recording: answered by [`Event::Saved`].
+    BeginSave {
+        /// Which recording.
+        save: u64,
+        /// The file.
+        path: PathBuf,
+        /// What it says of itself.
+        header: Box<Header>,
+    },
+    /// Write items into it: answered by [`Event::Saved`].
+    SaveItems {
+        /// Which recording.
+        save: u64,
+        /// Items, in order.
+        items: Vec<StreamItem>,
+    },
+    /// End it: answered by [`Event::Saved`].
+    EndSave {
+        /// Which recording.
+        save: u64,
+    },
+    /// Remove what was written of it.
+    AbortSave,
     /// Look at the fleet: answered by [`Event::Fleet`].
     AskFleet,
     /// Find a local line in builds: answered by [`Event::Mapped`].

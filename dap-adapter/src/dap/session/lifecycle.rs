@@ -37,6 +37,8 @@ pub(super) struct Attachment {
     pub(super) fleet: Option<FleetView>,
     fleet_asked: bool,
     fleet_at: Duration,
+    /// It is a recording that is looked at: there is no fleet to ask.
+    pub(super) is_recording: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,17 @@ enum End {
 impl Attachment {
     /// When the fleet is to be looked at again.
     pub(super) fn deadline(&self, phase: Phase) -> Option<Duration> {
-        (phase == Phase::Joined && !self.fleet_asked).then_some(self.fleet_at)
+        (phase == Phase::Joined && !self.fleet_asked && !self.is_recording).then_some(self.fleet_at)
+    }
+
+    /// Which try to attach or launch this is.
+    pub(super) fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Another try to attach or launch: answers to older ones are void.
+    pub(super) fn begin_attempt(&mut self) {
+        self.attempt += 1;
     }
 
     /// Notes that the fleet is looked at now; false when that is under way already.
@@ -112,7 +124,7 @@ pub(super) enum BadConfig {
 
 impl AttachConfig {
     /// Reads the arguments; fields that others added (`name`, `type`, ..) are ignored.
-    fn read(arguments: &Value) -> Result<AttachConfig, BadConfig> {
+    pub(super) fn read(arguments: &Value) -> Result<AttachConfig, BadConfig> {
         let text = |key: &'static str| match &arguments[key] {
             Value::Null => Ok(None),
             Value::String(text) if text.trim().is_empty() => Ok(None),
@@ -172,14 +184,6 @@ fn correlate(value: &Value) -> Result<Vec<Expr>, BadConfig> {
 
 fn pair(pair: &Value) -> Option<(String, String)> {
     Some((pair["from"].as_str()?.to_owned(), pair["to"].as_str()?.to_owned()))
-}
-
-/// The answer to `launch`.
-pub(super) fn launch_refused() -> Failure {
-    Failure::shown(
-        "RipTrace joins services that already run, so it launches nothing: use \"request\": \"attach\". To have a fleet \
-         on this machine, run `riptrace up` in a terminal and start your services.",
-    )
 }
 
 impl State {
@@ -295,6 +299,9 @@ impl State {
     pub(super) fn configuration_done(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         self.configured = true;
         turn.answer(asked, Ok(None));
+        if self.attachment.is_recording && self.attachment.config.stop_on_hit {
+            return self.open_first(turn);
+        }
         // Hits that came while the editor was still setting its breakpoints.
         if let View::Running { stop_after: Some(seq) } = self.view {
             let opens = self.timeline.mark_tracepoints(|tracepoint| self.breakpoints.opens_timeline(tracepoint));
@@ -307,6 +314,11 @@ impl State {
     pub(super) fn restart(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: RestartArguments) {
         if self.phase != Phase::Joined {
             return turn.answer(asked, Err(Failure::quiet("there is nothing to restart: send 'attach' first")));
+        }
+        if self.attachment.is_recording {
+            turn.answer(asked, Ok(None));
+            self.view = View::Running { stop_after: None };
+            return self.open_first(turn);
         }
         if let Some(arguments) =
             arguments.arguments.and_then(|a| a.additional_data).filter(|a| a.get("request").is_some())
@@ -348,6 +360,11 @@ impl State {
         if task == Some(Task::Attach) || (arguments.request_id.is_some() && attaching == arguments.request_id) {
             self.give_up_attaching(turn);
             self.phase = Phase::Ready;
+        } else if task == Some(Task::Load) || self.is_loading(arguments.request_id) {
+            self.give_up_loading(turn);
+            self.phase = Phase::Ready;
+        } else if task == Some(Task::Save) || self.is_saving(arguments.request_id) {
+            self.give_up_saving(turn);
         }
         turn.answer(asked, Ok(None));
     }
@@ -382,8 +399,10 @@ impl State {
         self.answer_pending_sets(turn);
         self.answer_fleet(turn, Some("the session has ended"));
         self.give_up_reading(turn);
+        self.give_up_loading(turn);
+        self.give_up_saving(turn);
         match self.phase {
-            Phase::Joined => {
+            Phase::Joined if !self.attachment.is_recording => {
                 self.phase = Phase::Ended;
                 turn.effect(Effect::Close);
             }

@@ -99,6 +99,9 @@ impl State {
     pub(super) fn map_new_builds(&mut self, turn: &mut Turn<'_>) {
         let builds: BTreeSet<BuildId> = self.builds_meant().into_iter().map(|build| build.id).collect();
         let set = self.breakpoints.set.iter();
+        if self.attachment.is_recording {
+            return;
+        }
         let stale = set.filter(|(_, breakpoint)| {
             let is_line = breakpoint.plan.as_ref().is_ok_and(|plan| plan.local.is_some());
             is_line && !breakpoint.mapping.under_way && !builds.is_subset(&breakpoint.mapping.builds)

@@ -30,6 +30,7 @@ mod own;
 mod past;
 mod paths;
 mod progress;
+mod recording;
 mod sources;
 mod stack;
 mod state;
@@ -38,6 +39,6 @@ mod stream;
 mod threads;
 mod variables;
 
-pub(crate) use event::{Effect, Event, JoinedFleet, Mapped};
+pub(crate) use event::{Effect, Event, JoinedFleet, Mapped, OpenedRecording};
 pub(crate) use paths::LocalFiles;
 pub(crate) use state::State;

@@ -85,10 +85,27 @@ impl State {
         match self.timeline.next(current, |hit| self.is_station(&stations, hit)) {
             Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
             None if stations.is_cut() => self.say_cut(turn),
+            None if self.attachment.is_recording => self.say_end(turn),
             None => {
                 self.leave();
                 self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(current) };
             }
+        }
+    }
+
+    /// Opens the first hit of a recording.
+    pub(super) fn open_first(&mut self, turn: &mut Turn<'_>) {
+        let stations = self.stations();
+        if let Some(hit) = self.timeline.next(0, |hit| self.is_station(&stations, hit)) {
+            self.open_hit(turn, hit, Reason::Breakpoint);
+        }
+    }
+
+    /// There is no later hit in the recording; the editor is where it was.
+    fn say_end(&mut self, turn: &mut Turn<'_>) {
+        turn.note(OutputEventCategory::Console, "RipTrace: the recording has no later hit.");
+        if let Some(current) = self.paused_hit().cloned() {
+            self.open_hit(turn, current, Reason::Step);
         }
     }
 

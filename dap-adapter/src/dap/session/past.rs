@@ -34,8 +34,12 @@ impl State {
     /// Hits of breakpoints; where there are only logpoints, theirs.
     pub(super) fn stations(&self) -> Stations {
         let all = !self.breakpoints.has_plain();
+        // In a recording the breakpoints of the editor say which of the recorded hits are meant.
+        let is_set =
+            |tracepoint: &TracepointId| !self.attachment.is_recording || self.breakpoints.of(tracepoint).is_some();
+        let is_meant = |tracepoint: &TracepointId| !self.breakpoints.is_log(tracepoint) && is_set(tracepoint);
         Stations {
-            marks: self.timeline.mark_tracepoints(|tracepoint| all || !self.breakpoints.is_log(tracepoint)),
+            marks: self.timeline.mark_tracepoints(|tracepoint| all || is_meant(tracepoint)),
             asked_later: self.timeline.mark_tracepoints(|tracepoint| self.breakpoints.recheck(tracepoint).is_some()),
             looked_at: Cell::new(0),
         }

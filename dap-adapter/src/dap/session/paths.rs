@@ -44,6 +44,11 @@ impl Paths {
         self.cache.clear();
     }
 
+    /// The checkout.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The path, or path suffix, by which builds know a local file.
     pub(super) fn to_build(&self, local: &str) -> String {
         for (here, there) in &self.substitutes {

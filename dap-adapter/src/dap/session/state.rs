@@ -13,6 +13,7 @@ use super::lifecycle::Attachment;
 use super::own::{Rates, Statistics};
 use super::paths::{LocalFiles, Paths};
 use super::progress::Progress;
+use super::recording::Recordings;
 use super::sources::Sources;
 use super::stream::Rows;
 use super::threads::Threads;
@@ -72,6 +73,7 @@ pub(crate) struct State {
     pub(super) rates: Rates,
     pub(super) sources: Sources,
     pub(super) progress: Progress,
+    pub(super) recordings: Recordings,
     /// Builds that the editor knows as modules.
     pub(super) told_modules: BTreeMap<String, Module>,
     pub(super) paths: Paths,
@@ -161,6 +163,7 @@ impl State {
             rates: Rates::default(),
             sources: Sources::default(),
             progress: Progress::default(),
+            recordings: Recordings::default(),
             told_modules: BTreeMap::new(),
             paths: Paths::new(files),
         }
@@ -177,6 +180,9 @@ impl State {
                 format!("RipTrace skipped what is no message of the debug adapter protocol: {why}."),
             ),
             Event::Joined { attempt, outcome } => self.joined(&mut turn, attempt, outcome),
+            Event::RecordingOpened { attempt, outcome } => self.recording_opened(&mut turn, attempt, outcome),
+            Event::RecordingRead { attempt, outcome } => self.recording_read(&mut turn, attempt, outcome),
+            Event::Saved { save, outcome } => self.saved(&mut turn, save, outcome),
             Event::Fleet(outcome) => self.fleet_seen(&mut turn, outcome),
             Event::Mapped { breakpoint, outcome } => self.mapped(&mut turn, breakpoint, outcome),
             Event::SourceRead { read, file, text } => self.source_read(&mut turn, read, &file, text),
@@ -221,8 +227,8 @@ impl State {
         let command = match request {
             Request::Known(command) => *command,
             Request::Custom { name, arguments } => return self.own_request(turn, asked, &name, arguments),
-            Request::Newer { arguments, .. } => return self.locations(turn, asked, &arguments),
-            Request::Unknown => {
+            Request::Newer { name: "locations", arguments } => return self.locations(turn, asked, &arguments),
+            Request::Newer { .. } | Request::Unknown => {
                 let why = format!("RipTrace does not know the request '{}'", asked.command);
                 return turn.answer(asked, Err(Failure::quiet(why)));
             }
@@ -230,7 +236,7 @@ impl State {
         match command {
             Command::Initialize(arguments) => self.initialize(turn, asked, &arguments, announces_ansi),
             Command::Attach(arguments) => self.attach(turn, asked, arguments.additional_data.unwrap_or_default()),
-            Command::Launch(_) => turn.answer(asked, Err(super::lifecycle::launch_refused())),
+            Command::Launch(arguments) => self.launch(turn, asked, &arguments.additional_data.unwrap_or_default()),
             Command::ConfigurationDone => self.configuration_done(turn, asked),
             Command::Restart(arguments) => self.restart(turn, asked, arguments),
             Command::Terminate(_) => self.terminate(turn, asked),
@@ -302,9 +308,9 @@ impl State {
                 None
             }
             (Phase::Ended, _) => Some(Failure::quiet("the session has ended; send 'disconnect'")),
-            (Phase::Joining | Phase::Joined, Command::Attach(_)) => {
-                Some(Failure::quiet("'attach' was sent already; disconnect and start a new session for another fleet"))
-            }
+            (Phase::Joining | Phase::Joined, Command::Attach(_) | Command::Launch(_)) => Some(Failure::quiet(
+                "'attach' or 'launch' was sent already; disconnect and start a new session for another fleet",
+            )),
             _ => None,
         }
     }

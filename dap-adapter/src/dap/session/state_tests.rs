@@ -81,12 +81,16 @@ fn step() -> impl Strategy<Value = Step> {
         "riptrace/timelineOverview",
         "riptrace/statistics",
         "riptrace/capture",
+        "riptrace/save",
+        "launch",
     ])
     .prop_map(|command| {
         let arguments = match command {
             "riptrace/fleet" => json!({"refresh": true}),
             "riptrace/timelinePage" => json!({"count": 3, "filter": {"text": "x"}}),
             "riptrace/timelineOverview" => json!({"buckets": 3}),
+            "riptrace/save" => json!({"path": "x"}),
+            "launch" => json!({"recording": "x"}),
             "riptrace/capture" => json!({"breakpoint": 1, "expression": "x"}),
             _ => json!({
                 "threadId": 2, "requestId": 2, "breakpoints": [{"name": "main.f"}], "filters": ["go-panic", "x"],
@@ -232,6 +236,22 @@ impl World {
                 Event::SourceRead { read, file, text: (!fails).then(|| "package main\n".to_owned()) }
             }
             Effect::Locate { locate, from, to, .. } => Event::Located { locate, lines: (from..=to).collect() },
+            Effect::OpenRecording { attempt, .. } => {
+                let fleet = FleetView { coordinator: Incarnation(1), hosts: Vec::new(), tracepoints: Vec::new() };
+                let header = crate::timeline::recording::Header::new(&fleet, &[], String::new(), 0);
+                let opened = super::super::event::OpenedRecording { defaults: CheckoutDefaults::default(), header };
+                Event::RecordingOpened { attempt, outcome: if fails { Err(failure()) } else { Ok(Box::new(opened)) } }
+            }
+            Effect::ReadRecording { attempt } => {
+                Event::RecordingRead { attempt, outcome: if fails { Err(failure()) } else { Ok(None) } }
+            }
+            Effect::BeginSave { save, .. } | Effect::SaveItems { save, .. } => {
+                Event::Saved { save, outcome: if fails { Err(failure()) } else { Ok(None) } }
+            }
+            Effect::EndSave { save } => {
+                Event::Saved { save, outcome: if fails { Err(failure()) } else { Ok(Some(1)) } }
+            }
+            Effect::AbortSave => return,
             Effect::Close => Event::Closed(if fails { Err(failure()) } else { Ok(()) }),
             Effect::Send(_) | Effect::Exit => return,
         };

@@ -80,7 +80,8 @@ impl State {
             Ok(arguments) => arguments,
             Err(failure) => return turn.answer_raw(asked, Err(failure)),
         };
-        if arguments.refresh && self.is_joined() && self.rates.waiting.len() < WAITING_MAX {
+        let is_live = self.is_joined() && !self.attachment.is_recording;
+        if arguments.refresh && is_live && self.rates.waiting.len() < WAITING_MAX {
             self.rates.waiting.push(asked);
             if self.attachment.ask_fleet() {
                 turn.effect(Effect::AskFleet);

@@ -22,6 +22,7 @@ impl State {
             "timelineOverview" => read(name, arguments).and_then(|arguments| self.overview(arguments)),
             "statistics" => Ok(self.statistics_json(turn.now)),
             "openHit" => return self.open_asked(turn, asked, &arguments),
+            "save" => return self.save_asked(turn, asked, arguments),
             "capture" => read(name, arguments).and_then(|arguments| self.capture_asked(turn, arguments)),
             _ => Err(Failure::quiet(format!("RipTrace does not know the request 'riptrace/{name}'"))),
         };
@@ -45,7 +46,7 @@ impl State {
 }
 
 /// Reads the arguments of a request of ours.
-fn read<T: DeserializeOwned>(name: &str, arguments: Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(name: &str, arguments: Value) -> Result<T, Failure> {
     serde_json::from_value(arguments)
         .map_err(|error| Failure::quiet(format!("the arguments of 'riptrace/{name}' cannot be read: {error}")))
 }

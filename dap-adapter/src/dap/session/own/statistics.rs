@@ -65,6 +65,12 @@ impl Statistics {
         self.timeline_changed();
     }
 
+    /// Takes over what was counted as missing before a recording was made.
+    pub(in super::super) fn missing_before(&mut self, count: u64) {
+        self.dropped = self.dropped.saturating_add(count);
+        self.dirty = true;
+    }
+
     /// Counts have changed.
     pub(in super::super) fn changed(&mut self) {
         self.dirty = true;
