@@ -61,8 +61,9 @@ use worker::{Host, News, Workers};
 
 /// How often /proc is looked at: a process that starts is traced within about this.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the state is told that time went on: a fraction of its shortest time.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the state is told that time went on: a fraction of its shortest time, and seldom enough not to be felt while
+/// nothing happens.
+const TICK: Duration = Duration::from_millis(200);
 /// Requests that were read and wait for the state, at most: further ones wait in the subscriptions.
 const REQUESTS_MAX: usize = 64;
 /// Replies and heartbeats that wait for the connection, at most. More are lost and logged: whoever asked asks again,

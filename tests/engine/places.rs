@@ -214,15 +214,23 @@ fn profiles_of_a_traced_program_are_booked_to_its_own_functions() {
     target.exit();
 }
 
-/// With `RIPTRACE_ENGINE_MATRIX=1` every Go that is supported (some 70 MB each are provisioned), else the newest.
+/// With `RIPTRACE_ENGINE_MATRIX=1` every Go that is supported (some 70 MB each are provisioned) with every way to build that
+/// makes another kind of code, else the newest in two of them.
 #[test]
 fn programs_of_every_go_are_traced() {
     let all: Vec<GoVersion> = GoVersion::all().collect();
     let whole = env::var("RIPTRACE_ENGINE_MATRIX").is_ok_and(|value| value == "1");
     let versions = if whole { all } else { all[..1].to_vec() };
+    let cgo = BuildFlags { cgo: true, ..BuildFlags::default() };
+    let ways = [
+        BuildFlags::default(),
+        BuildFlags::with_args(["-buildmode=pie"]),
+        BuildFlags::with_args(["-gcflags=-N -l"]),
+        cgo,
+    ];
     for version in versions {
-        for flags in [BuildFlags::default(), BuildFlags::with_args(["-buildmode=pie"])] {
-            let fixture = Fixture::go_with("chaos", ".", version, &flags);
+        for flags in if whole { &ways[..] } else { &ways[..2] } {
+            let fixture = Fixture::go_with("chaos", ".", version, flags);
             let mut console = Console::start();
             let mut target = Target::start(&console, &fixture, &["-workers", "2"]);
             let mechanisms = traced_once(&mut console, &mut target, &unlimited());

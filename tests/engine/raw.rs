@@ -3,7 +3,9 @@
 //! For code of which no source line is known: shared libraries, and programs as a distribution ships them. What is in a
 //! register is rarely a pointer, so captures fault all the time.
 
-use riptrace_agent::capture::program::{Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
+use riptrace_agent::capture::program::{
+    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
+};
 use riptrace_agent::engine::analysis::{BinaryCode, Function, Language};
 use riptrace_agent::engine::{
     ArmError, ArmOutcome, AttachOptions, Counts, Engine, Mechanisms, Probe, ProbeSite, ProcessRuntime, SITE_BYTES,
@@ -20,6 +22,9 @@ use std::time::Duration;
 
 /// How often hits are taken out of the queue.
 const TAKE_INTERVAL: Duration = Duration::from_millis(2);
+/// Where the current `g` of a plain Go executable is (runtime/asm_amd64.s), and the goroutine's id in it: 1.27's place, which
+/// may be another word in another Go.
+const GOROUTINE: Goroutine = Goroutine { g: GoroutinePointer::ThreadLocal { offset: -8 }, goid_offset: 152 };
 /// Registers that hold arguments in C, by their DWARF numbers: rdi, rsi, rdx, rcx, r8, r9; and rbx, rbp.
 const REGISTERS: [u16; 8] = [5, 4, 1, 2, 8, 9, 3, 6];
 
@@ -46,18 +51,19 @@ impl Image {
 
     /// A site, as the engine wants it.
     fn site(&self, address: u64) -> ProbeSite {
+        let is_go = self.code.function_at(address).is_some_and(|of| self.code.language(&of) == Language::Go);
         let patch = self.code.function_at(address).ok_or_else(|| "no function".to_owned()).and_then(|function| {
             let analysis = self.code.analyse(&function).map_err(|error| error.to_string())?;
             let bytes = self.code.bytes_at(address);
             Ok(SitePatch {
                 choice: analysis.site(address),
                 original: bytes[..bytes.len().min(SITE_BYTES)].to_vec(),
-                is_go: self.code.language(&function) == Language::Go,
+                is_go,
             })
         });
         ProbeSite {
             address: Avma(address.wrapping_add(self.bias)),
-            program: Arc::new(registers()),
+            program: Arc::new(Program { goroutine: is_go.then_some(GOROUTINE), ..registers() }),
             layout: LayoutId([7; 16]),
             patch,
         }

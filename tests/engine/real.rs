@@ -8,6 +8,7 @@
 //! rest of what it reads is written once its tracepoints are armed.
 
 use crate::console::{Console, HOST};
+use crate::raw::{Image, RawEngine};
 use crate::support::{
     LATER, SOON, eventually,
     fixture::cache,
@@ -15,8 +16,10 @@ use crate::support::{
 };
 use async_nats::Client;
 use futures::StreamExt;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use riptrace::provision::{self, BuildFlags, GoToolchain, GoVersion};
+use riptrace_agent::engine::ProcessRuntime;
 use riptrace_protocol::fleet::{Mechanism, ProbeState};
 use riptrace_protocol::ids::ProcessKey;
 use serde_json::{Value, json};
@@ -24,7 +27,6 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{env, fs};
 
 /// Whether the long ones run.
@@ -299,16 +301,16 @@ async fn nats_load(client: &Client, messages: u64) {
     task.abort();
 }
 
-#[test]
-fn a_nats_server_serves_the_same_when_it_is_traced() {
-    if !all() {
-        return eprintln!("RIPTRACE_REAL_PROGRAMS=1 runs this one");
-    }
-    let mut console = Console::start();
+/// Functions of the NATS server that are traced.
+const NATS_FUNCTIONS: usize = 600;
+
+/// Runs a server through its load and its end, and says how it ended; `traced` is called once it serves, and what it
+/// returns is kept until the end.
+#[track_caller]
+fn nats_served<T>(runtime: &tokio::runtime::Handle, traced: impl FnOnce(i32, &Path) -> T) -> (Option<i32>, T) {
     let program = provision::nats_server(&cache(), &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
-    let names = functions(&program, &["github.com/nats-io/nats-server/v2/server."], 300);
     let folder = tempfile::tempdir().expect("a folder");
-    let mut made = console.fleet.host(HOST).command(&program);
+    let mut made = command(&program);
     made.args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"]).arg(folder.path().join("store"));
     made.arg("--ports_file_dir").arg(folder.path());
     let mut server = Program::spawn("nats-server under test", made);
@@ -317,15 +319,54 @@ fn a_nats_server_serves_the_same_when_it_is_traced() {
         let ports: Value = serde_json::from_slice(&fs::read(&ports).ok()?).ok()?;
         Some(ports["nats"][0].as_str()?.to_owned())
     });
-    let runtime = console.fleet.runtime().handle().clone();
-    let client = runtime.block_on(async { async_nats::connect(url).await.expect("the server under test") });
-    let process = console.process(server.pid());
-    let mut seen = Traced::default();
-    let armed = arm_functions(&mut console, process, &names, &mut seen);
-    let load = async { tokio::time::timeout(Duration::from_secs(120), nats_load(&client, 20_000)).await };
+    let kept = traced(server.pid(), &program);
+    let load = async {
+        let client = async_nats::connect(url).await.expect("the server under test");
+        tokio::time::timeout(LATER, nats_load(&client, 50_000)).await
+    };
     runtime.block_on(load).expect("the load is served in time");
-    remove(&mut console, &armed, &mut seen);
-    eprintln!("nats-server: {seen:?}");
     server.assert_running();
-    assert!(seen.armed > 0, "nothing could be armed: {seen:?}");
+    server.signal(Signal::SIGTERM);
+    (server.wait(LATER).code(), kept)
+}
+
+/// As it is shipped it has no debug information: it is traced by its function table, at the entries of its functions.
+#[test]
+fn a_nats_server_serves_the_same_when_it_is_traced() {
+    if !all() {
+        return eprintln!("RIPTRACE_REAL_PROGRAMS=1 runs this one");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (untraced, ()) = nats_served(runtime.handle(), |_, _| ());
+    let (traced, (engine, armed)) = nats_served(runtime.handle(), |pid, program| {
+        let image = Image::of(pid, program);
+        // What every message passes, and as many of the others.
+        let some = |of: &str, but: &str| {
+            let named = |name: &str| name.contains(of) && (but.is_empty() || !name.contains(but));
+            let all: Vec<u64> =
+                image.code.functions().iter().filter(|function| named(&function.name)).map(|f| f.range.start).collect();
+            let step = all.len().div_ceil(NATS_FUNCTIONS / 2).max(1);
+            all.into_iter().step_by(step).collect::<Vec<u64>>()
+        };
+        let client = "nats-server/v2/server.(*client).";
+        let entries = [some(client, ""), some("nats-server/v2/server.", client)].concat();
+        let mut engine = RawEngine::attach(pid, ProcessRuntime { is_go: true, go: None, is_gnu: false });
+        let (mut mechanisms, mut refused) = (BTreeMap::<Mechanism, u32>::new(), BTreeMap::<String, u32>::new());
+        let mut armed = Vec::new();
+        for (n, entry) in entries.iter().enumerate() {
+            match engine.arm(&image, *entry, (n % 4 != 0).then_some(1000)) {
+                Ok((id, outcome)) => {
+                    *mechanisms.entry(outcome.mechanism).or_default() += 1;
+                    armed.push(id);
+                }
+                Err(error) => *refused.entry(error.to_string().chars().take(80).collect()).or_default() += 1,
+            }
+        }
+        eprintln!("nats-server: {} functions, armed {mechanisms:?}, refused {refused:?}", entries.len());
+        assert!(mechanisms.keys().any(|mechanism| *mechanism != Mechanism::Ptrace) && armed.len() > NATS_FUNCTIONS / 2);
+        (engine, armed)
+    });
+    eprintln!("nats-server: {} hits of {} tracepoints, ended by {traced:?}", engine.taken(), armed.len());
+    assert!(engine.taken() > 1000);
+    assert_eq!(traced, untraced, "it ends as it does untraced");
 }

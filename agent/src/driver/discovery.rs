@@ -3,6 +3,7 @@
 use super::builds::Builds;
 use super::engines::Engines;
 use crate::config::AgentConfig;
+use crate::engine;
 use crate::target::{DiscoverConfig, Discovery, ProcessSeen, TargetError};
 use riptrace_protocol::fleet::{BuildFacts, Language, ProcessFacts};
 use std::collections::BTreeSet;
@@ -20,6 +21,13 @@ pub(super) fn look(
     let mut files = BTreeSet::new();
     let mut processes = Vec::new();
     for process in seen {
+        // A child in its parent's memory (vfork(2), as Go starts programs) is no process of its own yet: what was taken out
+        // of it, as of a child that has inherited patches, would be taken out of its parent.
+        let key = process.key;
+        let others = traced.iter().map(|other| other.pid).chain([process.parent]).filter(|&other| other != key.pid);
+        if others.into_iter().any(|other| engine::shares_memory(key.pid, other)) {
+            continue;
+        }
         let (file, build) = builds.facts(&process.exe_path);
         files.extend(file);
         match build {

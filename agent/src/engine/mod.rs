@@ -31,3 +31,9 @@ pub use handle::{Engine, sweep};
 #[doc(hidden)]
 pub use record::exercise as exercise_record;
 pub use x86_64::analysis;
+
+/// Whether two processes have one memory: a child by vfork(2) has its parent's until it starts another program, and what is
+/// written there is written into its parent. A kernel that does not tell (kcmp(2)) says no.
+pub(crate) fn shares_memory(one: u32, other: u32) -> bool {
+    sys::shares_memory(one as sys::Tid, other as sys::Tid).unwrap_or(false)
+}

@@ -14,6 +14,9 @@ const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a cgroup file that are read.
 const CGROUP_BYTES_MAX: u64 = 1 << 16;
 
+/// Bytes that are read at once.
+const READ_BYTES: usize = 16 * 1024;
+
 /// Which processes are looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DiscoverConfig {
@@ -26,6 +29,8 @@ pub struct DiscoverConfig {
 pub struct ProcessSeen {
     /// Which process.
     pub key: ProcessKey,
+    /// Its parent, when it was looked at.
+    pub parent: u32,
     /// Where its executable can be read: /proc/PID/exe, which works across mount namespaces and for deleted files.
     pub exe_path: PathBuf,
     /// Path of the executable as the process sees it.
@@ -101,7 +106,8 @@ fn look_at(pid: u32, config: &DiscoverConfig, privileges: Privileges) -> Option<
     let exe_path = PathBuf::from(format!("/proc/{pid}/exe"));
     // A kernel thread and a zombie have no executable.
     let exe = fs::read_link(&exe_path).ok()?.to_string_lossy().into_owned();
-    let key = ProcessKey { pid, start_time: status::start_time(pid).ok()? };
+    let (parent, start_time) = status::parent_and_start_time(pid).ok()?;
+    let key = ProcessKey { pid, start_time };
     let environment = read_some(&format!("/proc/{pid}/environ"), ENVIRONMENT_BYTES_MAX).unwrap_or_default();
     if let Some((name, value)) = &config.only_env
         && environment::variable(&environment, name).as_ref() != Some(value)
@@ -121,6 +127,7 @@ fn look_at(pid: u32, config: &DiscoverConfig, privileges: Privileges) -> Option<
     }
     Some(ProcessSeen {
         key,
+        parent,
         service: environment::service(&environment, &exe),
         labels: environment::labels(&environment),
         container: environment::container(&String::from_utf8_lossy(&cgroup)),
@@ -131,7 +138,8 @@ fn look_at(pid: u32, config: &DiscoverConfig, privileges: Privileges) -> Option<
 }
 
 fn read_some(path: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most are smaller: one read, and one that finds the end.
+    let mut bytes = Vec::with_capacity(READ_BYTES);
     File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,6 +1,8 @@
 //! Whether a process can be traced: proc_pid_status(5), proc_pid_stat(5).
 
 use riptrace_protocol::ids::ProcessKey;
+use std::fs::File;
+use std::io::Read;
 use std::{fs, io};
 
 /// Why a process cannot be looked at or traced.
@@ -102,6 +104,9 @@ pub struct Status {
     pub shadow_stack: bool,
 }
 
+/// Bytes of a stat line that are read: 52 numbers and a name take some hundred, field 22 is in the middle.
+const STAT_BYTES_MAX: usize = 2048;
+
 /// The status of a thread (a process's id is that of its first thread).
 pub fn status(tid: u32) -> Result<Status, TargetError> {
     let path = format!("/proc/{tid}/status");
@@ -135,15 +140,25 @@ fn parse_status(text: &str) -> Result<Status, &'static str> {
 
 /// When a process started, in clock ticks since boot.
 pub fn start_time(pid: u32) -> Result<u64, TargetError> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read(&path).map_err(|source| TargetError::of_read(pid, path.clone(), source))?;
-    parse_start_time(&String::from_utf8_lossy(&text))
-        .ok_or(TargetError::Format { path, what: "the start time (field 22)" })
+    parent_and_start_time(pid).map(|(_, start_time)| start_time)
 }
 
-/// Field 22; field 2 is the name in parentheses and may hold any character, parentheses included.
-fn parse_start_time(stat: &str) -> Option<u64> {
-    stat.get(stat.rfind(')')? + 1..)?.split_whitespace().nth(22 - 3)?.parse().ok()
+/// A process's parent, and when it started, in clock ticks since boot.
+pub(super) fn parent_and_start_time(pid: u32) -> Result<(u32, u64), TargetError> {
+    let path = format!("/proc/{pid}/stat");
+    // It is looked at again and again for each process: one read, and none to find out how long it is.
+    let mut text = [0; STAT_BYTES_MAX];
+    let read = File::open(&path).and_then(|mut file| file.read(&mut text));
+    let read = read.map_err(|source| TargetError::of_read(pid, path.clone(), source))?;
+    parse_stat(&String::from_utf8_lossy(&text[..read]))
+        .ok_or(TargetError::Format { path, what: "the parent and the start time (fields 4 and 22)" })
+}
+
+/// Fields 4 and 22; field 2 is the name in parentheses and may hold any character, parentheses included.
+fn parse_stat(stat: &str) -> Option<(u32, u64)> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(4 - 3);
+    let parent = fields.next()?.parse().ok()?;
+    Some((parent, fields.nth(22 - 5)?.parse().ok()?))
 }
 
 /// The threads of a process.
@@ -237,9 +252,9 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse_the_start_time() {
         let rest = (3..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(parse_start_time(&format!("1 (a) b) {rest}")), Some(22));
-        assert_eq!(parse_start_time("1 (a"), None);
-        assert_eq!(parse_start_time("1 (a) S 2"), None);
+        assert_eq!(parse_stat(&format!("1 (a) b) {rest}")), Some((4, 22)));
+        assert_eq!(parse_stat("1 (a"), None);
+        assert_eq!(parse_stat("1 (a) S 2"), None);
     }
 
     #[test]
@@ -249,6 +264,7 @@ mod tests {
         assert_eq!((status.process, status.tracer), (pid, 0));
         assert!(tasks(pid).unwrap().contains(&pid));
         let key = ProcessKey { pid, start_time: start_time(pid).unwrap() };
+        assert_eq!(parent_and_start_time(pid).unwrap().0, std::os::unix::process::parent_id());
         assert!(check(key).is_ok());
         let reused = ProcessKey { start_time: key.start_time + 1, ..key };
         assert!(matches!(check(reused), Err(TargetError::Gone { .. })));
