@@ -1,5 +1,5 @@
-// Bundles the extension (dist/extension.js) with the notices of what is inside it, or with --tests the unit tests
-// (dist/test/). Node 20 cannot read TypeScript, so the tests are bundled too.
+// Bundles the extension (dist/extension.js) and the timeline's page (dist/timeline.js) with the notices of what is inside
+// them, or with --tests the unit tests (dist/test/). Node 20 cannot read TypeScript, so the tests are bundled too.
 import { build } from "esbuild";
 import { readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -8,7 +8,7 @@ const tests = process.argv.includes("--tests");
 const outdir = tests ? "dist/test" : "dist";
 await rm(outdir, { recursive: true, force: true });
 
-const entries = tests ? (await readdir("test")).map((name) => path.join("test", name)) : ["src/extension.ts"];
+const entries = tests ? (await readdir("test")).filter((name) => name.endsWith(".test.ts")).map((name) => path.join("test", name)) : ["src/extension.ts"];
 const result = await build({
   entryPoints: entries,
   outdir,
@@ -23,6 +23,20 @@ const result = await build({
   logLevel: "warning",
 });
 if (!tests) {
+  // Runs in a page, where there is no module loader: one script, nothing of others in it.
+  const page = await build({
+    entryPoints: { timeline: "src/timeline/webview.ts" },
+    outdir,
+    bundle: true,
+    platform: "browser",
+    format: "iife",
+    target: "es2022",
+    minify: true,
+    metafile: true,
+    logLevel: "warning",
+  });
+  const foreign = Object.keys(page.metafile.inputs).find((input) => input.includes("node_modules"));
+  if (foreign) throw new Error(`${foreign} is in the timeline's page, which has no notices`);
   await writeFile(path.join(outdir, "THIRD-PARTY-NOTICES.txt"), await notices(Object.keys(result.metafile.inputs)));
 }
 

@@ -52,14 +52,30 @@ fn print_json(fleet: &FleetView, processes: &[(&HostView, &ProcessFacts)]) -> st
             "refused": process.refused,
         }))?;
     }
-    for probe in fleet.tracepoints.iter().flat_map(|tracepoint| &tracepoint.probes) {
-        output::json_line(&probe_json(probe))?;
+    for tracepoint in &fleet.tracepoints {
+        output::json_line(&json!({
+            "type": "tracepoint", "tracepoint": tracepoint.tracepoint, "location": tracepoint.location.to_string(),
+            "ended": tracepoint.ended,
+        }))?;
+        for probe in &tracepoint.probes {
+            output::json_line(&probe_json(probe))?;
+        }
     }
     Ok(())
 }
 
+/// The line of a status as `trace --json` has it, with what only a view of the whole fleet is asked for.
 fn probe_json(probe: &ProbeStatus) -> Value {
-    riptrace_dap_adapter::render::json::status(probe)
+    let mut line = riptrace_dap_adapter::render::json::status(probe);
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("service".to_owned(), json!(probe.service));
+        fields.insert("build".to_owned(), json!(probe.build));
+        fields.insert("places".to_owned(), json!(probe.sites));
+        fields.insert("passages".to_owned(), json!(probe.passages));
+        fields.insert("hits".to_owned(), json!(probe.hits));
+        fields.insert("dropped".to_owned(), json!(probe.dropped));
+    }
+    line
 }
 
 fn print_text(fleet: &FleetView, processes: &[(&HostView, &ProcessFacts)]) -> std::io::Result<()> {

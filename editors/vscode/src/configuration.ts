@@ -5,6 +5,7 @@
  * The shape is the contract with `riptrace dap` and must match `configurationAttributes` in package.json (a test
  * compares the two).
  */
+import type { Fleet } from "./fleetModel";
 
 export const DEBUG_TYPE = "riptrace";
 export const DEFAULT_NAME = "RipTrace: attach to the fleet";
@@ -37,6 +38,29 @@ export const ATTACH_ARGUMENTS = [
 /** A configuration as it comes from launch.json or, empty, from F5 without one. */
 export type PartialConfiguration = { [key: string]: unknown; type?: string; request?: string; name?: string };
 export type Configuration = PartialConfiguration & { type: string; request: string; name: string };
+
+/** More choices than this are no list that a person reads: they are still reached by typing a selector. */
+const CHOICES_MAX = 200;
+
+/** Configurations for the fleet as it is: all of it, then each service, then each host. */
+export function choicesOf(fleet: Fleet): Configuration[] {
+  const services = new Set<string>();
+  for (const host of fleet.hosts) {
+    host.processes.filter(({ refused }) => refused === undefined).forEach(({ service }) => services.add(service));
+  }
+  const choice = (name: string, selector: string): Configuration => ({
+    type: DEBUG_TYPE,
+    request: "attach",
+    name: `RipTrace: ${name}`,
+    selector,
+    cwd: "${workspaceFolder}",
+  });
+  return [
+    withDefaults({}),
+    ...[...services].sort().map((service) => choice(service, `service=${service}`)),
+    ...fleet.hosts.map(({ name }) => choice(`all of host ${name}`, `host=${name}`)),
+  ].slice(0, CHOICES_MAX);
+}
 
 /** F5 without a launch.json arrives as an empty configuration: then it is the default one. */
 export function withDefaults(given: PartialConfiguration): Configuration {

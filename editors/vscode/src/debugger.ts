@@ -4,7 +4,9 @@
  */
 import * as vscode from "vscode";
 import { AdapterProcess } from "./adapterProcess";
-import { DEBUG_TYPE, problemOf, withDefaults, withSettings, type Configuration } from "./configuration";
+import { choicesOf, DEBUG_TYPE, problemOf, withDefaults, withSettings, type Configuration } from "./configuration";
+import { readFleet } from "./fleet";
+import { fleetQuery } from "./fleetQuery";
 import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
 import { traceLine } from "./trace";
 
@@ -14,7 +16,7 @@ export function registerDebugger(log: vscode.LogOutputChannel): vscode.Disposabl
     vscode.debug.registerDebugConfigurationProvider(DEBUG_TYPE, provider),
     vscode.debug.registerDebugConfigurationProvider(
       DEBUG_TYPE,
-      { provideDebugConfigurations: () => [withDefaults({})] },
+      { provideDebugConfigurations: () => fleetChoices(log) },
       vscode.DebugConfigurationProviderTriggerKind.Dynamic,
     ),
     vscode.debug.registerDebugAdapterDescriptorFactory(DEBUG_TYPE, new AdapterFactory(log)),
@@ -22,6 +24,20 @@ export function registerDebugger(log: vscode.LogOutputChannel): vscode.Disposabl
       createDebugAdapterTracker: () => adapterTracker(log),
     }),
   );
+}
+
+/** What "Select and Start Debugging" offers: the fleet as it is, else all of it. */
+async function fleetChoices(log: vscode.LogOutputChannel): Promise<vscode.DebugConfiguration[]> {
+  const query = fleetQuery();
+  if ("missing" in query) {
+    return [withDefaults({})];
+  }
+  const look = await readFleet(query);
+  if (look.kind === "problem") {
+    log.warn(look.problem);
+    return [withDefaults({})];
+  }
+  return choicesOf(look.fleet);
 }
 
 class ConfigurationProvider implements vscode.DebugConfigurationProvider {

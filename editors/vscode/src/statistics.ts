@@ -2,6 +2,8 @@
  * The adapter's custom event `riptrace/statistics` and the status bar item that shows it. Does not import vscode.
  */
 
+import { plural } from "./words";
+
 export const STATISTICS_EVENT = "riptrace/statistics";
 
 /** Counts of one session since it began. */
@@ -33,20 +35,16 @@ function isCount(value: unknown): value is number {
 /** Text of the status bar item. Dropped hits are always named: silence would say that there are none. */
 export function statusText(statistics: Statistics): string {
   const dropped = statistics.dropped > 0 ? ` $(warning) ${statistics.dropped} dropped` : "";
-  return `$(pulse) ${count(statistics.hits, "hit")}${dropped}`;
+  return `$(pulse) ${plural(statistics.hits, "hit")}${dropped}`;
 }
 
 export function statusTooltip(statistics: Statistics): string {
   const lines = [
-    `RipTrace: ${count(statistics.hits, "hit")} from ${count(statistics.processes, "process", "processes")} on ${count(statistics.hosts, "host")}.`,
+    `RipTrace: ${plural(statistics.hits, "hit")} from ${plural(statistics.processes, "process", "processes")} on ${plural(statistics.hosts, "host")}.`,
   ];
   if (statistics.dropped > 0) {
-    lines.push(`${count(statistics.dropped, "hit")} dropped: the Debug Console says where and why.`);
+    lines.push(`${plural(statistics.dropped, "hit")} dropped: the Debug Console says where and why.`);
   }
   lines.push("Click to show the fleet.");
   return lines.join("\n");
-}
-
-function count(n: number, one: string, many = `${one}s`): string {
-  return `${n} ${n === 1 ? one : many}`;
 }

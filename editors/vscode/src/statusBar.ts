@@ -1,35 +1,42 @@
 /**
- * The status bar item with the hit count: shown from a session's first `riptrace/statistics` event to its end.
+ * The status bar item: without a session the way to the fleet, with one its hits and drops.
  */
 import * as vscode from "vscode";
-import { DEBUG_TYPE } from "./configuration";
+import type { Sessions } from "./sessions";
 import { parseStatistics, STATISTICS_EVENT, statusText, statusTooltip } from "./statistics";
 
-export function registerStatusBar(command: string): vscode.Disposable {
+/** `commands` are what a click does with and without a session. */
+export function registerStatusBar(
+  sessions: Sessions,
+  commands: { readonly session: string; readonly none: string },
+): vscode.Disposable {
   const item = vscode.window.createStatusBarItem("riptrace.hits", vscode.StatusBarAlignment.Left);
   item.name = "RipTrace hits";
-  item.command = command;
-  /** Which session the item speaks of: the last one that reported. */
-  let shown: vscode.DebugSession | undefined;
+  const update = (body?: unknown): void => {
+    const session = sessions.current;
+    const statistics = parseStatistics(body);
+    item.command = session === undefined ? commands.none : commands.session;
+    if (session === undefined) {
+      item.text = "$(pulse) RipTrace";
+      item.tooltip = "No RipTrace session is running. Click to choose what to trace.";
+    } else {
+      item.text = statistics === undefined ? "$(pulse) RipTrace: no hits yet" : statusText(statistics);
+      item.tooltip = statistics === undefined ? session.name : statusTooltip(statistics);
+    }
+    item.backgroundColor =
+      statistics !== undefined && statistics.dropped > 0
+        ? new vscode.ThemeColor("statusBarItem.warningBackground")
+        : undefined;
+    item.show();
+  };
+  update();
   return vscode.Disposable.from(
     item,
+    sessions.onDidChange(() => update()),
     vscode.debug.onDidReceiveDebugSessionCustomEvent(({ session, event, body }) => {
-      if (session.type !== DEBUG_TYPE || event !== STATISTICS_EVENT) {
-        return;
-      }
-      const statistics = parseStatistics(body);
-      if (statistics === undefined) {
-        return;
-      }
-      shown = session;
-      item.text = statusText(statistics);
-      item.tooltip = statusTooltip(statistics);
-      item.show();
-    }),
-    vscode.debug.onDidTerminateDebugSession((session) => {
-      if (session === shown) {
-        shown = undefined;
-        item.hide();
+      // A wrong count is never shown.
+      if (session === sessions.current && event === STATISTICS_EVENT && parseStatistics(body) !== undefined) {
+        update(body);
       }
     }),
   );
