@@ -25,6 +25,11 @@ export class Workbench {
     this.callStackRows = page.locator(".debug-call-stack .monaco-list-row");
     this.statusBar = page.locator(".part.statusbar");
     this.codeLenses = page.locator(".codelens-decoration");
+    this.fleetRows = page.locator('.pane:has(> .pane-header[aria-label^="Fleet"]) .monaco-list-row');
+    /** What is drawn in the page of the timeline: a frame in a frame. */
+    this.timeline = page.frameLocator("iframe.webview.ready").frameLocator("iframe#active-frame");
+    this.marks = this.timeline.locator(".mark");
+    this.hitRows = this.timeline.locator("#list .hit");
   }
 
   async load(url) {
@@ -105,9 +110,13 @@ export class Workbench {
     return this.page.locator(`.editor-instance .glyph-margin-widgets .codicon-${kind}`);
   }
 
-  /** Runs a command of the palette. It is run once: what the command does must be waited for. */
-  async runCommand(title) {
-    const row = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
+  /**
+   * Runs a command of the palette. It is run once: what the command does must be waited for. `not` is a longer title
+   * that begins like it.
+   */
+  async runCommand(title, not) {
+    const named = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
+    const row = not === undefined ? named : named.filter({ hasNotText: not });
     await this.#until(`"${title}" is run`, () => this.#choose("F1", `>${title}`, row));
   }
 
@@ -313,6 +322,40 @@ export class Workbench {
       .filter({ has: this.page.locator(".value", { hasText: pattern }) });
     await row.first().waitFor({ timeout: ANSWER_MS });
     return row.first().locator(".value").textContent();
+  }
+
+  async showFleet() {
+    await this.runCommand("RipTrace: Show fleet", "RipTrace: Show fleet as text");
+    await this.fleetRows.first().waitFor({ timeout: ANSWER_MS });
+  }
+
+  /** A row of the Fleet view by what it says, from its beginning. */
+  fleetRow(text) {
+    return this.fleetRows.filter({ hasText: text }).first();
+  }
+
+  /** Opens a row of the Fleet view. */
+  async openFleetRow(text) {
+    const row = this.fleetRow(text);
+    await this.#until(`${text} is open in the Fleet view`, async () => {
+      await row.waitFor({ timeout: ANSWER_MS });
+      if ((await row.getAttribute("aria-expanded")) === "true") return true;
+      const clicked = row.locator(".monaco-tl-twistie").click({ timeout: TRY_MS });
+      return (await inTime(clicked)) && (await row.getAttribute("aria-expanded")) === "true";
+    });
+  }
+
+  async showTimeline() {
+    await this.runCommand("RipTrace: Show timeline");
+    await this.timeline.locator("body").waitFor({ timeout: ANSWER_MS });
+  }
+
+  /** Light where it is dark, and dark where it is light. */
+  async toggleTheme() {
+    const light = await this.page.locator(".monaco-workbench.vs").count();
+    const other = this.page.locator(light ? ".monaco-workbench.vs-dark" : ".monaco-workbench.vs");
+    await this.runCommand("Preferences: Toggle between Light/Dark Themes");
+    await other.first().waitFor({ timeout: ANSWER_MS });
   }
 
   /** Makes tries until one returns true. */

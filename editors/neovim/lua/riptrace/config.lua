@@ -10,6 +10,7 @@ local M = {}
 ---@field dap riptrace.DapConfig
 ---@field lsp riptrace.LspConfig
 ---@field hits riptrace.HitsConfig
+---@field marks riptrace.MarksConfig
 
 ---@class riptrace.DapConfig
 ---@field enable boolean Register with nvim-dap when it is installed
@@ -26,6 +27,10 @@ local M = {}
 ---@class riptrace.HitsConfig
 ---@field keep_max integer How many hits :RipTraceHits remembers, the newest ones; 1 to 100000
 
+---@class riptrace.MarksConfig
+---@field signs boolean Show a sign on lines with hits
+---@field virtual_text boolean|"auto" Show what the newest hit said behind the line; "auto": where no inlay hints do
+
 ---@type riptrace.Config
 M.defaults = {
   path = nil,
@@ -35,6 +40,7 @@ M.defaults = {
   dap = { enable = true, selector = nil, stop_on_hit = true, rate = nil, source_links = true },
   lsp = { enable = true, inlay_hints = true, code_lens = true },
   hits = { keep_max = 10000 },
+  marks = { signs = true, virtual_text = 'auto' },
 }
 
 --- More hits than this make a quickfix list that Neovim takes seconds to open.
@@ -83,6 +89,15 @@ local SHAPE = {
         return is_positive_integer(value) and value <= M.HITS_KEEP_MAX
       end,
       words = ('a whole number from 1 to %d'):format(M.HITS_KEEP_MAX),
+    },
+  },
+  marks = {
+    signs = { 'boolean' },
+    virtual_text = {
+      function(value)
+        return type(value) == 'boolean' or value == 'auto'
+      end,
+      words = 'true, false or "auto"',
     },
   },
 }

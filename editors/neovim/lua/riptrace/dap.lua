@@ -1,6 +1,7 @@
---- Registers the debug adapter and its configurations with nvim-dap, and gathers hits from its events.
+--- Registers the debug adapter and its configurations with nvim-dap, and hands on what its events say.
 --- Is only loaded when nvim-dap is there; `dap` is passed in, which is also how the tests give a stand-in.
 local hits = require('riptrace.hits')
+local repl = require('riptrace.repl')
 local util = require('riptrace.util')
 
 local M = {}
@@ -18,8 +19,15 @@ local INITIALIZE_SECONDS = 10
 ---@field processes integer
 
 ---@class riptrace.DapState
----@field hits riptrace.Hits
 ---@field statistics? riptrace.Statistics of the running session
+
+--- Who is told what a session says.
+---@class riptrace.DapListener
+---@field begun fun(session: table)
+---@field hit fun(hit: riptrace.Hit)
+---@field timeline_changed fun()
+---@field fleet_changed fun()
+---@field ended fun(session: table)
 
 --- The attach arguments for this configuration.
 ---@param config riptrace.Config
@@ -58,12 +66,14 @@ end
 
 ---@param dap table the module of nvim-dap
 ---@param config riptrace.Config
+---@param listener riptrace.DapListener
 ---@return riptrace.DapState
-function M.register(dap, config)
+function M.register(dap, config, listener)
   ---@type riptrace.DapState
-  local state = { hits = hits.new(config.hits.keep_max) }
-  ---@type table<table, integer> the reference of the last output event of a session, until its hit event takes it
-  local references = setmetatable({}, { __mode = 'k' })
+  local state = {}
+  ---@type table<table, { reference: integer, row?: integer }> the last output event of a session, until its hit event
+  --- takes it
+  local outputs = setmetatable({}, { __mode = 'k' })
 
   dap.adapters[M.TYPE] = function(resolve, configuration)
     local cwd = configuration.cwd or util.root()
@@ -94,20 +104,30 @@ function M.register(dap, config)
     if body.category == 'telemetry' then
       return
     end
+    local line = require('dap.repl').append(M.output_text(body, config.dap.source_links), '$', { newline = false })
     if (body.variablesReference or 0) > 0 then
-      references[session] = body.variablesReference
+      -- It gives the number of the line that it wrote on, which was the last one.
+      outputs[session] = { reference = body.variablesReference, row = line and math.max(line - 1, 0) }
     end
-    require('dap.repl').append(M.output_text(body, config.dap.source_links), '$', { newline = false })
   end
 
   dap.listeners.after['event_riptrace/hit'][M.TYPE] = function(session, body)
     local hit = hits.parse(body)
     if hit then
-      hit.reference, references[session] = references[session], nil
+      local output = outputs[session]
+      outputs[session] = nil
       hit.session = session
-      state.hits:add(hit)
+      if output then
+        hit.reference = output.reference
+        if output.row then
+          repl.remember(output.row, hit)
+        end
+      end
+      listener.hit(hit)
     end
   end
+  dap.listeners.after['event_riptrace/timelineChanged'][M.TYPE] = listener.timeline_changed
+  dap.listeners.after['event_riptrace/fleetChanged'][M.TYPE] = listener.fleet_changed
   dap.listeners.after['event_riptrace/statistics'][M.TYPE] = function(_, body)
     state.statistics = body
   end
@@ -115,14 +135,37 @@ function M.register(dap, config)
     if session.config.type ~= M.TYPE then
       return
     end
-    state.hits:clear()
     state.statistics = nil
+    repl.clear()
+    listener.begun(session)
     -- Called however the session ends, also by a crash of the adapter.
     session.on_close[M.TYPE] = function()
       state.statistics = nil
+      listener.ended(session)
     end
   end
   return state
+end
+
+--- The session's adapter as what the Timeline buffer asks.
+---@param session table
+---@return riptrace.Source
+function M.source_of(session)
+  return {
+    name = session.config.name or M.NAME,
+    ask = function(request, arguments, on_answer)
+      session:request('riptrace/' .. request, arguments, function(err, body)
+        on_answer(err and (err.message or vim.inspect(err)) or nil, body)
+      end)
+    end,
+    open = function(hit)
+      session:request('riptrace/openHit', { seq = hit.seq }, function(err)
+        if err then
+          util.notify(('hit %d cannot be shown: %s'):format(hit.seq, err.message or vim.inspect(err)), vim.log.levels.ERROR)
+        end
+      end)
+    end,
+  }
 end
 
 --- The lines of a hit's variables: name, type, value, and one level of what is inside.
@@ -130,6 +173,13 @@ end
 ---@param on_lines fun(lines: string[]?, problem: string?)
 function M.variable_lines(hit, on_lines)
   local session = hit.session
+  if hit.values then
+    local lines = {}
+    for _, value in ipairs(hit.values) do
+      M.value_lines(value, 0, lines)
+    end
+    return on_lines(lines)
+  end
   if not hit.reference or not session then
     return on_lines(nil, ('hit %d came without variables'):format(hit.seq))
   end
@@ -171,6 +221,21 @@ function M.variable_lines(hit, on_lines)
       answered()
     end)
   end)
+end
+
+--- A value as `--json` has it, and one level of what is inside.
+---@param value table
+---@param depth integer
+---@param lines string[] is added to
+function M.value_lines(value, depth, lines)
+  local exact = value.status == nil or value.status == 'exact'
+  local shown = exact and tostring(value.value) or ('%s <%s>'):format(value.value or '', tostring(value.status))
+  table.insert(lines, M.variable_line({ name = value.name, type = value.type, value = shown }, depth))
+  if depth == 0 then
+    for _, child in ipairs(value.children or {}) do
+      M.value_lines(child, 1, lines)
+    end
+  end
 end
 
 ---@param variable table

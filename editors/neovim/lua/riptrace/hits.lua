@@ -16,9 +16,11 @@ local M = {}
 ---@field line integer
 ---@field message string
 ---@field reference? integer variablesReference of the hit's output event
----@field session? table The session that it belongs to
+---@field session? table The session of nvim-dap that it belongs to
+---@field values? table[] Its values, where no session is there to be asked for them
 
 ---@class riptrace.Hits
+---@field dropped integer Hits that were reported as missing
 ---@field private keep_max integer
 ---@field private first integer
 ---@field private last integer
@@ -29,7 +31,7 @@ Hits.__index = Hits
 ---@param keep_max integer
 ---@return riptrace.Hits
 function M.new(keep_max)
-  return setmetatable({ keep_max = keep_max, first = 1, last = 0, items = {} }, Hits)
+  return setmetatable({ keep_max = keep_max, first = 1, last = 0, items = {}, dropped = 0 }, Hits)
 end
 
 ---@param hit riptrace.Hit
@@ -44,7 +46,7 @@ end
 
 function Hits:clear()
   self.items = {}
-  self.first, self.last = 1, 0
+  self.first, self.last, self.dropped = 1, 0, 0
 end
 
 --- How many hits were forgotten because more than keep_max came.
