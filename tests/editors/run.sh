@@ -109,10 +109,20 @@ nvim_tests() {
     return "$status"
 }
 
+# Packs the plugin as it is published, and unpacks it where Neovim looks for packages: the tests use it from there.
+nvim_package() {
+    rm -rf "$RIPTRACE_NVIM_PACKAGES"
+    mkdir -p "$RIPTRACE_NVIM_PACKAGES/pack/riptrace/opt"
+    "$editors_repo/editors/neovim/package.sh" "$RIPTRACE_NVIM_PACKAGES/riptrace.nvim.tar.gz" "$editors_nvim" >"$editors_artefacts/neovim-package.log" &&
+        tar -xzf "$RIPTRACE_NVIM_PACKAGES/riptrace.nvim.tar.gz" -C "$RIPTRACE_NVIM_PACKAGES/pack/riptrace/opt"
+}
+
 run_unit() {
     "$editors_tests/provision.sh" neovim
     step "VS Code extension: unit tests" unit_vscode
+    step "Neovim plugin: package" nvim_package
     step "Neovim plugin: unit tests" nvim_tests unit_test.lua
+    step "Neovim plugin: unit tests of the views" nvim_tests views_unit_test.lua
     step "Neovim plugin: what it registers with nvim-dap" nvim_tests dap_stub_test.lua
 }
 
@@ -126,6 +136,8 @@ run_testsupport() {
 run_neovim() {
     need_fleet
     "$editors_tests/provision.sh" neovim
+    step "Neovim plugin: package" nvim_package
+    step "Neovim: a trace, the timeline and the fleet" nvim_tests views_test.lua
     step "Neovim: language server and health" nvim_tests lsp_test.lua
     if [ -n "${NVIM_DAP_DIR:-}" ]; then
         step "Neovim: debugging with nvim-dap" nvim_tests dap_test.lua
@@ -151,6 +163,7 @@ run_vscode() {
 
 editors_artefacts=$editors_repo/tests/artefacts
 mkdir -p "$editors_artefacts" "$editors_cache"
+export RIPTRACE_NVIM_PACKAGES=$editors_artefacts/neovim-packages
 export RIPTRACE_EDITOR_TOOLS=$editors_tools RIPTRACE_VSIX=$extension/riptrace.vsix RIPTRACE_BIN=${RIPTRACE_BIN:-$editors_repo/target/release/riptrace}
 
 if [ $# = 0 ]; then set -- all; fi

@@ -16,6 +16,7 @@ for name, command in pairs({
   RipTraceRestart = { fn = 'restart_language_server', desc = 'Restart the language server' },
 }) do
   vim.api.nvim_create_user_command(name, function(call)
-    require('riptrace')[command.fn](call.args ~= '' and call.args or nil)
+    local arguments = name == 'RipTrace' and call.fargs or (call.args ~= '' and call.args or nil)
+    require('riptrace')[command.fn](arguments)
   end, { desc = command.desc, nargs = command.nargs or 0, complete = name == 'RipTrace' and 'file' or nil })
 end

@@ -48,7 +48,9 @@ export function fleetTree(fleet: Fleet, rates: Rates): readonly FleetNode[] {
 function section(id: string, label: string, children: readonly FleetNode[], open = true): FleetNode {
   const description = children.length === 0 ? "none" : String(children.length);
   return {
-    ...{ id, kind: "section", label, description, tooltip: `${label}: ${description}`, icon: { name: iconOf(id) } },
+    // The editor remembers a node that once had nothing in it as closed: with its first child it is another node.
+    id: children.length === 0 ? `no ${id}` : id,
+    ...{ kind: "section", label, description, tooltip: `${label}: ${description}`, icon: { name: iconOf(id) } },
     ...{ open: open && children.length > 0, children },
   };
 }
@@ -66,7 +68,7 @@ function tracepointNode(tracepoint: Tracepoint, rates: Rates): FleetNode {
   const dropped = total(probes, ({ dropped }) => dropped);
   const rate = rates.ofAll(id, probes);
   const parts = [
-    ended ?? `armed in ${armed} of ${meant.length}`,
+    ended ?? `armed ${armed}/${meant.length}`,
     plural(hits, "hit"),
     ...(rate === undefined ? [] : [rateText(rate)]),
     ...(dropped === 0 ? [] : [`${number(dropped)} dropped`]),
@@ -83,7 +85,8 @@ function tracepointNode(tracepoint: Tracepoint, rates: Rates): FleetNode {
     description: parts.join(", "),
     tooltip: [
       location,
-      ...parts,
+      ended ?? `armed in ${armed} of ${meant.length} processes`,
+      ...parts.slice(1),
       ...(own === false ? ["of another session"] : []),
       `tracepoint ${id}`,
     ].join("\n"),

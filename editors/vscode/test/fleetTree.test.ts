@@ -73,7 +73,7 @@ test("a fleet is tracepoints, hosts and builds", () => {
 test("a tracepoint says where it is armed, its hits, rate and drops, and leads to the local line", () => {
   const node = find(tree(answer()), "tracepoint t-1");
   assert.equal(node.label, "cart/cart.go:42");
-  assert.equal(node.description, "armed in 1 of 1, 100 hits, 10/s, 20 dropped");
+  assert.equal(node.description, "armed 1/1, 100 hits, 10/s, 20 dropped");
   assert.deepEqual(node.source, { file: "/home/ana/shop/cart/cart.go", line: 40 });
   assert.equal(node.own, true);
   assert.equal(node.icon.color, "charts.red");
@@ -95,7 +95,7 @@ test("why a probe could not be armed is shown, and makes the tracepoint a warnin
   const nodes = tree(value);
   assert.match(find(nodes, "probe t-1 web-1 9").description, /^refused, .*the line is in no function$/);
   const tracepoint = find(nodes, "tracepoint t-1");
-  assert.match(tracepoint.description, /armed in 1 of 2/);
+  assert.match(tracepoint.description, /armed 1\/2/);
   assert.equal(tracepoint.icon.name, "warning");
   assert.equal(tracepoint.open, true);
 });
@@ -173,13 +173,13 @@ test("the lines of ps are the same fleet, and rates come from two looks", () => 
     rates.look(fleet, atMs);
     return find(fleetTree(fleet, rates), "tracepoint t-1");
   };
-  assert.equal(look(100, 1_000).description, "armed in 1 of 1, 100 hits, 20 dropped");
-  assert.equal(look(130, 11_000).description, "armed in 1 of 1, 130 hits, 3/s, 20 dropped");
+  assert.equal(look(100, 1_000).description, "armed 1/1, 100 hits, 20 dropped");
+  assert.equal(look(130, 11_000).description, "armed 1/1, 130 hits, 3/s, 20 dropped");
   // Too soon to say anything new.
   assert.match(look(130, 11_100).description, /3\/s/);
   // Armed anew: the counts begin again.
-  assert.equal(look(5, 20_000).description, "armed in 1 of 1, 5 hits, 20 dropped");
-  assert.equal(look(5, 30_000).description, "armed in 1 of 1, 5 hits, 0/s, 20 dropped");
+  assert.equal(look(5, 20_000).description, "armed 1/1, 5 hits, 20 dropped");
+  assert.equal(look(5, 30_000).description, "armed 1/1, 5 hits, 0/s, 20 dropped");
 });
 
 test("a fleet without a process that can be traced is a fleet", () => {

@@ -216,6 +216,28 @@ test("the open hit is told, and the mark that stands for it is found", async () 
   assert.equal(timeline.markOf(99), undefined);
 });
 
+test("what is being looked at stays while newer hits come, and a row under the pointer until it is left", async () => {
+  const { adapter, timeline } = await shown(100);
+  const more = async (): Promise<void> => {
+    for (let hit = 0; hit < 50; hit += 1) {
+      adapter.add("cart", 1_000_000 + hit);
+    }
+    await timeline.load();
+  };
+  let before = seqs(timeline);
+  timeline.hold(true);
+  await more();
+  assert.deepEqual(seqs(timeline), before);
+  assert.deepEqual([timeline.hasNewer, timeline.following], [true, true]);
+  timeline.hold(false);
+  await more();
+  assert.equal(seqs(timeline).at(-1), 300);
+  before = seqs(timeline);
+  await timeline.setFollowing(false);
+  await more();
+  assert.deepEqual(seqs(timeline), before);
+});
+
 test("a hit of the list is brought into the window", async () => {
   const { timeline } = await shown(1_000);
   await timeline.zoomBy(0.1);

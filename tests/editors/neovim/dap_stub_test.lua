@@ -21,10 +21,17 @@ local dap = {
   listeners = { after = lazy_tables(), before = lazy_tables() },
 }
 package.loaded['dap'] = dap
+local repl = vim.api.nvim_create_buf(true, true)
+vim.bo[repl].filetype = 'dap-repl'
 package.loaded['dap.repl'] = {
+  -- As nvim-dap: goes on in the last line, and gives the number of the line that it began on.
   append = function(text, at, options)
     h.equal({ at, options }, { '$', { newline = false } })
     table.insert(printed, text)
+    local number = vim.api.nvim_buf_line_count(repl)
+    local last = vim.api.nvim_buf_get_lines(repl, number - 1, number, true)[1]
+    vim.api.nvim_buf_set_text(repl, number - 1, #last, number - 1, #last, vim.split(text, '\n'))
+    return number
   end,
 }
 
@@ -40,12 +47,15 @@ riptrace.setup({
   hits = { keep_max = 2 },
 })
 
---- A session that answers `variables` from a table of references.
-local function session(references)
+--- A session that answers `variables` from a table of references, and other requests from a table of answers.
+local function session(references, answers)
   return {
     config = { type = 'riptrace' },
     on_close = {},
     request = function(_, command, arguments, callback)
+      if answers and answers[command] then
+        return callback(answers[command](arguments))
+      end
       h.equal(command, 'variables')
       local variables = references[arguments.variablesReference]
       if not variables then
@@ -175,6 +185,87 @@ h.test('the variables of a hit are shown, one level deep', function()
     return #h.notified > 0
   end)
   h.match(h.notified[1].message, 'hit 2 came without variables')
+end)
+
+h.test('in the REPL, K on the line of a hit shows its variables, and hides them again', function()
+  local from = session({
+    [7] = { { name = 'hit 1', value = '', variablesReference = 8 } },
+    [8] = { { name = 'quantity', type = 'int', value = '3', variablesReference = 0 } },
+  })
+  receive(from, 'initialized', {})
+  receive(from, 'output', { output = 'before\n' })
+  receive(from, 'output', { output = 'qty=1\n', variablesReference = 7 })
+  receive(from, 'riptrace/hit', hit(1))
+  receive(from, 'output', { output = 'after\n' })
+  vim.api.nvim_win_set_buf(0, repl)
+  local rows = vim.api.nvim_buf_get_lines(repl, 0, -1, false)
+  local row = vim.fn.index(rows, 'qty=1')
+  local opened = vim.api.nvim_get_namespaces()['riptrace.repl.opened']
+  local function shown()
+    return vim.api.nvim_buf_get_extmarks(repl, opened, 0, -1, { details = true })
+  end
+  vim.api.nvim_win_set_cursor(0, { row + 1, 0 })
+  vim.api.nvim_feedkeys('K', 'mx', false)
+  h.wait(h.ANSWER_MS, 'the variables under the line', function()
+    return #shown() == 1
+  end)
+  h.equal(shown()[1][2], row)
+  h.equal(shown()[1][4].virt_lines[1][1][1], '    quantity int = 3')
+  vim.api.nvim_feedkeys('K', 'mx', false)
+  h.equal(shown(), {})
+  -- Another line is no hit.
+  vim.api.nvim_win_set_cursor(0, { row, 0 })
+  vim.api.nvim_feedkeys('K', 'mx', false)
+  h.equal(shown(), {})
+  vim.cmd.enew()
+end)
+
+h.test('the timeline asks the adapter, follows its events, opens a hit, and ends with the session', function()
+  local opened, pages = {}, 0
+  local from = session({}, {
+    ['riptrace/timelinePage'] = function(arguments)
+      pages = pages + 1
+      h.equal(vim.json.encode(arguments.filter), '{}')
+      local row = vim.tbl_extend('force', hit(5), { at_ns = 0, label = 'qty=5', undetermined_with = { 4 }, late = false })
+      return nil, { hits = { row }, oldest = 1, newest = 5, open = vim.NIL, arrived = 5, dropped = 2, evicted = 0 }
+    end,
+    ['riptrace/timelineOverview'] = function(arguments)
+      local counts, first = {}, {}
+      for index = 1, arguments.buckets do
+        counts[index], first[index] = index == 1 and 5 or 0, index == 1 and 1 or vim.NIL
+      end
+      local lane = { service = 'cart', hits = 5, counts = counts, first = first, uncertainty_ns = 41000 }
+      return nil, { from_ns = 0, to_ns = 1000, buckets = arguments.buckets, services = { lane } }
+    end,
+    ['riptrace/openHit'] = function(arguments)
+      table.insert(opened, arguments.seq)
+      return nil, {}
+    end,
+  })
+  receive(from, 'initialized', {})
+  vim.cmd('RipTraceTimeline')
+  local text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\n')
+  h.match(text, '5 hits, 2 dropped')
+  h.match(text, '\ncart +█.* 5 ±41 µs')
+  h.match(text, '#5 .*qty=5  ≈ 4$')
+  vim.cmd('normal! G')
+  vim.api.nvim_feedkeys(vim.keycode('<CR>'), 'mx', false)
+  h.equal(opened, { 5 })
+  local before = pages
+  for _ = 1, 5 do
+    receive(from, 'riptrace/timelineChanged', { revision = 1 })
+  end
+  h.wait(h.ANSWER_MS, 'another look', function()
+    return pages > before
+  end)
+  h.equal(pages, before + 1)
+  vim.cmd('RipTraceGoto 4')
+  h.equal(opened, { 5, 4 })
+  from.on_close.riptrace(from)
+  h.match(vim.api.nvim_buf_get_lines(0, 0, 1, false)[1], 'session has ended')
+  vim.cmd('bwipeout')
+  vim.cmd('RipTraceGoto 4')
+  h.match(h.notified[#h.notified].message, 'no session is running')
 end)
 
 h.test('the status line counts hits and drops while a session runs', function()

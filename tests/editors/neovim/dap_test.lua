@@ -97,6 +97,38 @@ h.test('a breakpoint opens the timeline at its first hit', function()
   end)
 end)
 
+h.test('the timeline has the hits of the session, and Enter opens one in the debugger', function()
+  vim.cmd('RipTraceTimeline')
+  local function shown()
+    return table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\n')
+  end
+  h.wait(h.ANSWER_MS, 'a lane and hits', function()
+    return shown():find('\ncart +.*[▁▂▃▄▅▆▇█]') and shown():find('quantity=%d') and shown():find('\n▶ #%d')
+  end)
+  vim.cmd('RipTraceFilter service=cart = quantity > 3')
+  h.wait(h.ANSWER_MS, 'hits that match', function()
+    return shown():find('\nHits %d') and not shown():find('sum is') and not shown():find('quantity=[123] ')
+  end)
+  vim.cmd('normal! G')
+  local wanted = assert(tonumber(vim.api.nvim_get_current_line():match('#(%d+)')))
+  h.equal(
+    hit_after('the hit of that line', function()
+      vim.api.nvim_feedkeys(vim.keycode('<CR>'), 'mx', false)
+    end),
+    wanted
+  )
+  vim.cmd('bwipeout! ' .. vim.fn.bufnr('riptrace://timeline'))
+end)
+
+h.test('the fleet buffer shows the breakpoints of the session as armed', function()
+  vim.cmd('RipTraceFleet')
+  h.wait(h.FIRST_HIT_MS, 'armed tracepoints', function()
+    local text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\n')
+    return text:find('Tracepoints  2') and text:find('armed by %a+, [%d,]+ hits')
+  end)
+  vim.cmd('bwipeout! ' .. vim.fn.bufnr('riptrace://fleet'))
+end)
+
 h.test('no breakpoint is rejected', function()
   h.wait(h.FIRST_HIT_MS, 'both breakpoints are taken', function()
     dap.list_breakpoints(false)

@@ -26,8 +26,10 @@ vim.notify = function(message, level)
   table.insert(M.notified, { message = message, level = level })
 end
 
-vim.opt.runtimepath:prepend(M.repo .. '/editors/neovim')
-vim.cmd('runtime plugin/riptrace.lua')
+--- Where the plugin is: run.sh has packed and unpacked it, as a user's package directory.
+M.plugin = M.required('RIPTRACE_NVIM_PACKAGES') .. '/pack/riptrace/opt/riptrace'
+vim.opt.packpath:prepend(M.required('RIPTRACE_NVIM_PACKAGES'))
+vim.cmd.packadd('riptrace')
 vim.cmd('filetype plugin on')
 
 --- Pumps the event loop until `done` is true, or fails and says what did not happen.

@@ -157,10 +157,21 @@ h.test('a hit in the quickfix list says when, where and what', function()
   h.equal(without_file[1].valid, 0)
 end)
 
+h.test('the package has the help, the licences, and every file of the plugin', function()
+  vim.cmd('help riptrace')
+  h.equal(vim.fs.normalize(vim.api.nvim_buf_get_name(0)), vim.fs.normalize(h.plugin .. '/doc/riptrace.txt'))
+  vim.cmd('helpclose')
+  for _, file in ipairs({ 'LICENSE-MIT', 'LICENSE-APACHE', 'README.md' }) do
+    assert(vim.uv.fs_stat(h.plugin .. '/' .. file), file .. ' is not in the package')
+  end
+  local source = h.repo .. '/editors/neovim/lua/riptrace'
+  for name in vim.fs.dir(source) do
+    h.equal(vim.fn.readblob(h.plugin .. '/lua/riptrace/' .. name), vim.fn.readblob(source .. '/' .. name), name)
+  end
+end)
+
 h.test('every command and option of the plugin has a help tag', function()
-  vim.cmd.helptags(h.repo .. '/editors/neovim/doc')
-  local tags = table.concat(vim.fn.readfile(h.repo .. '/editors/neovim/doc/tags'), '\n')
-  vim.fn.delete(h.repo .. '/editors/neovim/doc/tags')
+  local tags = table.concat(vim.fn.readfile(h.plugin .. '/doc/tags'), '\n')
   local wanted = { 'riptrace', 'riptrace.setup()', 'riptrace-health', 'riptrace.hits()', 'riptrace.status()' }
   for name in pairs(vim.api.nvim_get_commands({})) do
     if vim.startswith(name, 'RipTrace') then

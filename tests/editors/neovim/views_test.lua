@@ -8,7 +8,6 @@ local binary = h.required('RIPTRACE_BIN')
 local nats = h.required('RIPTRACE_NATS')
 local file, line = h.location('RIPTRACE_BP', 'cart/cart.go', 'BP cart-add')
 
-vim.o.columns, vim.o.lines = 140, 50
 vim.cmd.cd(h.required('RIPTRACE_SHOP'))
 riptrace.setup({ path = binary, nats = nats, lsp = { enable = false } })
 

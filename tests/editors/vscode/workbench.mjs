@@ -38,6 +38,8 @@ export class Workbench {
       .locator(".monaco-workbench .explorer-folders-view .monaco-list-row")
       .first()
       .waitFor({ timeout: LOAD_MS });
+    // What extensions contribute is there later than the workbench: the command palette does not wait for it.
+    await this.page.locator('.activitybar a.action-label[aria-label="RipTrace"]').waitFor({ timeout: LOAD_MS });
   }
 
   /** Opens a file of the workspace by the quick open box. */
@@ -341,13 +343,121 @@ export class Workbench {
       await row.waitFor({ timeout: ANSWER_MS });
       if ((await row.getAttribute("aria-expanded")) === "true") return true;
       const clicked = row.locator(".monaco-tl-twistie").click({ timeout: TRY_MS });
-      return (await inTime(clicked)) && (await row.getAttribute("aria-expanded")) === "true";
+      const opened = row.and(this.page.locator('[aria-expanded="true"]'));
+      return (await inTime(clicked)) && this.#seen(opened);
     });
+  }
+
+  /** Call stack, variables and the buttons of the debugger, where another view has taken their place. */
+  async showDebugger() {
+    await this.runCommand("View: Show Run and Debug");
+    await this.callStackRows.first().waitFor({ timeout: ANSWER_MS });
   }
 
   async showTimeline() {
     await this.runCommand("RipTrace: Show timeline");
     await this.timeline.locator("body").waitFor({ timeout: ANSWER_MS });
+  }
+
+  /** The number of a hit in the list of the timeline that is not this one. */
+  async otherHitRow(seq) {
+    const other = this.hitRows.filter({ hasNot: this.timeline.locator(`.seq:text-is("${seq}")`) }).first();
+    await other.waitFor({ timeout: ANSWER_MS });
+    return Number(await other.getAttribute("data-seq"));
+  }
+
+  #hitRow(seq) {
+    return this.timeline.locator(`#list .hit[data-seq="${seq}"]`);
+  }
+
+  /** Makes the timeline stand still. */
+  async stopFollowing() {
+    await this.timeline.locator('#follow[aria-pressed="true"]').click({ timeout: ANSWER_MS });
+    await this.timeline.locator('#follow[aria-pressed="false"]').waitFor({ timeout: ANSWER_MS });
+  }
+
+  async pressHitRow(seq) {
+    await this.#hitRow(seq).click({ timeout: ANSWER_MS });
+  }
+
+  /** Waits until the timeline shows this hit as the open one. */
+  async openRowIs(seq) {
+    await this.timeline.locator(`#list .hit.open[data-seq="${seq}"]`).waitFor({ timeout: ANSWER_MS });
+    await this.timeline.locator(`#list .hit[data-seq="${seq}"][aria-selected="true"]`).waitFor({ timeout: ANSWER_MS });
+  }
+
+  /** Puts the focus on the row that takes part in the order of the Tab key; returns its hit. */
+  async focusHitRow() {
+    await this.timeline.locator('#list .hit[tabindex="0"]').focus({ timeout: ANSWER_MS });
+    return this.#focusedSeq();
+  }
+
+  async focusMark() {
+    await this.timeline.locator('.mark[tabindex="0"]').focus({ timeout: ANSWER_MS });
+    return this.#focusedSeq();
+  }
+
+  /** Presses a key in the timeline; returns the hit that has the focus then. */
+  async moveInTimeline(key) {
+    await this.page.keyboard.press(key);
+    return this.#focusedSeq();
+  }
+
+  async #focusedSeq() {
+    const focused = this.timeline.locator(".hit:focus, .mark:focus");
+    await focused.waitFor({ timeout: ANSWER_MS });
+    return Number(await focused.getAttribute("data-seq"));
+  }
+
+  /** The times on the axis. Waits until they are other ones than these. */
+  async axisOtherThan(times) {
+    let now;
+    await this.#until("the axis shows another piece of time", async () => {
+      now = await this.timeline.locator("#axis").textContent({ timeout: ANSWER_MS });
+      return now !== times;
+    });
+    return now;
+  }
+
+  async filterTimeline(text) {
+    const box = this.timeline.locator("#filter-text");
+    await box.fill(text, { timeout: ANSWER_MS });
+    await box.press("Enter", { timeout: ANSWER_MS });
+  }
+
+  /** Waits until the list of the timeline has rows, and all of them are as wanted. */
+  async hitRowsAll(wanted) {
+    await this.#until("the list holds only hits that match", async () => {
+      const texts = await this.hitRows.allTextContents();
+      return texts.length > 0 && texts.every(wanted);
+    });
+  }
+
+  /** Elements of the timeline that can be acted on and that a screen reader has no name for. */
+  namelessInTimeline() {
+    return this.timeline.locator("body").evaluate((body) =>
+      [...body.querySelectorAll("button, input, [role=option], [role=listbox], [role=toolbar], [role=search]")]
+        .filter((each) => {
+          const labelled = each.getAttribute("aria-labelledby");
+          const name = each.getAttribute("aria-label") ?? (labelled && document.getElementById(labelled)?.textContent);
+          return !(name ?? each.textContent).trim();
+        })
+        .map((each) => each.outerHTML.slice(0, 200)),
+    );
+  }
+
+  /** The colours of the timeline's text and of what is behind it, as `rgb(r, g, b)`. */
+  async timelineColours() {
+    const text = await this.timeline.locator("#status").evaluate((each) => getComputedStyle(each).color);
+    // The page is see-through: what is behind it is the panel.
+    const background = await this.timeline.locator("body").evaluate((body) => {
+      const probe = body.appendChild(document.createElement("span"));
+      probe.style.color = "var(--vscode-panel-background)";
+      const { color } = getComputedStyle(probe);
+      probe.remove();
+      return color;
+    });
+    return { text, background };
   }
 
   /** Light where it is dark, and dark where it is light. */

@@ -58,6 +58,19 @@ async function screenshot(name) {
   await browser.page.screenshot({ path: path.join(artefacts, file) });
 }
 
+step("the Fleet view lists hosts, processes and builds before anything is traced", async () => {
+  await workbench.showFleet();
+  await workbench.fleetRow(/^Hosts\d/).waitFor({ timeout: ANSWER_MS });
+  await workbench.fleetRow(/^cart\d+, go/).waitFor({ timeout: ANSWER_MS });
+  await workbench.openFleetRow(/^Builds\d/);
+  await workbench.fleetRow(/^example\.com\/shop.*process/).waitFor({ timeout: ANSWER_MS });
+});
+
+step("the Timeline says that no session runs", async () => {
+  await workbench.showTimeline();
+  await workbench.timeline.locator("#attach").waitFor({ timeout: ANSWER_MS });
+});
+
 step("a click in the gutter sets a breakpoint", async () => {
   await workbench.openFile(breakpoint.file);
   await workbench.goToLine(breakpoint.line);
@@ -148,8 +161,75 @@ step("the language server shows counts and values in the text", async () => {
   await screenshot("language server");
 });
 
-step("Show fleet lists hosts and processes", async () => {
-  await workbench.runCommand("RipTrace: Show fleet");
+step("the Fleet view shows where the tracepoints are armed, how, and their hits", async () => {
+  await workbench.showFleet();
+  await workbench.fleetRow(/armed \d+\/\d+, [\d,]+ hits/).waitFor({ timeout: ANSWER_MS });
+  await workbench.openFleetRow(new RegExp(`:${breakpoint.line}armed`));
+  await workbench.fleetRow(/armed by (jump|trap|ptrace), [\d,]+ hits?, [\d.,]+\/s/).waitFor({ timeout: ANSWER_MS });
+});
+
+step("the Timeline has a lane for the service, and each hit's uncertainty", async () => {
+  await workbench.showTimeline();
+  await workbench.marks.first().waitFor({ timeout: ANSWER_MS });
+  await workbench.hitRows.first().waitFor({ timeout: ANSWER_MS });
+  assert.match(await workbench.hitRows.last().textContent(), /^\d+\d\d:\d\d:\d\d\.\d+ ±[\d.]+ [µm]?s/);
+  assert.deepEqual(await workbench.timeline.locator(".lane .service").allTextContents(), ["cart"]);
+  await screenshot("views");
+});
+
+step("a click on a hit opens it in the debugger", async () => {
+  await workbench.showDebugger();
+  await workbench.stopFollowing();
+  const row = await workbench.otherHitRow(await hitNumber());
+  await workbench.pressHitRow(row);
+  assert.equal(await hitNumberThatIs(row), row);
+  await workbench.openRowIs(row);
+});
+
+step("the Timeline is used by the keyboard alone", async () => {
+  const first = await workbench.focusHitRow();
+  const next = await workbench.moveInTimeline("ArrowDown");
+  assert.ok(next > first, `below hit ${first} is hit ${next}`);
+  await browser.page.keyboard.press("Enter");
+  assert.equal(await hitNumberThatIs(next), next);
+  await workbench.focusMark();
+  await workbench.moveInTimeline("Home");
+  await workbench.timeline.locator('#follow[aria-pressed="false"]').waitFor({ timeout: ANSWER_MS });
+  const whole = await workbench.axisOtherThan("");
+  await browser.page.keyboard.press("z");
+  await workbench.axisOtherThan(whole);
+});
+
+step("a filter leaves only the hits that match", async () => {
+  await workbench.filterTimeline(`${logpoint.expression}=`);
+  await workbench.hitRowsAll((text) => text.includes(`${logpoint.expression}=`));
+  await workbench.filterTimeline(`=${logpoint.expression} > 1000`);
+  await workbench.hitRowsAll((text) => Number(text.split(`${logpoint.expression}=`)[1]) > 1000);
+  await screenshot("filtered");
+  await workbench.filterTimeline(`=${logpoint.expression} >`);
+  await workbench.timeline.locator("#problem:visible", { hasText: /when/ }).waitFor({ timeout: ANSWER_MS });
+  await workbench.filterTimeline("");
+  await workbench.timeline.locator("#problem").waitFor({ state: "hidden", timeout: ANSWER_MS });
+});
+
+step("every control of the views has a name for a screen reader", async () => {
+  assert.deepEqual(await workbench.namelessInTimeline(), []);
+});
+
+step("the views are readable in the other theme too", async () => {
+  const before = await workbench.timelineColours();
+  await workbench.toggleTheme();
+  const after = await workbench.timelineColours();
+  for (const [name, { text, background }] of Object.entries({ before, after })) {
+    assert.ok(contrast(text, background) >= 4.5, `${name}: ${text} on ${background}`);
+  }
+  assert.notEqual(before.background, after.background);
+  await screenshot("views dark");
+  await workbench.toggleTheme();
+});
+
+step("Show fleet as text lists hosts and processes", async () => {
+  await workbench.runCommand("RipTrace: Show fleet as text");
   await browser.page.locator('.tab.active[aria-label^="RipTrace Fleet"]').waitFor({ timeout: ANSWER_MS });
   await browser.page
     .locator(".editor-instance .view-line", { hasText: /cart/ })
@@ -158,14 +238,45 @@ step("Show fleet lists hosts and processes", async () => {
   await screenshot("fleet");
 });
 
-step("Stop ends the session", async () => {
+step("Stop ends the session, and its tracepoints leave the fleet", async () => {
+  await workbench.showDebugger();
   await workbench.pressDebugButton("disconnect");
   await workbench.debugButton("disconnect").waitFor({ state: "detached", timeout: ANSWER_MS });
+  await workbench.showTimeline();
+  await workbench.timeline.locator("#attach").waitFor({ timeout: ANSWER_MS });
+  await workbench.showFleet();
+  await workbench.fleetRow(/^Tracepointsnone/).waitFor({ timeout: FIRST_HIT_MS });
+});
+
+step("the walkthrough opens with its steps", async () => {
+  await workbench.runCommand("RipTrace: First steps");
+  const steps = browser.page.locator(".getting-started-step");
+  await steps.first().waitFor({ timeout: ANSWER_MS });
+  assert.equal(await steps.count(), 4);
+  await screenshot("walkthrough");
 });
 
 /** The number of the hit that the timeline shows. */
 async function hitNumber() {
   return numberIn(await workbench.stopDescription(/Hit \d+/i));
+}
+
+/** Waits until the debugger shows this hit. */
+async function hitNumberThatIs(number) {
+  return numberIn(await workbench.stopDescription(new RegExp(`Hit ${number}\\b`, "i")));
+}
+
+/** As WCAG has it, of two colours `rgb(r, g, b)`: from 1 to 21. */
+function contrast(one, other) {
+  const luminance = (colour) => {
+    const [r, g, b] = /\d+, \d+, \d+/.exec(colour)[0].split(", ").map((part) => {
+      const share = Number(part) / 255;
+      return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (light + 0.05) / (dark + 0.05);
 }
 
 async function hitNumberOtherThan(number) {

@@ -31,7 +31,7 @@ local shown
 local function ask(on_fleet)
   local source = require('riptrace').session()
   if source then
-    source:request('riptrace/fleet', {}, function(err, answer)
+    source:request('riptrace/fleet', vim.empty_dict(), function(err, answer)
       if err then
         return on_fleet(nil, err.message or vim.inspect(err))
       end

@@ -235,10 +235,9 @@ end
 
 --- Traces without a debugger: the given locations, else the line of the cursor. Its hits are in the Timeline, in the
 --- quickfix list and behind their lines.
----@param arguments? string locations and flags of `riptrace trace`
-function M.trace(arguments)
-  local words = vim.split(vim.trim(arguments or ''), '%s+', { trimempty = true })
-  if #words == 0 then
+---@param words? string[] locations and flags of `riptrace trace`
+function M.trace(words)
+  if not words or #words == 0 then
     local name = vim.api.nvim_buf_get_name(0)
     if name == '' or vim.bo.buftype ~= '' then
       util.notify('put the cursor on the line of a source file, or give FILE:LINE or a function', vim.log.levels.WARN)

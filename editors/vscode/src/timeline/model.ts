@@ -54,6 +54,7 @@ export class Timeline {
   private whole = true;
   private columns = 100;
   /** Where the list begins or ends; undefined: its end is the newest hit. */
+  private held = false;
   private listAt: { readonly from: number } | { readonly before: number } | undefined;
   private matches: Hit[] = [];
   /** The search has looked at every hit before this number. */
@@ -75,6 +76,7 @@ export class Timeline {
     this.lanes = this.list = [];
     this.counts = { arrived: 0, dropped: 0, evicted: 0 };
     this.whole = this.following = true;
+    this.held = false;
     this.listAt = undefined;
     this.forgetSearch();
     this.changed();
@@ -112,6 +114,7 @@ export class Timeline {
     }
     this.filter = read.filter;
     this.listAt = undefined;
+    this.held = false;
     this.outdate();
     this.forgetSearch();
     return this.load();
@@ -139,11 +142,25 @@ export class Timeline {
   }
 
   setFollowing(on: boolean): Promise<void> {
-    this.following = on;
     if (on) {
+      this.following = true;
       this.listAt = undefined;
+    } else {
+      this.stay();
     }
     return this.load();
+  }
+
+  /** Keeps window and list as they are while newer hits come: what is being looked at does not run away. */
+  stay(): void {
+    const first = this.list[0];
+    this.following = false;
+    this.listAt ??= first === undefined ? undefined : { from: first.seq };
+  }
+
+  /** Keeps the list as it is as long as it is held, without looking elsewhere for good: a row under the pointer. */
+  hold(on: boolean): void {
+    this.held = on;
   }
 
   /** Lists the hits from this one on. */
@@ -169,6 +186,7 @@ export class Timeline {
   /** Lists the newest hits. */
   toNewest(): Promise<void> {
     this.listAt = undefined;
+    this.held = false;
     return this.load();
   }
 
@@ -279,12 +297,15 @@ export class Timeline {
   }
 
   private async listPage(ask: Ask, filter: Filter): Promise<Page> {
-    const { listAt } = this;
+    const first = this.list[0];
+    const held = this.held && first !== undefined ? { from: first.seq } : undefined;
+    const listAt = this.listAt ?? held;
     const found = await gather(ask, { ...listAt, filter }, LIST_HITS);
     if (found.hits.length > 0 || listAt === undefined) {
       return found;
     }
     // There is nothing on that side: the list stays where it was.
+    this.held = false;
     this.listAt = "before" in listAt ? { from: this.oldest ?? 0 } : undefined;
     return gather(ask, { ...this.listAt, filter }, LIST_HITS);
   }

@@ -135,8 +135,7 @@ function focusMark(lane: number, index: number): void {
     return;
   }
   focus.mark = mark.seq;
-  // A mark that is being looked at does not run away.
-  timeline.following = false;
+  timeline.stay();
   draw();
   document.querySelector<HTMLElement>(`.mark[data-lane="${lane}"][data-index="${index}"]`)?.focus();
 }
@@ -233,8 +232,12 @@ function openRow(row: HTMLElement): void {
   const seq = Number(row.dataset["seq"]);
   focus.row = focus.mark = seq;
   open(seq);
+  timeline.stay();
   void timeline.centreOn(seq).then(draw);
 }
+
+list.addEventListener("pointerenter", () => timeline.hold(true));
+list.addEventListener("pointerleave", () => timeline.hold(false));
 
 list.addEventListener("click", (event) => {
   const row = rowAt(event.target);
@@ -252,7 +255,7 @@ list.addEventListener("keydown", (event) => {
   const move = (to: Element | null): void => {
     if (to instanceof HTMLElement) {
       focus.row = Number(to.dataset["seq"]);
-      timeline.following = false;
+      timeline.stay();
       draw();
       to.focus();
     }

@@ -114,6 +114,17 @@ check("its commands are registered", async () => {
   }
 });
 
+check("riptrace.toml is a language of its own, with snippets", async () => {
+  const settings = await vscode.workspace.openTextDocument(vscode.Uri.parse(`untitled:${task.shop}/riptrace.toml`));
+  assert.equal(settings.languageId, "riptrace-toml");
+  const start = new vscode.Position(0, 0);
+  const { items } = await vscode.commands.executeCommand("vscode.executeCompletionItemProvider", settings.uri, start);
+  const labels = items.map(({ label }) => (typeof label === "string" ? label : label.label));
+  for (const key of ["nats", "creds", "selector", "rate", "substitute_path"]) {
+    assert.ok(labels.includes(key), `${key} is not among ${labels}`);
+  }
+});
+
 check("a wrong configuration does not start", async () => {
   const wrong = { type: "riptrace", request: "attach", name: "wrong", rate: 0 };
   assert.equal(await vscode.debug.startDebugging(vscode.workspace.workspaceFolders[0], wrong), false);
