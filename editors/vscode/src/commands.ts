@@ -56,7 +56,9 @@ export function registerCommands(parts: Parts): vscode.Disposable {
     register("riptrace.traceMessage", () => traceMessage(sessions)),
     register("riptrace.traceFunction", () => traceFunction(sessions)),
     register("riptrace.stopTracepoint", (node: FleetNode) => stopTracepoint(node)),
-    register("riptrace.stop", () => stop(sessions)),
+    register("riptrace.stopTracing", () => stop(sessions)),
+    register("riptrace.saveSession", () => saveSession(sessions)),
+    register("riptrace.openSession", () => openSession()),
     register("riptrace.openLog", () => log.show()),
     register("riptrace.openSettings", () =>
       vscode.commands.executeCommand("workbench.action.openSettings", `@ext:riptrace.riptrace`),
@@ -264,6 +266,38 @@ async function goToHit(sessions: Sessions): Promise<void> {
   });
   if (typed !== undefined) {
     await openHit(sessions, Number(typed.replace("#", "")));
+  }
+}
+
+/** The suffix of saved sessions. */
+const RECORDING = { "RipTrace sessions": ["riptrace"] };
+
+/** Writes the hits of the session into a file, which is opened again without any fleet. */
+async function saveSession(sessions: Sessions): Promise<void> {
+  const session = sessions.current;
+  if (session === undefined) {
+    await vscode.window.showInformationMessage("RipTrace: no session is running, so there is nothing to save.");
+    return;
+  }
+  const uri = await vscode.window.showSaveDialog({ filters: RECORDING, title: "Save the session's hits" });
+  if (uri === undefined) {
+    return;
+  }
+  try {
+    await session.customRequest("riptrace/save", { path: uri.fsPath });
+    void vscode.window.showInformationMessage(`RipTrace: the hits of "${session.name}" are in ${uri.fsPath}.`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    void vscode.window.showErrorMessage(`RipTrace: the session was not saved: ${why}`);
+  }
+}
+
+async function openSession(): Promise<void> {
+  const chosen = await vscode.window.showOpenDialog({ filters: RECORDING, title: "Open a saved session" });
+  const file = chosen?.[0]?.fsPath;
+  if (file !== undefined) {
+    const name = `RipTrace: ${fileName(file)}`;
+    await startSession({ ...withDefaults({}), request: "launch", name, recording: file });
   }
 }
 

@@ -21,8 +21,13 @@ export interface AttachArguments {
   stopOnHit?: boolean;
   /** Hits per second of one process, from 1, or no limit. */
   rate?: number | "none";
+  /** Expressions over captured values that tell requests apart. */
+  correlate?: string | string[];
   cwd?: string;
 }
+
+/** The arguments of `launch`, which opens a saved session. */
+export const LAUNCH_ARGUMENTS = ["recording", "substitutePath", "stopOnHit", "correlate", "cwd"] as const;
 
 /** Every argument, by name: what the schema must offer. */
 export const ATTACH_ARGUMENTS = [
@@ -32,6 +37,7 @@ export const ATTACH_ARGUMENTS = [
   "substitutePath",
   "stopOnHit",
   "rate",
+  "correlate",
   "cwd",
 ] as const satisfies readonly (keyof AttachArguments)[];
 
@@ -79,7 +85,7 @@ export function withDefaults(given: PartialConfiguration): Configuration {
 /** What the settings add where the configuration is silent. */
 export function withSettings(given: Configuration, settings: { readonly nats: string }): Configuration {
   const nats = settings.nats.trim();
-  return given["nats"] === undefined && nats !== "" ? { ...given, nats } : given;
+  return given.request === "attach" && given["nats"] === undefined && nats !== "" ? { ...given, nats } : given;
 }
 
 /**
@@ -87,8 +93,18 @@ export function withSettings(given: Configuration, settings: { readonly nats: st
  * The adapter checks again: this only tells the user before anything is started.
  */
 export function problemOf(given: Configuration): string | undefined {
-  if (given.request !== "attach") {
-    return `"request" is "${given.request}": RipTrace only knows "attach", because it joins a fleet that already runs.`;
+  if (given.request === "launch") {
+    const recording = given["recording"];
+    if (typeof recording !== "string" || recording === "") {
+      return `"launch" opens a saved session: give its file as "recording". To trace what runs, write "attach".`;
+    }
+  } else if (given.request !== "attach") {
+    return `"request" is "${given.request}": write "attach" to join a fleet, or "launch" to open a saved session.`;
+  }
+  const correlate = given["correlate"];
+  const isText = (value: unknown): boolean => typeof value === "string";
+  if (correlate !== undefined && !isText(correlate) && !(Array.isArray(correlate) && correlate.every(isText))) {
+    return `"correlate" must be an expression or a list of them, not ${JSON.stringify(correlate)}.`;
   }
   for (const key of ["nats", "creds", "selector", "cwd"] as const) {
     const value = given[key];

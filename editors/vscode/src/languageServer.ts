@@ -64,7 +64,11 @@ export class LanguageServer implements vscode.Disposable {
       options: { env: childEnvironment(process.env, settings.nats), ...(cwd === undefined ? {} : { cwd }) },
     };
     const client: LanguageClientOptions = {
-      documentSelector: LANGUAGES.map((language) => ({ scheme: "file", language })),
+      documentSelector: [
+        ...LANGUAGES.map((language) => ({ scheme: "file", language })),
+        // Whatever language another extension takes it for.
+        { scheme: "file", pattern: "**/riptrace.toml" },
+      ],
       outputChannel: this.log,
       traceOutputChannel: this.log,
     };

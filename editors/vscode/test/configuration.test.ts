@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import {
   ATTACH_ARGUMENTS,
+  LAUNCH_ARGUMENTS,
   DEBUG_TYPE,
   DEFAULT_NAME,
   problemOf,
@@ -61,6 +62,12 @@ test("the setting gives the NATS URL where the configuration gives none", () => 
   assert.equal("nats" in withSettings(plain, { nats: "  " }), false);
 });
 
+test("a saved session needs its file alone, and no fleet", () => {
+  const saved = { type: "riptrace", request: "launch", name: "x", recording: "/a.riptrace", correlate: ["requestID"] };
+  assert.equal(problemOf(saved), undefined);
+  assert.deepEqual(withSettings(saved, { nats: "nats://a:4222" }), saved);
+});
+
 test("a right configuration has no problem", () => {
   const full = {
     ...plain,
@@ -78,7 +85,9 @@ test("a right configuration has no problem", () => {
 });
 
 const wrong: [string, Record<string, unknown>, RegExp][] = [
-  ["request", { request: "launch" }, /only knows "attach"/],
+  ["request", { request: "join" }, /write "attach".*or "launch"/],
+  ["launch without a file", { request: "launch" }, /file as "recording"/],
+  ["correlate", { correlate: 7 }, /"correlate" must be an expression/],
   ["nats", { nats: 4222 }, /"nats" must be a text, not 4222/],
   ["stopOnHit", { stopOnHit: "yes" }, /"stopOnHit" must be true or false, not "yes"/],
   ["rate of zero", { rate: 0 }, /"rate" must be a whole number/],
@@ -99,6 +108,8 @@ for (const [name, change, expected] of wrong) {
 test("the schema of launch.json offers every attach argument, described, and no other", () => {
   const properties = contributed.configurationAttributes["attach"]?.properties ?? {};
   assert.deepEqual(Object.keys(properties).sort(), [...ATTACH_ARGUMENTS].sort());
+  const launch = contributed.configurationAttributes["launch"]?.properties ?? {};
+  assert.deepEqual(Object.keys(launch).sort(), [...LAUNCH_ARGUMENTS].sort());
   for (const [name, schema] of Object.entries(properties)) {
     assert.ok(schema["markdownDescription"], `${name} has no description`);
   }
@@ -109,7 +120,7 @@ test("what the manifest offers to write into launch.json is usable", () => {
   for (const offered of [...contributed.initialConfigurations, ...snippets]) {
     assert.equal(offered.type, DEBUG_TYPE);
     for (const key of Object.keys(offered)) {
-      assert.ok(["type", "request", "name", ...ATTACH_ARGUMENTS].includes(key), `${key} is not an argument`);
+      assert.ok(["type", "request", "name", ...ATTACH_ARGUMENTS, ...LAUNCH_ARGUMENTS].includes(key), `${key} is not an argument`);
     }
   }
   assert.deepEqual(contributed.initialConfigurations, [withDefaults({})]);

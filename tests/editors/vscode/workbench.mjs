@@ -112,13 +112,9 @@ export class Workbench {
     return this.page.locator(`.editor-instance .glyph-margin-widgets .codicon-${kind}`);
   }
 
-  /**
-   * Runs a command of the palette. It is run once: what the command does must be waited for. `not` is a longer title
-   * that begins like it.
-   */
-  async runCommand(title, not) {
-    const named = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
-    const row = not === undefined ? named : named.filter({ hasNotText: not });
+  /** Runs a command of the palette. It is run once: what the command does must be waited for. */
+  async runCommand(title) {
+    const row = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
     await this.#until(`"${title}" is run`, () => this.#choose("F1", `>${title}`, row));
   }
 
@@ -327,7 +323,7 @@ export class Workbench {
   }
 
   async showFleet() {
-    await this.runCommand("RipTrace: Show fleet", "RipTrace: Show fleet as text");
+    await this.runCommand("RipTrace: Show fleet");
     await this.fleetRows.first().waitFor({ timeout: ANSWER_MS });
   }
 
@@ -411,12 +407,9 @@ export class Workbench {
 
   /** The times on the axis. Waits until they are other ones than these. */
   async axisOtherThan(times) {
-    let now;
-    await this.#until("the axis shows another piece of time", async () => {
-      now = await this.timeline.locator("#axis").textContent({ timeout: ANSWER_MS });
-      return now !== times;
-    });
-    return now;
+    const axis = this.timeline.locator("#axis:not(:empty)", times === undefined ? {} : { hasNotText: times });
+    await axis.waitFor({ timeout: ANSWER_MS });
+    return axis.textContent();
   }
 
   async filterTimeline(text) {
@@ -425,12 +418,10 @@ export class Workbench {
     await box.press("Enter", { timeout: ANSWER_MS });
   }
 
-  /** Waits until the list of the timeline has rows, and all of them are as wanted. */
-  async hitRowsAll(wanted) {
-    await this.#until("the list holds only hits that match", async () => {
-      const texts = await this.hitRows.allTextContents();
-      return texts.length > 0 && texts.every(wanted);
-    });
+  /** Waits until the list of the timeline has rows, and all of them match. */
+  async hitRowsAll(pattern) {
+    await this.hitRows.filter({ hasText: pattern }).first().waitFor({ timeout: ANSWER_MS });
+    await this.hitRows.filter({ hasNotText: pattern }).first().waitFor({ state: "detached", timeout: ANSWER_MS });
   }
 
   /** Elements of the timeline that can be acted on and that a screen reader has no name for. */

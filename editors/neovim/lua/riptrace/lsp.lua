@@ -30,6 +30,26 @@ local function client_config(config, binary)
   }
 end
 
+--- The filetypes of sources, and that of riptrace.toml.
+---@param config riptrace.Config
+---@return string[]
+local function filetypes(config)
+  local all = vim.deepcopy(config.filetypes)
+  if not vim.list_contains(all, 'toml') then
+    table.insert(all, 'toml')
+  end
+  return all
+end
+
+--- Whether the server has something to say of a buffer: of other TOML files it has not.
+---@param config riptrace.Config
+---@param buffer integer
+---@return boolean
+function M.serves(config, buffer)
+  return vim.list_contains(config.filetypes, vim.bo[buffer].filetype)
+    or vim.fs.basename(vim.api.nvim_buf_get_name(buffer)) == 'riptrace.toml'
+end
+
 --- Asks again for the code lenses of every loaded buffer of a client.
 ---@param client_id integer
 function M.refresh_code_lenses(client_id)
@@ -83,9 +103,11 @@ function M.enable(config)
     vim.lsp.config(
       M.NAME,
       vim.tbl_extend('force', client, {
-        filetypes = config.filetypes,
+        filetypes = filetypes(config),
         root_dir = function(buffer, on_root)
-          on_root(util.root(buffer))
+          if M.serves(config, buffer) then
+            on_root(util.root(buffer))
+          end
         end,
       })
     )
@@ -95,9 +117,12 @@ function M.enable(config)
   -- Neovim 0.10 has no vim.lsp.config.
   vim.api.nvim_create_autocmd('FileType', {
     group = group,
-    pattern = config.filetypes,
+    pattern = filetypes(config),
     desc = 'RipTrace: start the language server',
     callback = function(event)
+      if not M.serves(config, event.buf) then
+        return
+      end
       vim.lsp.start(vim.tbl_extend('force', client, { root_dir = util.root(event.buf) }), { bufnr = event.buf })
     end,
   })
