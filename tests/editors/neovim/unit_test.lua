@@ -197,6 +197,17 @@ h.test('every command and option of the plugin has a help tag', function()
   end
 end)
 
+h.test('the language server is for sources and for riptrace.toml, not for other TOML files', function()
+  local serves = require('riptrace.lsp').serves
+  for name, expected in pairs({ ['riptrace.toml'] = true, ['Cargo.toml'] = false, ['cart.go'] = true, ['a.py'] = false }) do
+    local buffer = vim.api.nvim_create_buf(true, false)
+    vim.api.nvim_buf_set_name(buffer, vim.fn.tempname() .. '/' .. name)
+    vim.bo[buffer].filetype = vim.filetype.match({ buf = buffer })
+    h.equal(serves(config.defaults, buffer), expected, name)
+    vim.api.nvim_buf_delete(buffer, { force = true })
+  end
+end)
+
 h.test('without a session the commands say what to do', function()
   vim.cmd('RipTraceHits')
   h.match(h.notified[1].message, 'no hits yet.*:help riptrace%-debug')
