@@ -18,8 +18,10 @@ export const FLEET_VIEW = "riptrace.fleet";
 const SESSION_REFRESH_MS = 5_000;
 const PS_REFRESH_MS = 10_000;
 
-/** The adapter says with it that the fleet is to be looked at again; at most twice a second. */
+/** The adapter says with it that the fleet is to be looked at again: as long as there are hits, twice a second. */
 const CHANGED_EVENT = "riptrace/fleetChanged";
+/** Then it is looked at after this time: a tree that is drawn more often cannot be read, let alone clicked on. */
+const CHANGED_REFRESH_MS = 1_500;
 
 /** The context key that chooses among the view's welcome texts. */
 const STATE_KEY = "riptrace.fleetState";
@@ -32,6 +34,8 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
   private nodes: readonly FleetNode[] = [];
   private shown = "";
   private timer: NodeJS.Timeout | undefined;
+  /** When the timer ends, by the clock that never runs backwards. */
+  private dueMs = Infinity;
   /** The look that is under way. */
   private looking: Promise<void> | undefined;
 
@@ -55,7 +59,7 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
       this.sessions.onDidChange(() => void this.refresh()),
       vscode.debug.onDidReceiveDebugSessionCustomEvent(({ session, event }) => {
         if (session === this.sessions.current && event === CHANGED_EVENT) {
-          void this.refresh();
+          this.schedule(CHANGED_REFRESH_MS);
         }
       }),
     );
@@ -95,19 +99,24 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
 
   /** Looks at the fleet now; while a look is under way, that one counts. */
   refresh(): Promise<void> {
+    clearTimeout(this.timer);
+    this.dueMs = Infinity;
     this.looking ??= this.look().finally(() => {
       this.looking = undefined;
-      this.schedule();
+      this.schedule(this.sessions.current === undefined ? PS_REFRESH_MS : SESSION_REFRESH_MS);
     });
     return this.looking;
   }
 
-  private schedule(): void {
-    clearTimeout(this.timer);
-    if (this.view.visible) {
-      const pause = this.sessions.current === undefined ? PS_REFRESH_MS : SESSION_REFRESH_MS;
-      this.timer = setTimeout(() => void this.refresh(), pause);
+  /** Looks again after this time, or as soon as was planned if that is earlier. */
+  private schedule(pauseMs: number): void {
+    const dueMs = performance.now() + pauseMs;
+    if (!this.view.visible || this.looking !== undefined || this.dueMs <= dueMs) {
+      return;
     }
+    clearTimeout(this.timer);
+    this.dueMs = dueMs;
+    this.timer = setTimeout(() => void this.refresh(), pauseMs);
   }
 
   private async look(): Promise<void> {

@@ -29,7 +29,7 @@ export class TimelineView implements vscode.WebviewViewProvider, vscode.Disposab
       vscode.window.registerWebviewViewProvider(TIMELINE_VIEW, this),
       sessions.onDidChange(() => this.tellSession()),
       vscode.debug.onDidReceiveDebugSessionCustomEvent(({ session, event }) => {
-        if (session === sessions.current && event === CHANGED_EVENT) {
+        if (session === sessions.current && event === CHANGED_EVENT && this.view?.visible === true) {
           this.post({ type: "changed" });
         }
       }),
