@@ -248,14 +248,6 @@ step("Stop ends the session, and its tracepoints leave the fleet", async () => {
   await workbench.fleetRow(/^Tracepointsnone/).waitFor({ timeout: FIRST_HIT_MS });
 });
 
-step("the walkthrough opens with its steps", async () => {
-  await workbench.runCommand("RipTrace: First steps");
-  const steps = browser.page.locator(".getting-started-step");
-  await steps.first().waitFor({ timeout: ANSWER_MS });
-  assert.equal(await steps.count(), 4);
-  await screenshot("walkthrough");
-});
-
 /** The number of the hit that the timeline shows. */
 async function hitNumber() {
   return numberIn(await workbench.stopDescription(/Hit \d+/i));
