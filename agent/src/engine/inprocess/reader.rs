@@ -32,9 +32,6 @@ const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_millis(100);
 /// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second.
 const GLANCES_MAX: u32 = 4;
-/// How far the reader gives way to everything else on the host (nice(2)): on a host that is full the target goes on at its
-/// own speed, and what is not read in time is counted as dropped; on one that is not the reader has all that is left.
-const GIVES_WAY: i32 = 10;
 /// A ring that is filled to this part is read again at once.
 const FILLING: u64 = RING_BYTES as u64 / 8;
 /// Budgets are filled and drops told this often, in nanoseconds: well within the second that a budget holds.
@@ -136,9 +133,6 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until the process ends or the bell says so. Returns what happened to the process, if anything did.
     pub(super) fn run(mut self) -> Option<EngineEvent> {
-        // SAFETY: a system call without pointers, for this thread only (nice(2), C library/kernel differences). Where it is
-        // not allowed, nothing changes.
-        unsafe { libc::nice(GIVES_WAY) };
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
         let mut answered = 0;
