@@ -11,7 +11,7 @@ use crate::support::{
 use async_nats::Client;
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig, stream};
 use futures::StreamExt;
-use riptrace_protocol::agent_api::{ClockPing, CreateReply, RemoveReply, Reply};
+use riptrace_protocol::agent_api::{ClockPing, CreateReply, ListReply, RemoveReply, Reply};
 use riptrace_protocol::batch::Batch;
 use riptrace_protocol::fleet::{HostProfile, Mechanism, ProbeState, ProbeStatus};
 use riptrace_protocol::hit::DropReason;
@@ -200,7 +200,15 @@ impl Console {
         let id = self.fresh_id();
         let request = Self::create(&id, location, what, process);
         let reply: CreateReply = self.ask(subject::create_tracepoint(&self.host), request);
-        let [probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
+        let [mut probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
+        // An agent that was off its processor for long answers before it is done.
+        let deadline = Instant::now() + ANSWER;
+        while probe.state == ProbeState::Pending && Instant::now() < deadline {
+            let reply: ListReply = self.ask(subject::list_tracepoints(&self.host), json!({}));
+            let found = reply.probes.into_iter().find(|status| status.tracepoint == probe.tracepoint);
+            probe = found.unwrap_or(probe);
+            std::thread::sleep(POLL);
+        }
         (id, probe)
     }
 

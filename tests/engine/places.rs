@@ -191,6 +191,38 @@ fn a_process_whose_filter_kills_is_left_alive() {
     target.exit();
 }
 
+/// A child by vfork(2) has its parent's memory until it starts another program, as each child of a Go program has: what the
+/// agent took out of it, as it does out of a child with inherited patches, would be its parent's.
+#[test]
+fn a_child_in_its_parents_memory_leaves_its_parent_traced() {
+    let mut console = Console::start();
+    let fixture = chaos_native(&["-g", "-O2"]);
+    let mut target = Target::start(&console, &fixture, &[]);
+    let process = target.process(&mut console);
+    let before = target.pause();
+    let (id, _) = console.arm(&target.location("vector"), &unlimited(), process);
+    target.resume();
+    target.program.write_line("guest");
+    let guest = target.program.json_of("guest-pid", SOON)["guest"].clone();
+    target.program.json_of("guest", SOON);
+    assert!(Path::new(&format!("/proc/{guest}/exe")).exists());
+    // Who has found these has looked at the child as well.
+    for _ in 0..2 {
+        let later = Target::start(&console, &fixture, &[]);
+        later.process(&mut console);
+        later.exit();
+    }
+    assert!(!target.patched_bytes().is_empty(), "the parent's patches stay");
+    target.goes_on(&["vector"]);
+    target.ask("guest-ends");
+    let after = target.pause();
+    let probe = console.remove(&id);
+    assert_eq!(probe.passages, after["vector"] - before["vector"], "{probe:?}");
+    target.assert_clean();
+    target.resume();
+    target.exit();
+}
+
 #[test]
 fn profiles_of_a_traced_program_are_booked_to_its_own_functions() {
     let mut console = Console::start();
