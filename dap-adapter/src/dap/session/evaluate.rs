@@ -175,7 +175,7 @@ impl State {
     }
 
     pub(super) fn completions(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &CompletionsArguments) {
-        let column = usize::try_from(arguments.column - self.client.first_column()).unwrap_or(0);
+        let column = usize::try_from(arguments.column.saturating_sub(self.client.first_column())).unwrap_or(0);
         // The column counts UTF-16 units.
         let units: Vec<u16> = arguments.text.encode_utf16().take(column).collect();
         let before = String::from_utf16_lossy(&units);

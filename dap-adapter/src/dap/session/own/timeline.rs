@@ -160,7 +160,8 @@ impl State {
         if to_ns <= from_ns {
             return Err(Failure::quiet("\"to_ns\" must be greater than \"from_ns\""));
         }
-        let width = to_ns.saturating_sub(from_ns) as u128;
+        // In 128 bits: the ends may be anywhere.
+        let width = i128::from(to_ns) - i128::from(from_ns);
         let mut lanes: BTreeMap<&str, Lane> = BTreeMap::new();
         for hit in self.timeline.from(0) {
             let at = hit.time_ns().saturating_sub(origin_ns);
@@ -168,7 +169,7 @@ impl State {
                 continue;
             }
             let Some(origin) = hit.origin() else { continue };
-            let bucket = ((at - from_ns) as u128 * buckets as u128 / width) as usize;
+            let bucket = ((i128::from(at) - i128::from(from_ns)) * buckets as i128 / width) as usize;
             match lanes.get_mut(origin.service.as_str()) {
                 Some(lane) => lane.add(bucket, &hit),
                 None => lanes.entry(&origin.service).or_insert_with(|| Lane::new(buckets)).add(bucket, &hit),
