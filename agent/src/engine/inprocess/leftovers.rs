@@ -3,18 +3,17 @@
 //!
 //! Memory, code and handlers stay: a thread may be in them, and an agent that attaches later takes them over.
 
-use super::text::removal;
+use super::removal::{self, Written};
 use crate::capture::memory::Memory;
 use crate::engine::area::TABLES_BYTES;
 use crate::engine::inject::InjectError;
 use crate::engine::inject::leftovers::{self, Original, Owner};
 use crate::engine::memory::TargetMemory;
 use crate::engine::patch::visit::VisitCpus;
-use crate::engine::patch::{Patch, Patcher, Runtime, Witness};
+use crate::engine::patch::{Patcher, Runtime, Witness};
 use crate::engine::x86_64::pads::tables::View;
-use crate::target;
-use riptrace_protocol::ids::{Avma, ProcessKey};
-use std::collections::{BTreeMap, BTreeSet};
+use riptrace_protocol::ids::ProcessKey;
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Bytes by which a process is known again when its text is written.
@@ -60,30 +59,34 @@ pub(super) fn sweep_alone(Alone(key): &Alone) -> Result<usize, InjectError> {
         if matches!(leftover.owner, Owner::Alive { .. }) && !leftover.is_inherited {
             continue;
         }
-        let mut patches: BTreeMap<Avma, (Patch, Avma)> = BTreeMap::new();
         let memory = TargetMemory::open(key.pid as i32);
-        let mut originals = |memory: &dyn Memory, island: crate::engine::area::Island| {
+        let mut pads = Vec::new();
+        let mut known = None;
+        for island in &leftover.islands {
             let mut tables = vec![0; TABLES_BYTES];
             if memory.read(island.tables(), &mut tables).is_err() {
-                return Vec::new();
+                continue;
             }
-            let Ok(view) = View::new(&tables) else { return Vec::new() };
-            let found = view.pads().filter_map(|pad| removal(memory, &pad));
-            found.for_each(|patch| drop(patches.insert(patch.at, (patch, island.tables()))));
-            Vec::<Original>::new()
-        };
-        // Switches its probes off; the text is changed below, where threads that run are minded.
-        leftovers::clean(key.pid, &leftover, &mut originals, &mut |_| Ok(()))?;
-        let Some((_, tables)) = patches.values().next() else { continue };
-        let mut bytes = vec![0; WITNESS_BYTES];
-        let gone = || InjectError::Target(target::TargetError::Gone { pid: key.pid });
-        memory.read(*tables, &mut bytes).map_err(|_| gone())?;
-        let patcher = Patcher::open(key, Runtime::Native, Witness { at: *tables, bytes });
-        let patches: Vec<Patch> = patches.into_values().map(|(patch, _)| patch).collect();
-        match patcher.apply(&patches, &mut VisitCpus) {
-            Ok(_) => swept += patches.len(),
-            Err(error) => {
-                tracing::warn!(target: "engine", pid = key.pid, %error, "patches that nobody needs stay in a process");
+            if let Ok(view) = View::new(&tables) {
+                pads.extend(view.pads());
+                known.get_or_insert(Witness { at: island.tables(), bytes: tables[..WITNESS_BYTES].to_vec() });
+            }
+        }
+        // Its probes are off from here on; the text is changed below, where threads that run are minded.
+        leftovers::clean(key.pid, &leftover, &mut |_, _| Vec::<Original>::new(), &mut |_| Ok(()))?;
+        let Some(witness) = known else { continue };
+        let patcher = Patcher::open(key, Runtime::Native, witness);
+        for _ in 0..removal::ROUNDS_MAX {
+            let patches = removal::of(&memory, pads.iter().cloned().map(Written::from));
+            if patches.is_empty() {
+                break;
+            }
+            match patcher.apply(&patches, &mut VisitCpus) {
+                Ok(_) => swept += patches.len(),
+                Err(error) => {
+                    tracing::warn!(target: "engine", pid = key.pid, %error, "patches that nobody needs stay in a process");
+                    break;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! engine   arms, removes, lets go                    reader   the thread: when to look, budgets
 //!   text   pads, patches, handlers                     drain  one pass: records become hits, promises are made
+//!   removal  what takes out what another agent has left, in whichever state
 //!   sites  which patch each site takes                   rings    what is committed; up to when all was seen
 //! book     probes, kinds of records, counts              tsc      the counter's time
 //! budget   hits per second, share of a CPU               threads  ids
@@ -25,6 +26,7 @@ mod engine;
 mod leftovers;
 mod life;
 mod reader;
+mod removal;
 mod rings;
 mod shared;
 mod sites;

@@ -5,6 +5,7 @@
 //!
 //! Not here: probes as such, counts, budgets ([`super::book`]); which patch a site takes ([`super::sites`]).
 
+use super::removal::{self, Written};
 use super::shared::Slot;
 use super::sites::Form;
 use crate::capture::memory::Memory;
@@ -18,9 +19,9 @@ use crate::engine::record::RecordLayout;
 use crate::engine::x86_64::codegen::{BodyContext, ThreadPlace};
 use crate::engine::x86_64::pads::handlers::action;
 use crate::engine::x86_64::pads::island::IslandMemory;
-use crate::engine::x86_64::pads::tables::{JUMP_BYTES, KernelAction, Pad, Signal, TablesError, View};
+use crate::engine::x86_64::pads::tables::{KernelAction, Signal, TablesError, View};
 use crate::engine::x86_64::pads::{self, PadBody, PadError, PadImage, PadRequest, PatchKind};
-use crate::engine::x86_64::{BREAKPOINT, REACH_BYTES, counter};
+use crate::engine::x86_64::{REACH_BYTES, counter};
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -133,7 +134,7 @@ impl Text {
         tracing::debug!(target: "engine", pid = key.pid, adopted = facts.is_adopted, stops = facts.stops, "inside");
         text.install_handlers()?;
         text.know_pads();
-        text.take_out_leftovers()?;
+        text.take_out_leftovers();
         Ok(text)
     }
 
@@ -199,26 +200,24 @@ impl Text {
     }
 
     /// An earlier agent's patches go: their probes are off, and nobody waits for their hits.
-    fn take_out_leftovers(&mut self) -> Result<(), InjectError> {
-        let mut patches: BTreeMap<Avma, Patch> = BTreeMap::new();
-        for island in self.injection.islands() {
-            let Ok(memory) = self.island(island) else { continue };
-            for pad in memory.view().pads() {
-                if let Some(patch) = removal(&self.injection, &pad) {
-                    patches.insert(patch.at, patch);
-                }
+    fn take_out_leftovers(&mut self) {
+        for _ in 0..removal::ROUNDS_MAX {
+            let mut pads = Vec::new();
+            for island in self.injection.islands() {
+                pads.extend(self.island(island).iter().flat_map(|memory| memory.view().pads()));
             }
-        }
-        if patches.is_empty() {
-            return Ok(());
-        }
-        let patches: Vec<Patch> = patches.into_values().collect();
-        tracing::info!(target: "engine", sites = patches.len(), "an earlier agent's tracepoints are taken out");
-        match self.apply(&patches) {
-            Ok(()) | Err(PatchError::Gone) => Ok(()),
-            Err(error) => {
-                tracing::warn!(target: "engine", %error, "an earlier agent's tracepoints stay in the text; they do nothing");
-                Ok(())
+            let patches = removal::of(&self.injection, pads.into_iter().map(Written::from));
+            if patches.is_empty() {
+                return;
+            }
+            tracing::info!(target: "engine", sites = patches.len(), "an earlier agent's tracepoints are taken out");
+            match self.apply(&patches) {
+                Ok(()) => {}
+                Err(PatchError::Gone) => return,
+                Err(error) => {
+                    tracing::warn!(target: "engine", %error, "an earlier agent's tracepoints stay in the text; they do nothing");
+                    return;
+                }
             }
         }
     }
@@ -488,23 +487,6 @@ impl Site {
         let how = if bytes == 1 { How::Byte } else { How::Poke };
         Patch { at, old: self.patched.clone(), new: self.original[..bytes].to_vec(), how, boundaries: self.traps() }
     }
-}
-
-/// What takes an earlier agent's patch out, as it was left: whole, or, by an agent that was killed while it wrote, with
-/// some bytes of the code, some of the patch, and a trap in front. `None` when nothing of this pad stands there.
-pub(super) fn removal(memory: &dyn Memory, pad: &Pad) -> Option<Patch> {
-    let ours = pad.patch();
-    let length = pad.original.len().min(JUMP_BYTES);
-    let code = pad.original.get(..length)?;
-    let mut found = vec![0; length];
-    memory.read(pad.site, &mut found).ok()?;
-    let is_either = |at: usize| found[at] == code[at] || ours.get(at) == Some(&found[at]);
-    let is_trapped = found.first() == Some(&BREAKPOINT);
-    if !((is_trapped || is_either(0)) && (1..length).all(is_either)) {
-        return None;
-    }
-    // Which of the bytes are boundaries is not asked: one that traps by chance does no harm.
-    Patch::back_to(pad.site, &found, code, &Vec::from_iter(1..length))
 }
 
 /// So many processors are visited rather than asked: it takes a fraction of a millisecond and leaves the process alone,

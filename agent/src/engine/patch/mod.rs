@@ -87,7 +87,9 @@ impl Patch {
     }
 
     /// From what was found at a site to the program's own code, whoever has left it in whichever state: an agent that was
-    /// killed while it patched. `boundaries` are all those of the code. `None` if nothing is to be done.
+    /// killed while it patched. `boundaries` are those of the code, all of them and no other: a byte that is none and
+    /// looks like a trap is the tail of a jump, and must be gone before the byte in front of it is code again. `None` if
+    /// nothing is to be done.
     pub(in crate::engine) fn back_to(at: Avma, found: &[u8], code: &[u8], boundaries: &[usize]) -> Option<Patch> {
         // At a boundary that does not trap, something continues only where the code still is as it was.
         let is_trap = |&boundary: &usize| found.get(boundary).is_some_and(|&byte| text::is_trap(byte));
