@@ -3,6 +3,10 @@
 //! Layouts travel as JSON (in replies) and as postcard (in streams), so their enums are tagged from outside: postcard
 //! does not describe itself.
 
+mod go;
+
+pub use go::{ChanForm, DynamicType, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Slots};
+
 use crate::fleet::{Language, SiteFacts};
 use crate::ids::{BuildId, LayoutId};
 use crate::limits;
@@ -180,6 +184,36 @@ pub enum TypeKind {
         /// Names and values.
         names: Vec<(String, i64)>,
     },
+    /// Go interface: what it holds is told by its first word.
+    GoInterface {
+        /// The first word is the address of the type's description; else that of an `abi.ITab`, whose second word is.
+        empty: bool,
+        /// Types that it may hold, by their addresses.
+        cases: Vec<DynamicType>,
+        /// Further types that it may hold, by their addresses.
+        others: Vec<NamedType>,
+    },
+    /// Go map: the address of its header.
+    GoMap {
+        /// Key.
+        key: TypeIndex,
+        /// Element.
+        element: TypeIndex,
+        /// Where things are in it.
+        form: MapForm,
+    },
+    /// Go channel: the address of its header.
+    GoChan {
+        /// Element.
+        element: TypeIndex,
+        /// Where things are in it.
+        form: ChanForm,
+    },
+    /// Go function value: the address of the address of its code, behind which are the variables that it captured.
+    GoFunc {
+        /// Functions that it may call, by the addresses of their code.
+        functions: Vec<FunctionCase>,
+    },
 }
 
 /// A field of a struct.
@@ -236,6 +270,12 @@ impl Layout {
             TypeKind::Pointer { to: Some(to) } | TypeKind::Alias { to } => known(to),
             TypeKind::GoSlice { element } | TypeKind::Array { element, .. } => known(element),
             TypeKind::Struct { fields } => fields.iter().try_for_each(|field| known(&field.ty)),
+            TypeKind::GoInterface { cases, .. } => cases.iter().try_for_each(|case| known(&case.ty)),
+            TypeKind::GoMap { key, element, .. } => known(key).and_then(|()| known(element)),
+            TypeKind::GoChan { element, .. } => known(element),
+            TypeKind::GoFunc { functions } => {
+                functions.iter().flat_map(|function| &function.captured).try_for_each(|captured| known(&captured.ty))
+            }
             _ => Ok(()),
         })
     }

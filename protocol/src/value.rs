@@ -18,6 +18,9 @@ pub struct Value {
     /// Fields, elements, pointee.
     #[serde(default)]
     pub children: Vec<Value>,
+    /// Of an entry of a map: its key; not sent, as the name tells it.
+    #[serde(skip)]
+    pub key: Option<Box<Value>>,
     /// What an expression computes with; not sent.
     #[serde(skip)]
     pub scalar: Option<Scalar>,
@@ -121,6 +124,32 @@ pub enum Scalar {
     },
     /// An address; 0 is nil.
     Address(u64),
+    /// An interface; what it holds is the value's only child, where that was captured.
+    Interface {
+        /// Whether it holds nothing.
+        nil: bool,
+    },
+    /// A map; its elements are the value's children, as far as they were captured, each with its [`Value::key`].
+    Map {
+        /// Entries it has.
+        len: u64,
+        /// A map that is nil.
+        nil: bool,
+    },
+    /// A channel.
+    Channel {
+        /// Elements in its buffer.
+        len: u64,
+        /// Elements it has room for.
+        cap: u64,
+        /// A channel that is nil.
+        nil: bool,
+    },
+    /// A function value.
+    Function {
+        /// Whether it is nil.
+        nil: bool,
+    },
 }
 
 impl Value {
@@ -132,6 +161,7 @@ impl Value {
             value: value.into(),
             status: Status::Exact,
             children: Vec::new(),
+            key: None,
             scalar: None,
             facts: Facts::default(),
         }

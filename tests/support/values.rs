@@ -63,6 +63,14 @@ fn check_parts(path: &str, value: &Value, parts: &Map<String, Value>, seen: &mut
                 seen.right.push(format!("{path}.len"));
             }
             "cap" => {}
+            "=" => {
+                assert_eq!(value["value"].as_str(), wanted.as_str(), "{path}: the text of {value}");
+                seen.right.push(format!("{path}="));
+            }
+            "()" => match children.as_array().map(Vec::as_slice) {
+                Some([held]) => check_one(&format!("{path}.()"), held, wanted, seen),
+                _ => panic!("{path}: nothing in the interface {value}"),
+            },
             // The pointee's name is the renderer's own: it is the only child, or its fields are the children.
             "*" => match (wanted, children.as_array().map(Vec::as_slice)) {
                 (Value::String(_), Some([only])) => check_one(&format!("*{path}"), only, wanted, seen),

@@ -102,6 +102,32 @@ fn compare(path: &str, value: &Value, truth: &Json, seen: &mut Compared) {
                 None => seen.withheld.push(format!("*{path} is not followed")),
             }
         }
+        "interface" => {
+            let is_right = matches!(value.scalar, Some(Scalar::Interface { nil }) if nil == is_nil);
+            seen.check(path, is_right, value, truth);
+            match value.children.first() {
+                Some(held) => compare(&format!("{path}.()"), held, &truth["to"], seen),
+                None if is_nil => {}
+                None => seen.withheld.push(format!("{path} is not followed")),
+            }
+        }
+        "map" => entries(path, value, truth, seen),
+        "chan" => {
+            let is_right = match value.scalar {
+                Some(Scalar::Channel { nil: true, .. }) => is_nil,
+                Some(Scalar::Channel { len, cap, .. }) => !is_nil && (len, cap) == (number("len"), number("cap")),
+                _ => false,
+            };
+            seen.check(path, is_right, value, truth);
+        }
+        "func" => {
+            let is_right = matches!(value.scalar, Some(Scalar::Function { nil }) if nil == is_nil);
+            seen.check(path, is_right, value, truth);
+        }
+        "unsafe.Pointer" => {
+            let is_right = matches!(value.scalar, Some(Scalar::Address(address)) if (address == 0) == is_nil);
+            seen.check(path, is_right, value, truth);
+        }
         other => seen.unchecked.push(format!("{path}: {other} is shown as {:?} ({:?})", value.value, value.scalar)),
     }
 }
@@ -133,6 +159,43 @@ fn elements(path: &str, value: &Value, truth: &Json, seen: &mut Compared) {
             seen.wrong.push(format!("{path} has an element {} in place of [{number}]", child.name));
         }
         compare(&format!("{path}[{number}]"), child, truth, seen);
+    }
+}
+
+/// The entries of a map, each found by its key.
+fn entries(path: &str, value: &Value, truth: &Json, seen: &mut Compared) {
+    let wanted = truth["e"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_nil = truth["nil"] == true;
+    let is_right = match value.scalar {
+        Some(Scalar::Map { len, nil }) => nil == is_nil && len == wanted.len() as u64,
+        _ => false,
+    };
+    seen.check(path, is_right, value, truth);
+    if value.children.len() < wanted.len() {
+        seen.withheld.push(format!("{path} has {} of {} entries", value.children.len(), wanted.len()));
+    }
+    for child in &value.children {
+        let at = format!("{path}{}", child.name);
+        let Some(key) = &child.key else {
+            seen.wrong.push(format!("{at} has no key"));
+            continue;
+        };
+        let compared = |entry: &Json| {
+            let mut key_seen = Compared::default();
+            compare(&at, key, &entry[0], &mut key_seen);
+            key_seen
+        };
+        // A key of which a part is withheld may be any that the rest fits.
+        let is_perhaps = |entry: &Json| compared(entry).wrong.is_empty();
+        let is_key = |entry: &&Json| {
+            let key_seen = compared(entry);
+            key_seen.wrong.is_empty() && key_seen.withheld.is_empty() && key_seen.unchecked.is_empty()
+        };
+        match wanted.iter().find(is_key) {
+            Some(entry) => compare(&at, child, &entry[1], seen),
+            None if wanted.iter().any(is_perhaps) => seen.withheld.push(format!("the key of {at}")),
+            None => seen.wrong.push(format!("{at} is no entry that the map has")),
+        }
     }
 }
 

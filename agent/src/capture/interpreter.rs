@@ -318,8 +318,8 @@ impl<'a> Capture<'a> {
             let nothing =
                 Wanted { at: 0, bytes: 0, clamped: 0, to: None, count: 0, element_bytes: 0, depth: item.depth };
             match &step.action {
-                &Action::Pointer { bytes, to } => {
-                    let Some(depth) = item.depth.checked_sub(1) else { continue };
+                &Action::Pointer { bytes, to, cost } => {
+                    let Some(depth) = item.depth.checked_sub(u32::from(cost)) else { continue };
                     let Some(at) = word(self, 0) else { continue };
                     self.chunk(Wanted { at, bytes, clamped: bytes, to, count: 1, depth, ..nothing });
                 }

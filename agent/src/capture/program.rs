@@ -155,6 +155,14 @@ pub enum Follow {
         /// What is in it.
         to: FollowIndex,
     },
+    /// The same for what belongs to the value: the header and the tables of a map, what an interface holds. Does not use
+    /// up depth.
+    Owned {
+        /// Size of what is there.
+        bytes: u64,
+        /// What is in it.
+        to: FollowIndex,
+    },
     /// Address, length in bytes: clamp by `string_bytes`. Does not use up depth: a string's bytes are its value.
     GoString,
     /// Address, length, capacity: clamp by `elements`. Does not use up depth: a slice's elements are its value.

@@ -60,6 +60,7 @@ fn any_follow() -> impl Strategy<Value = Follow> {
     prop_oneof![
         Just(Follow::Plain),
         (size(), index()).prop_map(|(bytes, to)| Follow::Pointer { bytes, to }),
+        (size(), index()).prop_map(|(bytes, to)| Follow::Owned { bytes, to }),
         Just(Follow::GoString),
         (size(), index()).prop_map(|(element_bytes, element)| Follow::GoSlice { element_bytes, element }),
         (size(), size(), index()).prop_map(|(count, element_bytes, element)| Follow::Array {

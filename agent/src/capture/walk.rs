@@ -21,6 +21,8 @@ pub(crate) const STEPS_MAX: usize = 16 * HIT_CHUNKS_MAX;
 pub(crate) const DEPTH_MAX: u32 = ITEMS_MAX as u32;
 /// Steps of one walk before its structs become work items: it keeps what nested types have in common in one place.
 const FLAT_STEPS_MAX: usize = 64;
+/// Cases of one switch before it becomes a work item where it lies in other values: its table is written once then.
+const FLAT_CASES_MAX: usize = 4;
 /// Structs within structs that are laid flat.
 const FLAT_DEPTH_MAX: usize = 16;
 
@@ -39,8 +41,8 @@ pub(crate) struct Step {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The word is an address of `bytes` bytes. Uses up one of the depth.
-    Pointer { bytes: u64, to: Option<WalkIndex> },
+    /// The word is an address of `bytes` bytes. Uses up `cost` of the depth: one, or none for what belongs to the value.
+    Pointer { bytes: u64, to: Option<WalkIndex>, cost: u8 },
     /// Two words: address and length of a string.
     Text,
     /// Three words: address, length and capacity of a slice.
@@ -73,14 +75,19 @@ pub(crate) struct Walks {
 impl Walks {
     /// The walks of a program.
     pub(crate) fn of(program: &Program) -> Walks {
-        let leads = leading(&program.follow);
+        Walks::of_types(&program.follow, &program.clamp)
+    }
+
+    /// The walks of a table of types.
+    pub(crate) fn of_types(follow: &[Follow], clamp: &Clamp) -> Walks {
+        let leads = leading(follow);
         let mut of = Vec::with_capacity(leads.len());
         let mut next = 0;
         for &leads in &leads {
             of.push(leads.then_some(WalkIndex(next)));
             next += u32::from(leads);
         }
-        let mut flat = Flattening { program, walks: vec![Vec::new(); next as usize], of: &of };
+        let mut flat = Flattening { follow, clamp, walks: vec![Vec::new(); next as usize], of: &of };
         for (index, walk) in of.iter().enumerate() {
             if let Some(walk) = *walk {
                 let mut steps = Vec::new();
@@ -105,6 +112,16 @@ impl Walks {
     /// All walks, in the order of their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[Step]> {
         self.walks.iter().map(Vec::as_slice)
+    }
+
+    /// Bytes of the tables that an executor makes of them, about: the code generator writes 32 for a step, twice that for
+    /// a switch, 16 for a case, and an end for each walk.
+    pub(crate) fn table_bytes(&self) -> usize {
+        let of = |step: &Step| match &step.action {
+            Action::Switch { cases, .. } => 64 + 16 * cases.len(),
+            _ => 32,
+        };
+        self.walks.iter().map(|walk| 32 + walk.iter().map(of).sum::<usize>()).sum()
     }
 
     /// Steps that were left out may leave walks empty: they are none, and what only leads to them leads nowhere.
@@ -163,7 +180,8 @@ fn leading(follow: &[Follow]) -> Vec<bool> {
 }
 
 struct Flattening<'p> {
-    program: &'p Program,
+    follow: &'p [Follow],
+    clamp: &'p Clamp,
     walks: Vec<Vec<Step>>,
     of: &'p [Option<WalkIndex>],
 }
@@ -175,12 +193,12 @@ impl Flattening<'_> {
 
     /// Appends what is to be done in a value of a type at an offset. `within`: the structs that it is in.
     fn steps(&mut self, index: usize, offset: u64, within: &mut Vec<usize>, steps: &mut Vec<Step>) {
-        let program = self.program;
+        let (follow, clamp) = (self.follow, self.clamp);
         let Some(at) = within_hit(offset) else { return };
-        let clamp: &Clamp = &program.clamp;
-        let action = match &program.follow[index] {
+        let action = match &follow[index] {
             Follow::Plain => return,
-            Follow::Pointer { bytes, to } => Action::Pointer { bytes: *bytes, to: self.walk(*to) },
+            Follow::Pointer { bytes, to } => Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 1 },
+            Follow::Owned { bytes, to } => Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 0 },
             Follow::GoString => Action::Text,
             Follow::GoSlice { element_bytes, element } => {
                 Action::Slice { element_bytes: *element_bytes, to: self.walk(*element) }
@@ -220,6 +238,10 @@ impl Flattening<'_> {
                 steps.push(Step { at, action: Action::Run { count_at, count, element_bytes, most, to } });
                 return;
             }
+            Follow::Switch { cases, .. } if cases.len() > FLAT_CASES_MAX && (offset > 0 || !within.is_empty()) => {
+                let Some(own) = self.of[index] else { return };
+                Action::Inside { count: 1, element_bytes: 0, to: own }
+            }
             Follow::Switch { key, value_at, cases, otherwise } => {
                 let (key_at, key) = match *key {
                     Key::Word { at, bytes } => (at, SwitchKey::Word { bytes: bytes.min(8) }),
@@ -247,9 +269,16 @@ impl Flattening<'_> {
     fn case(&mut self, case: Case, value_at: u64) -> Option<WalkIndex> {
         let at = within_hit(value_at)?;
         let to = self.walk(case.follow);
-        let action = match case.reach {
-            Reach::Here => Action::Inside { count: 1, element_bytes: 0, to: to? },
-            Reach::Address { bytes } => Action::Pointer { bytes, to },
+        let action = match (case.reach, self.follow.get(case.follow.0 as usize)) {
+            // What is a single step needs no work item of its own.
+            (Reach::Here, Some(Follow::Pointer { bytes, to })) => {
+                Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 1 }
+            }
+            (Reach::Here, Some(Follow::Owned { bytes, to })) => {
+                Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 0 }
+            }
+            (Reach::Here, _) => Action::Inside { count: 1, element_bytes: 0, to: to? },
+            (Reach::Address { bytes }, _) => Action::Pointer { bytes, to, cost: 1 },
         };
         self.walks.push(vec![Step { at, action }]);
         Some(WalkIndex(self.walks.len() as u32 - 1))
@@ -329,7 +358,7 @@ impl Counting<'_> {
     fn step(&mut self, step: &Step, depth: u32) -> Extent {
         let chunk = |bytes: u64| Extent { items: 1, bytes: bytes.min(HIT_BYTES_MAX as u64) as u32 };
         match &step.action {
-            Action::Pointer { bytes, to } => match depth.checked_sub(1) {
+            Action::Pointer { bytes, to, cost } => match depth.checked_sub(u32::from(*cost)) {
                 Some(depth) => chunk(*bytes).plus(self.walk(*to, depth)),
                 None => Extent::default(),
             },

@@ -158,8 +158,8 @@ impl Host {
             Mechanisms::Ptrace => Err("nothing is injected".to_owned()),
         };
         for site in &found {
-            let plan =
-                plan::compile(&loaded.build, site, tracepoint, loaded.bias).map_err(|error| error.to_string())?;
+            let plan = plan::compile_one_of(&loaded.build, site, tracepoint, loaded.bias, found.len())
+                .map_err(|error| error.to_string())?;
             let layout = plan.layout.id();
             if let Some(place) = plan.activation {
                 telling.push(Telling { layout, moment: site.moment, place });

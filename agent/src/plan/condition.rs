@@ -173,9 +173,12 @@ impl Compiler<'_, '_, '_> {
             Shape::GoString => {
                 Compiled::Text(TextOperand::GoString { pieces: roots::pieces(&parts, self.bias).ok_or_else(no_place)? })
             }
-            Shape::Pointer(_) | Shape::GoSlice(_) | Shape::Opaque("interface" | "map" | "chan" | "func") => {
-                reference()?
-            }
+            Shape::Pointer(_)
+            | Shape::GoSlice(_)
+            | Shape::Interface { .. }
+            | Shape::Map { .. }
+            | Shape::Chan { .. }
+            | Shape::Func => reference()?,
             _ => return Err(Problem::Unsupported(format!("{expr} of type {}", facts.name))),
         };
         Ok(Guarded { compiled, guards })

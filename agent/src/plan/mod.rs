@@ -15,23 +15,29 @@ mod table;
 pub use activation::ActivationPlace;
 pub use path::Problem;
 
-use crate::capture::program::{Clamp, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, Register, RootRead};
+use crate::capture::program::{
+    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, Register, RootRead,
+};
+use crate::capture::walk::Walks;
 use crate::symbols::place::{Moment, Part};
 use crate::symbols::scope::{self, Presence};
-use crate::symbols::{self, Build, Die, ResolveError, Site, types};
+use crate::symbols::{self, Build, Die, ResolveError, Site, View, types};
 use path::{Found, Names};
 use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
 use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::ids::BuildId;
-use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, TypeIndex, Variable};
+use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
-use table::TypeTable;
+use table::{Dynamic, Room, TypeTable};
 
 /// Frames of call stack that a hit carries: each costs a read while the thread stands still; deeper stacks say that
 /// they go on.
 const STACK_FRAMES: u16 = 32;
+/// Bytes that the tables of one capture may take before fewer of the types are told that interfaces may hold: all captures
+/// at one site share 32 KiB with their code.
+const TABLE_BYTES_MAX: usize = 10 * 1024;
 /// DWARF number of the frame pointer, rbp.
 const FRAME_POINTER: Register = Register(6);
 
@@ -93,6 +99,17 @@ pub enum PlanError {
 
 /// Compiles a tracepoint for one site in a process whose executable was moved by `bias` ([`Build::bias`]).
 pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -> Result<Plan, PlanError> {
+    compile_one_of(build, site, tracepoint, bias, 1)
+}
+
+/// The same for one of several sites of a probe: their layouts share the room of one message.
+pub fn compile_one_of(
+    build: &Build,
+    site: &Site,
+    tracepoint: &Tracepoint,
+    bias: u64,
+    sites: usize,
+) -> Result<Plan, PlanError> {
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
     if site.moment == Meaning::Return {
@@ -114,26 +131,10 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
     };
     let counts_only = tracepoint.mode == Mode::Count;
     let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
-    let mut table = TypeTable::new(&view);
-    let typed: Vec<(Wanted, TypeIndex)> = wanted
-        .into_iter()
-        .map(|wanted| {
-            let ty = match wanted.ty {
-                // What is not captured needs a name for its type, not the type.
-                Some(ty) if matches!(wanted.source, Source::Parts(_)) => table.root(ty),
-                Some(ty) => {
-                    let name = types::read(&view, ty)?.name;
-                    table.opaque(&name, "value that was not captured")
-                }
-                None => table.opaque("", "value of an unknown type"),
-            };
-            Ok((wanted, ty))
-        })
-        .collect::<Result<_, ResolveError>>()?;
-    let (types, follow) = table.finish(clamp.depth)?;
+    let (typed, types, follow) = describe(build, &view, site, &wanted, clamp, Room::of_one(sites), bias)?;
     let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
-        roots.add(wanted, ty, &types, bias);
+        roots.add(wanted.clone(), ty, &types, bias);
     }
     let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
     let activation = match (&tracepoint.location, &frame) {
@@ -178,6 +179,45 @@ pub fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint, bias: u64) -
     Ok(Plan { program, layout, activation })
 }
 
+/// The types of what is wanted, all types of the layout, and what to follow in them: as much of what interfaces may hold
+/// as the tables of one capture have room for.
+fn describe<'w>(
+    build: &Build,
+    view: &View<'_>,
+    site: &Site,
+    wanted: &'w [Wanted],
+    clamp: Clamp,
+    mut room: Room,
+    bias: u64,
+) -> Result<(Vec<(&'w Wanted, TypeIndex)>, Vec<Type>, Vec<Follow>), ResolveError> {
+    let dynamic = site.is_go().then(|| Dynamic::new(build, bias, site));
+    loop {
+        let mut table = TypeTable::new(view, clamp.depth);
+        let typed: Vec<(&Wanted, TypeIndex)> = wanted
+            .iter()
+            .map(|wanted| {
+                let ty = match wanted.ty {
+                    // What is not captured needs a name for its type, not the type.
+                    Some(ty) if matches!(wanted.source, Source::Parts(_)) => table.root(ty),
+                    Some(ty) => {
+                        let name = types::read(view, ty)?.name;
+                        table.opaque(&name, "value that was not captured")
+                    }
+                    None => table.opaque("", "value of an unknown type"),
+                };
+                Ok((wanted, ty))
+            })
+            .collect::<Result<_, ResolveError>>()?;
+        let (types, follow) = table.finish(dynamic.as_ref(), room)?;
+        let tables = Walks::of_types(&follow, &clamp).table_bytes();
+        if tables <= TABLE_BYTES_MAX || room.is_none() {
+            return Ok((typed, types, follow));
+        }
+        tracing::debug!(tables, "the types that interfaces may hold are cut");
+        room = room.half();
+    }
+}
+
 fn compile_condition(
     build: &Build,
     site: &Site,
@@ -199,6 +239,7 @@ fn compile_condition(
 }
 
 /// A variable of the layout that is being made.
+#[derive(Clone)]
 struct Wanted {
     name: String,
     declared_line: u32,
@@ -207,6 +248,7 @@ struct Wanted {
     source: Source,
 }
 
+#[derive(Clone)]
 enum Source {
     Parts(Vec<Part>),
     /// There is nothing to read.

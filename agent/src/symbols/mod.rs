@@ -47,6 +47,7 @@ use riptrace_protocol::layout::Moment;
 use riptrace_protocol::location::Location;
 use std::path::Path;
 use std::sync::OnceLock;
+use types::go_dynamic::GoTypes;
 
 /// An address as the executable file states it, before the loader moved it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +115,7 @@ pub struct Build {
     facts: BuildFacts,
     loaded: OnceLock<Result<Loaded, ResolveError>>,
     goroutine: OnceLock<Option<GoroutinePlace>>,
+    go_types: OnceLock<Option<GoTypes>>,
 }
 
 /// Debug information that is in memory.
@@ -133,7 +135,7 @@ impl Build {
     pub fn open(path: &Path) -> Result<Build, SymbolsError> {
         let image = Image::open(path)?;
         let facts = facts::read(&image)?;
-        Ok(Build { image, facts, loaded: OnceLock::new(), goroutine: OnceLock::new() })
+        Ok(Build { image, facts, loaded: OnceLock::new(), goroutine: OnceLock::new(), go_types: OnceLock::new() })
     }
 
     /// What it is.
@@ -175,6 +177,20 @@ impl Build {
                 None
             })
         })
+    }
+
+    /// The types that the runtime of a Go program describes; `None` where the build does not tell.
+    pub(crate) fn go_types(&self, view: &View<'_>) -> Option<&GoTypes> {
+        if self.facts.language != Language::Go {
+            return None;
+        }
+        let types = self.go_types.get_or_init(|| {
+            GoTypes::load(view, &self.image).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no dynamic types");
+                None
+            })
+        });
+        types.as_ref()
     }
 
     /// The debug information, for the length of one question.

@@ -93,9 +93,9 @@ fn leaves(
             let half = facts.bytes / 2;
             found.extend([(base, half, Class::Float), (base + half, half, Class::Float)]);
         }
-        Shape::GoString | Shape::Opaque("interface") => words(found, 2),
+        Shape::GoString | Shape::Interface { .. } => words(found, 2),
         Shape::GoSlice(_) => words(found, 3),
-        Shape::Opaque("map" | "chan" | "func") => words(found, 1),
+        Shape::Map { .. } | Shape::Chan { .. } | Shape::Func => words(found, 1),
         Shape::Array { count: 0, .. } => {}
         Shape::Array { count: 1, element } => return leaves(view, *element, base, nesting + 1, found),
         Shape::Struct(members) => {
@@ -125,7 +125,10 @@ fn alignment(view: &View<'_>, ty: Die, nesting: usize) -> Result<Option<u64>, Re
         Shape::Pointer(_)
         | Shape::GoString
         | Shape::GoSlice(_)
-        | Shape::Opaque("interface" | "map" | "chan" | "func") => Some(8),
+        | Shape::Interface { .. }
+        | Shape::Map { .. }
+        | Shape::Chan { .. }
+        | Shape::Func => Some(8),
         Shape::Array { element, .. } => alignment(view, *element, nesting + 1)?,
         Shape::Struct(members) => {
             let mut most = 1;

@@ -241,7 +241,7 @@ fn components(view: &View<'_>, facts: &TypeFacts) -> Result<Vec<(String, u64, u6
     Ok(match &facts.shape {
         Shape::GoString => words(&["ptr", "len"]),
         Shape::GoSlice(_) => words(&["ptr", "len", "cap"]),
-        Shape::Opaque("interface") => words(&["type", "data"]),
+        Shape::Interface { .. } => words(&["type", "data"]),
         Shape::Complex => {
             let half = facts.bytes / 2;
             vec![("real".to_owned(), 0, half), ("imag".to_owned(), half, half)]
@@ -276,7 +276,8 @@ fn judge(view: &View<'_>, facts: &TypeFacts, located: &Located) -> Result<Presen
         }
         // Go keeps eight bytes in a vector register, never more.
         Located::Whole(Place::Register(_))
-            if facts.bytes > 8 && matches!(facts.shape, Shape::GoString | Shape::GoSlice(_)) =>
+            if facts.bytes > 8
+                && matches!(facts.shape, Shape::GoString | Shape::GoSlice(_) | Shape::Interface { .. }) =>
         {
             return Ok(Presence::Partial(format!("8 of {} bytes, not known which", facts.bytes)));
         }

@@ -1,5 +1,6 @@
 //! Types and bytes to values.
 
+use super::go;
 use super::memory::{End, Place, missing, read};
 use super::text;
 use crate::expression::quote;
@@ -16,12 +17,13 @@ const ALIASES_MAX: usize = 32;
 
 /// Builds the values of one hit within its budgets.
 pub(super) struct Builder<'a> {
-    layout: &'a Layout,
-    raw: &'a RawHit,
-    nodes_left: usize,
+    pub(super) layout: &'a Layout,
+    pub(super) raw: &'a RawHit,
+    pub(super) nodes_left: usize,
     text_left: usize,
+    pub(super) groups_left: usize,
     /// What is being followed now, innermost last: a pointer to one of these leads back.
-    following: Vec<(u64, TypeIndex)>,
+    pub(super) following: Vec<(u64, TypeIndex)>,
 }
 
 /// A type behind its aliases.
@@ -39,6 +41,7 @@ impl<'a> Builder<'a> {
             raw,
             nodes_left: limits::VALUE_NODES_MAX,
             text_left: limits::VALUE_TEXT_BYTES_MAX,
+            groups_left: go::GROUPS_MAX,
             following: Vec::new(),
         }
     }
@@ -71,7 +74,12 @@ impl<'a> Builder<'a> {
         None
     }
 
-    fn value(&mut self, name: String, ty: TypeIndex, place: Place<'a>, depth: usize) -> Value {
+    /// Size of a type's values; `None` where the layout has no such type.
+    pub(super) fn bytes_of(&self, index: TypeIndex) -> Option<u64> {
+        Some(self.resolve(index)?.ty.bytes)
+    }
+
+    pub(super) fn value(&mut self, name: String, ty: TypeIndex, place: Place<'a>, depth: usize) -> Value {
         self.nodes_left = self.nodes_left.saturating_sub(1);
         let Some(resolved) = self.resolve(ty) else {
             return Value::missing(name, self.type_name(ty), missing(End::Mismatch));
@@ -81,8 +89,15 @@ impl<'a> Builder<'a> {
             value.status = Status::Truncated { detail: format!("nested more than {depth} deep") };
             return value;
         }
-        if let Err(status) = self.fill(&mut value, &resolved, place, depth) {
-            value.status = status;
+        match self.fill(&mut value, &resolved, place, depth) {
+            Ok(()) => {
+                if resolved.name.starts_with("time.")
+                    && let Some(text) = go::written(&value)
+                {
+                    value.value = text;
+                }
+            }
+            Err(status) => value.status = status,
         }
         value
     }
@@ -146,6 +161,12 @@ impl<'a> Builder<'a> {
             }
             TypeKind::Array { element, count } => self.array(value, *element, *count, place, depth)?,
             TypeKind::Struct { fields } => self.structure(value, fields, place, depth),
+            TypeKind::GoInterface { empty, cases, others } => {
+                self.interface(value, *empty, (cases, others), place, depth)?;
+            }
+            TypeKind::GoMap { key, element, form } => self.map(value, (*key, *element), form, place, depth)?,
+            TypeKind::GoChan { element, form } => self.chan(value, *element, form, place, depth)?,
+            TypeKind::GoFunc { functions } => self.func(value, functions, place, depth)?,
             TypeKind::Opaque { what } if what == REDACTED => return Err(Status::Redacted),
             TypeKind::Opaque { what } => {
                 return Err(Status::NotCaptured { detail: format!("RipTrace does not read {what} values yet") });

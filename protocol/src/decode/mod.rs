@@ -15,6 +15,7 @@
 //! - A pointer that leads back to what is being shown is not followed again.
 
 mod build;
+mod go;
 mod memory;
 mod text;
 

@@ -5,18 +5,20 @@ use crate::expression::{Scope as _, Template, eval, parse};
 use crate::fleet::{Language, SiteFacts};
 use crate::hit::{Chunk, ChunkEnd};
 use crate::ids::{Avma, BuildId, LayoutId, ProcessKey, TracepointId};
-use crate::layout::{Field, Type, TypeIndex, TypeKind};
+use crate::layout::{
+    ChanForm, DynamicType, Field, FunctionCase, MapForm, MapTables, NamedType, Slots, Type, TypeIndex, TypeKind,
+};
 use proptest::prelude::*;
 
 /// A layout and a hit that grow together.
 #[derive(Debug)]
-struct Hit {
-    layout: Layout,
-    raw: RawHit,
+pub(super) struct Hit {
+    pub(super) layout: Layout,
+    pub(super) raw: RawHit,
 }
 
 impl Hit {
-    fn new() -> Hit {
+    pub(super) fn new() -> Hit {
         let site = SiteFacts { function: "main.f".into(), file: "main.go".into(), line: 1 };
         Hit {
             layout: Layout {
@@ -48,51 +50,51 @@ impl Hit {
         }
     }
 
-    fn ty(&mut self, name: &str, bytes: u64, kind: TypeKind) -> TypeIndex {
+    pub(super) fn ty(&mut self, name: &str, bytes: u64, kind: TypeKind) -> TypeIndex {
         self.layout.types.push(Type { name: name.into(), bytes, kind });
         TypeIndex(self.layout.types.len() as u32 - 1)
     }
 
-    fn int(&mut self) -> TypeIndex {
+    pub(super) fn int(&mut self) -> TypeIndex {
         self.ty("int", 8, TypeKind::Signed)
     }
 
-    fn string(&mut self) -> TypeIndex {
+    pub(super) fn string(&mut self) -> TypeIndex {
         self.ty("string", 16, TypeKind::GoString)
     }
 
-    fn root(&mut self, name: &str, ty: TypeIndex, root: Root, state: RootState) {
+    pub(super) fn root(&mut self, name: &str, ty: TypeIndex, root: Root, state: RootState) {
         let name = name.into();
         self.layout.variables.push(Variable { name, ty, scope: Scope::Local, declared_line: 1, root });
         self.raw.root_states.push(state);
     }
 
-    fn var(&mut self, name: &str, ty: TypeIndex, bytes: &[u8]) {
+    pub(super) fn var(&mut self, name: &str, ty: TypeIndex, bytes: &[u8]) {
         let root = Root::Whole { offset: self.raw.roots.len() as u32, bytes: bytes.len() as u32 };
         self.raw.roots.extend(bytes);
         self.root(name, ty, root, RootState::Captured);
     }
 
-    fn words(&mut self, name: &str, ty: TypeIndex, words: &[u64]) {
+    pub(super) fn words(&mut self, name: &str, ty: TypeIndex, words: &[u64]) {
         self.var(name, ty, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
     }
 
-    fn chunk(&mut self, address: u64, wanted_bytes: u64, bytes: &[u8], end: ChunkEnd) {
+    pub(super) fn chunk(&mut self, address: u64, wanted_bytes: u64, bytes: &[u8], end: ChunkEnd) {
         self.raw.chunks.push(Chunk { address: Avma(address), wanted_bytes, bytes: bytes.to_vec(), end });
     }
 
-    fn memory(&mut self, address: u64, bytes: &[u8]) {
+    pub(super) fn memory(&mut self, address: u64, bytes: &[u8]) {
         self.chunk(address, bytes.len() as u64, bytes, ChunkEnd::Complete);
     }
 
-    fn item(&mut self) -> TypeIndex {
+    pub(super) fn item(&mut self) -> TypeIndex {
         let (string, int) = (self.string(), self.int());
         let field = |name: &str, ty, offset| Field { name: name.into(), ty, offset, embedded: false };
         self.ty("main.Item", 24, TypeKind::Struct { fields: vec![field("SKU", string, 0), field("Qty", int, 16)] })
     }
 
     /// `name = value` a line, with the status behind what is not exact; children indented.
-    fn show(&self) -> String {
+    pub(super) fn show(&self) -> String {
         fn line(value: &Value, depth: usize, out: &mut String) {
             let note = value.status.note();
             let text = [value.value.as_str(), note.as_str()].join(" ");
@@ -104,12 +106,12 @@ impl Hit {
         out
     }
 
-    fn check(&self, expected: &[&str]) {
+    pub(super) fn check(&self, expected: &[&str]) {
         assert_eq!(self.show().lines().collect::<Vec<_>>(), expected);
     }
 }
 
-fn words(words: &[u64]) -> Vec<u8> {
+pub(super) fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
@@ -418,7 +420,67 @@ fn kind() -> impl Strategy<Value = TypeKind> {
                 .collect()
         }),
         any::<bool>().prop_map(|signed| TypeKind::Enum { signed, names: vec![("A".into(), 1)] }),
+        go_kind(),
     ]
+}
+
+fn go_kind() -> impl Strategy<Value = TypeKind> {
+    let index = || (0..10u32).prop_map(TypeIndex);
+    let offset = || prop_oneof![8 => (0..5u32).prop_map(|word| word * 8), 1 => any::<u32>()];
+    let slots =
+        (offset(), offset(), offset(), offset(), any::<bool>()).prop_map(|(bytes, at, stride, next, indirect)| Slots {
+            bytes,
+            control_at: 0,
+            keys_at: at,
+            key_stride: stride,
+            elements_at: next,
+            element_stride: stride,
+            indirect_key: indirect,
+            indirect_element: !indirect,
+        });
+    let tables = (any::<bool>(), offset(), offset(), offset()).prop_map(|(swiss, a, b, c)| {
+        if swiss {
+            let (table_bytes, index_at, groups_at, mask_at) = (24, a, b, c);
+            MapTables::Swiss { directory_at: a, tables_at: b, table_bytes, index_at, groups_at, mask_at }
+        } else {
+            MapTables::Buckets { power_at: a, flags_at: a, buckets_at: b, old_buckets_at: c, overflow_at: a }
+        }
+    });
+    let map =
+        (index(), index(), offset(), offset(), slots, tables).prop_map(|(key, element, bytes, at, slots, tables)| {
+            let form = MapForm { bytes, count_at: at, writing_at: at, writing_mask: 0, slots, tables };
+            TypeKind::GoMap { key, element, form }
+        });
+    let chan = (index(), offset(), offset(), offset()).prop_map(|(element, a, b, c)| TypeKind::GoChan {
+        element,
+        form: ChanForm {
+            bytes: 40,
+            count_at: a,
+            capacity_at: b,
+            buffer_at: c,
+            closed_at: a,
+            first_at: b,
+            receivers_at: c,
+            senders_at: a,
+            next_at: b,
+        },
+    });
+    let cases = proptest::collection::vec((number(), index(), any::<bool>()), 0..4);
+    let interface = (any::<bool>(), cases).prop_map(|(empty, cases)| {
+        let mut cases: Vec<DynamicType> =
+            cases.into_iter().map(|(address, ty, direct)| DynamicType { address, ty, direct }).collect();
+        cases.sort_by_key(|case| case.address);
+        TypeKind::GoInterface { empty, cases, others: vec![NamedType { address: 0x1000, name: "T".into() }] }
+    });
+    let func = (number(), number(), index(), any::<u32>()).prop_map(|(address, offset, ty, bytes)| TypeKind::GoFunc {
+        functions: vec![FunctionCase {
+            address,
+            name: "main.f".into(),
+            bytes,
+            captured: vec![Field { name: "&x".into(), ty, offset, embedded: false }],
+        }],
+    });
+    prop_oneof![map, chan, interface, func]
 }
 
 fn hits() -> impl Strategy<Value = Hit> {

@@ -49,6 +49,33 @@ pub(super) fn of_elements(elements: &[Value], len: u64) -> String {
     out
 }
 
+/// The entries of a map of `len` entries: `["a": 1, "b": 2, ...+3 more]`.
+pub(super) fn of_entries(entries: &[Value], len: u64) -> String {
+    let mut out = String::from("[");
+    let mut listed = 0;
+    for entry in entries {
+        if out.len() >= SUMMARY_BYTES_MAX {
+            break;
+        }
+        if listed > 0 {
+            out.push_str(", ");
+        }
+        let key = entry.name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        out.push_str(key.unwrap_or(&entry.name));
+        out.push_str(": ");
+        out.push_str(&part(entry));
+        listed += 1;
+    }
+    if listed < len {
+        if listed > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&format!("...+{} more", len - listed));
+    }
+    out.push(']');
+    out
+}
+
 /// A value inside the text of another: bounded, and never without its status.
 pub(super) fn part(value: &Value) -> String {
     let word = match &value.status {

@@ -56,7 +56,13 @@ impl Operand {
         match &value.scalar {
             // How long a text is and whether a slice is nil is known even where their bytes are not.
             Some(Scalar::TextPart { shown, len }) => Ok(Operand::Text { shown: shown.clone(), len: *len }),
-            Some(Scalar::Sequence { nil, cap: Some(_), .. }) => Ok(Operand::Slice { nil: *nil }),
+            Some(
+                Scalar::Sequence { nil, cap: Some(_), .. }
+                | Scalar::Interface { nil }
+                | Scalar::Map { nil, .. }
+                | Scalar::Channel { nil, .. }
+                | Scalar::Function { nil },
+            ) => Ok(Operand::Slice { nil: *nil }),
             scalar => {
                 if let Some(error) = EvalError::of_status(what, &value.status) {
                     return Err(error);

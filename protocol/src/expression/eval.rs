@@ -443,10 +443,18 @@ pub(super) fn operand(expr: &Expr, scope: &dyn Scope) -> Result<Operand, EvalErr
                 _ => value,
             };
             let count = match (&value.scalar, function) {
-                (Some(Scalar::Sequence { len, .. }), Builtin::Len)
-                | (Some(Scalar::TextPart { len, .. }), Builtin::Len) => *len,
+                (
+                    Some(
+                        Scalar::Sequence { len, .. }
+                        | Scalar::TextPart { len, .. }
+                        | Scalar::Map { len, .. }
+                        | Scalar::Channel { len, .. },
+                    ),
+                    Builtin::Len,
+                ) => *len,
                 (Some(Scalar::Text(bytes)), Builtin::Len) => bytes.len() as u64,
                 (Some(Scalar::Sequence { len, cap, .. }), Builtin::Cap) => cap.unwrap_or(*len),
+                (Some(Scalar::Channel { cap, .. }), Builtin::Cap) => *cap,
                 _ => {
                     let wanted =
                         if *function == Builtin::Len { "an array, slice or string" } else { "an array or slice" };

@@ -264,7 +264,8 @@ impl Follow<'_, '_, '_> {
         let text = self.e.label();
         let to = self.e.at(text);
         self.e.a.jne(to)?;
-        self.e.a.sub(edi, 1)?;
+        self.e.a.movzx(eax, byte_ptr(r10 + STEP_HOW))?;
+        self.e.a.sub(edi, eax)?;
         go!(self, jb, next_step);
         self.e.a.mov(rax, qword_ptr(r10 + STEP_BYTES_AT))?;
         self.e.a.mov(rcx, rax)?;

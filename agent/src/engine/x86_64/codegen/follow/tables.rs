@@ -16,7 +16,7 @@ pub(super) const VARIABLES_END: u32 = u32::MAX - 1;
 pub(super) const STEP_BYTES: usize = 32;
 /// u8: what to do.
 pub(super) const STEP_OP: usize = 0;
-/// u8: how a run is counted; bytes of a switch's key.
+/// u8: how a run is counted; bytes of a switch's key; what a pointer uses up of the depth.
 pub(super) const STEP_HOW: usize = 1;
 /// u32: offset in the value.
 pub(super) const STEP_AT: usize = 4;
@@ -98,9 +98,14 @@ impl Tables {
             for step in steps {
                 let at = step.at;
                 match &step.action {
-                    Action::Pointer { bytes, to } => {
-                        StepEntry { op: OP_POINTER, at, to: start(*to), bytes: *bytes, ..StepEntry::default() }
-                    }
+                    Action::Pointer { bytes, to, cost } => StepEntry {
+                        op: OP_POINTER,
+                        how: *cost,
+                        at,
+                        to: start(*to),
+                        bytes: *bytes,
+                        ..StepEntry::default()
+                    },
                     Action::Text => StepEntry { op: OP_TEXT, at, to: NONE, ..StepEntry::default() },
                     Action::Slice { element_bytes, to } => {
                         StepEntry { op: OP_SLICE, at, to: start(*to), bytes: *element_bytes, ..StepEntry::default() }

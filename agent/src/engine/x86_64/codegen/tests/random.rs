@@ -243,7 +243,8 @@ impl Generator {
     fn follow(&mut self, follows: usize) -> Follow {
         match self.random.below(10) {
             0 => Follow::Plain,
-            1 | 2 => Follow::Pointer { bytes: self.size(), to: self.index(follows) },
+            1 => Follow::Pointer { bytes: self.size(), to: self.index(follows) },
+            2 => Follow::Owned { bytes: self.size(), to: self.index(follows) },
             3 => Follow::GoString,
             4 => Follow::GoSlice { element_bytes: self.size(), element: self.index(follows) },
             5 => Follow::Array { count: self.size(), element_bytes: self.size(), element: self.index(follows) },

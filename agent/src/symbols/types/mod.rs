@@ -1,24 +1,17 @@
 //! Types, one at a time, as the debug information states them.
 //!
-//! Go describes its own kinds by vendor attributes (`cmd/internal/dwarf` in Go's source): `DW_AT_go_kind` is
-//! `reflect.Kind`, `DW_AT_go_elem` the element's type, `DW_AT_go_embedded_field` marks embedding.
+//! What all languages have in common is here; what only Go has is in [`go`], which types a Go interface may hold in
+//! [`go_dynamic`], which functions a Go function value may call in [`go_functions`].
+
+pub(crate) mod go;
+pub(crate) mod go_dynamic;
+pub(crate) mod go_functions;
 
 use super::ResolveError;
 use super::debug_info::{Die, Entry, Unit, View};
 use gimli::{AttributeValue, DwAt};
+use go::{DW_AT_GO_EMBEDDED_FIELD, DW_AT_GO_KIND};
 use std::rc::Rc;
-
-const DW_AT_GO_KIND: DwAt = DwAt(0x2900);
-const DW_AT_GO_ELEM: DwAt = DwAt(0x2902);
-const DW_AT_GO_EMBEDDED_FIELD: DwAt = DwAt(0x2903);
-
-// reflect.Kind.
-const KIND_CHAN: u64 = 18;
-const KIND_FUNC: u64 = 19;
-const KIND_INTERFACE: u64 = 20;
-const KIND_MAP: u64 = 21;
-const KIND_SLICE: u64 = 23;
-const KIND_STRING: u64 = 24;
 
 /// Typedefs, qualifiers and the like between a name and its type, at most: real chains have a few, damaged ones loop.
 const HOPS_MAX: usize = 32;
@@ -44,9 +37,33 @@ pub(crate) enum Shape {
     Pointer(Option<Die>),
     GoString,
     GoSlice(Die),
-    Array { element: Die, count: u64 },
+    /// What a Go interface holds is known at run time only. `die` says which methods it has.
+    Interface {
+        empty: bool,
+        die: Die,
+    },
+    /// `header` is the runtime's description of the map.
+    Map {
+        key: Die,
+        element: Die,
+        header: Die,
+    },
+    /// `header` is the runtime's description of the channel.
+    Chan {
+        element: Die,
+        header: Die,
+    },
+    /// A Go function value: a pointer to its code's address and to what it captured.
+    Func,
+    Array {
+        element: Die,
+        count: u64,
+    },
     Struct(Vec<Member>),
-    Enum { signed: bool, names: Vec<(String, i64)> },
+    Enum {
+        signed: bool,
+        names: Vec<(String, i64)>,
+    },
     Opaque(&'static str),
 }
 
@@ -73,10 +90,9 @@ pub(crate) fn read(view: &View<'_>, die: Die) -> Result<TypeFacts, ResolveError>
         if is_named && name.is_none() {
             name = own_name.clone().filter(|name| !name.starts_with('.'));
         }
-        if let Some(what) = go_reference(&entry, kind) {
+        if let Some((bytes, shape)) = go::reference(view, at, &entry, kind)? {
             let name = name.or(own_name).unwrap_or_default();
-            let bytes = if what == "interface" { 16 } else { 8 };
-            return Ok(TypeFacts { name, bytes, shape: Shape::Opaque(what) });
+            return Ok(TypeFacts { name, bytes, shape });
         }
         let is_transparent = matches!(
             entry.tag(),
@@ -108,20 +124,6 @@ fn opaque(name: String, bytes: u64, what: &'static str) -> TypeFacts {
     TypeFacts { name, bytes, shape: Shape::Opaque(what) }
 }
 
-/// Go's kinds that are pointers to what the runtime keeps, or interfaces.
-fn go_reference(entry: &Entry<'_>, kind: Option<u64>) -> Option<&'static str> {
-    if entry.tag() == gimli::DW_TAG_subroutine_type && kind.is_some() {
-        return Some("func");
-    }
-    match kind? {
-        KIND_CHAN => Some("chan"),
-        KIND_FUNC => Some("func"),
-        KIND_INTERFACE => Some("interface"),
-        KIND_MAP => Some("map"),
-        _ => None,
-    }
-}
-
 fn plain<'a>(
     view: &View<'a>,
     at: Die,
@@ -132,6 +134,9 @@ fn plain<'a>(
     let name = view.name_of(&unit, entry).unwrap_or_default();
     let bytes = unsigned(entry, gimli::DW_AT_byte_size);
     let target = || view.target(at.unit, entry.attr_value(gimli::DW_AT_type));
+    if let Some((own, shape)) = go::structure(view, at, entry, kind) {
+        return Ok(TypeFacts { name, bytes: bytes.unwrap_or(own), shape });
+    }
     let facts = match entry.tag() {
         gimli::DW_TAG_base_type => base(entry, name, bytes.unwrap_or(0)),
         gimli::DW_TAG_pointer_type | gimli::DW_TAG_reference_type | gimli::DW_TAG_rvalue_reference_type => {
@@ -140,15 +145,6 @@ fn plain<'a>(
             // All pointers share one shape, so what such a pointer points to is not what its type says.
             let to = to.filter(|_| !name.starts_with("go.shape."));
             TypeFacts { name, bytes: bytes.unwrap_or(8), shape: Shape::Pointer(to) }
-        }
-        gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type if kind == Some(KIND_STRING) => {
-            TypeFacts { name, bytes: bytes.unwrap_or(16), shape: Shape::GoString }
-        }
-        gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type if kind == Some(KIND_SLICE) => {
-            match view.target(at.unit, entry.attr_value(DW_AT_GO_ELEM)) {
-                Some(element) => TypeFacts { name, bytes: bytes.unwrap_or(24), shape: Shape::GoSlice(element) },
-                None => opaque(name, bytes.unwrap_or(24), "slice of an unknown type"),
-            }
         }
         gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type => {
             let Some(bytes) = bytes else { return Ok(opaque(name, 0, "incomplete type")) };
