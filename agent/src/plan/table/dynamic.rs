@@ -111,13 +111,10 @@ impl<'b> Dynamic<'b> {
 }
 
 /// Types that interfaces hold in any program, before all others.
-const BASIC: [&str; 13] = [
-    "bool",
-    "int",
-    "int64",
-    "float64",
-    "string",
-    "[]uint8",
+const BASIC: [&str; 6] = ["bool", "int", "int64", "float64", "string", "[]uint8"];
+
+/// The same, after those of the program itself.
+const COMMON: [&str; 37] = [
     "*errors.errorString",
     "*fmt.wrapError",
     "context.backgroundCtx",
@@ -125,10 +122,6 @@ const BASIC: [&str; 13] = [
     "*context.valueCtx",
     "*context.cancelCtx",
     "*context.timerCtx",
-];
-
-/// The same, after those of the program itself.
-const COMMON: [&str; 30] = [
     "int8",
     "int16",
     "int32",

@@ -30,7 +30,10 @@ pub(crate) struct Callable {
 pub(crate) fn callable(view: &View<'_>, site: &Site, most: usize) -> Result<Vec<Callable>, ResolveError> {
     let unit = site.body().unit;
     let functions = Functions::of_unit(view, unit)?;
-    let mut found: Vec<_> = functions.concrete.iter().filter(|function| !function.is_trampoline).collect();
+    // A method value calls a trampoline.
+    let is_meant = |name: &str, is_trampoline: bool| !is_trampoline || name.ends_with("-fm");
+    let all = functions.concrete.iter();
+    let mut found: Vec<_> = all.filter(|function| is_meant(&function.name, function.is_trampoline)).collect();
     // `F.func1` and `F.gowrap1` are closures within `F`, `(*T).M-fm` is a method with its receiver.
     let is_closure = |name: &str| name.contains(".func") || name.contains(".gowrap") || name.ends_with("-fm");
     let outer = site.function.split(".func").next().unwrap_or(&site.function);
