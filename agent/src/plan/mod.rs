@@ -131,7 +131,7 @@ pub fn compile_one_of(
     };
     let counts_only = tracepoint.mode == Mode::Count;
     let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
-    let (typed, types, follow) = describe(build, &view, site, &wanted, clamp, Room::of_one(sites), bias)?;
+    let Described { typed, types, follow } = describe(build, &view, site, &wanted, clamp, Room::of_one(sites), bias)?;
     let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
         roots.add(wanted.clone(), ty, &types, bias);
@@ -179,8 +179,16 @@ pub fn compile_one_of(
     Ok(Plan { program, layout, activation })
 }
 
-/// The types of what is wanted, all types of the layout, and what to follow in them: as much of what interfaces may hold
-/// as the tables of one capture have room for.
+/// What is wanted, with its types.
+struct Described<'w> {
+    typed: Vec<(&'w Wanted, TypeIndex)>,
+    /// All types of the layout.
+    types: Vec<Type>,
+    /// What to follow in them.
+    follow: Vec<Follow>,
+}
+
+/// Describes what is wanted: as much of what interfaces may hold as the tables of one capture have room for.
 fn describe<'w>(
     build: &Build,
     view: &View<'_>,
@@ -189,7 +197,7 @@ fn describe<'w>(
     clamp: Clamp,
     mut room: Room,
     bias: u64,
-) -> Result<(Vec<(&'w Wanted, TypeIndex)>, Vec<Type>, Vec<Follow>), ResolveError> {
+) -> Result<Described<'w>, ResolveError> {
     let dynamic = site.is_go().then(|| Dynamic::new(build, bias, site));
     loop {
         let mut table = TypeTable::new(view, clamp.depth);
@@ -211,7 +219,7 @@ fn describe<'w>(
         let (types, follow) = table.finish(dynamic.as_ref(), room)?;
         let tables = Walks::of_types(&follow, &clamp).table_bytes();
         if tables <= TABLE_BYTES_MAX || room.is_none() {
-            return Ok((typed, types, follow));
+            return Ok(Described { typed, types, follow });
         }
         tracing::debug!(tables, "the types that interfaces may hold are cut");
         room = room.half();

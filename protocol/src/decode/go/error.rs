@@ -60,8 +60,11 @@ fn joined(parts: &[Vec<u8>]) -> Vec<u8> {
 
 /// Where it has no addresses: those have methods of their own.
 fn net_operation(error: &Value, inner: Vec<u8>) -> Option<Vec<u8>> {
-    let is_nil = |name: &str| matches!(field(error, name)?.scalar, Some(Scalar::Interface { nil: true })).then_some(());
-    (is_nil("Source")?, is_nil("Addr")?);
+    let is_nil =
+        |name: &str| field(error, name).is_some_and(|it| matches!(it.scalar, Some(Scalar::Interface { nil: true })));
+    if !is_nil("Source") || !is_nil("Addr") {
+        return None;
+    }
     let mut out = text(error, "Op")?.to_vec();
     let net = text(error, "Net")?;
     if !net.is_empty() {
