@@ -16,9 +16,12 @@ mod builds;
 mod clock_exchange;
 mod discovery;
 mod engines;
+#[cfg(test)]
+mod native;
 mod patches;
 mod requests;
 mod rival;
+mod stacks;
 mod sweeper;
 mod worker;
 

@@ -151,7 +151,7 @@ fn run(plan: &Plan, registers: &Registers, memory: &Stretches) -> Vec<Value> {
         root_states: captured.root_states,
         chunks: captured.chunks,
         stack: captured.stack,
-        stack_truncated: captured.stack_truncated,
+        stack_end: captured.stack_end,
         duration_ns: None,
     };
     decode::values(&plan.layout, &hit)

@@ -33,11 +33,44 @@ pub struct RawHit {
     /// Program counters, innermost first; the first is the site itself, each other one lies inside a call (its return
     /// address less one: the instruction after a call may belong to another line).
     pub stack: Vec<Avma>,
-    /// Whether the stack goes on beyond what was captured.
-    pub stack_truncated: bool,
+    /// Whether the stack goes on beyond `stack`, and why it is cut there.
+    pub stack_end: StackEnd,
     /// At a return: nanoseconds since the same call passed the entry. `None` where that is not known: the entry was not
     /// seen, or a passage in between was dropped.
     pub duration_ns: Option<u64>,
+}
+
+/// How the frames of a hit end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StackEnd {
+    /// The outermost frame is there.
+    #[default]
+    Whole,
+    /// Only so many frames are captured.
+    Frames,
+    /// The caller of the last frame is not known: no frame pointer and no unwind table leads to it.
+    Unknown,
+    /// Only so many bytes of the thread's stack were captured, and the last frame's caller is beyond them.
+    Bytes(u32),
+}
+
+impl StackEnd {
+    /// Whether frames are missing.
+    pub fn is_cut(self) -> bool {
+        self != StackEnd::Whole
+    }
+
+    /// What is to be said below the last of `frames` frames; `None` where nothing is missing.
+    pub fn note(self, frames: usize) -> Option<String> {
+        match self {
+            StackEnd::Whole => None,
+            StackEnd::Frames => Some(format!("the stack goes on: its innermost {frames} frames were captured")),
+            StackEnd::Unknown => Some(format!(
+                "the stack goes on: who called frame {frames} is not known (no frame pointer, no unwind table leads there)"
+            )),
+            StackEnd::Bytes(bytes) => Some(format!("stack cut: only {bytes} bytes of it were captured")),
+        }
+    }
 }
 
 /// Whether a variable's root was captured.
@@ -139,7 +172,7 @@ pub struct RawDrop {
 pub struct Frame {
     /// Function name.
     pub function: String,
-    /// File as the build knows it; empty when unknown.
+    /// File as the build knows it; where its lines are not known, the shared library that holds the function, or empty.
     pub file: String,
     /// Line; 0 when unknown.
     pub line: u32,

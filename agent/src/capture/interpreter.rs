@@ -7,10 +7,10 @@
 //! Not here: counting passages, hit conditions, rates. Those belong to whoever owns the passage.
 
 use super::memory::{Fault, Memory};
-use super::program::{Address, Count, Goroutine, GoroutinePointer, Piece, Place, Program, RootRead};
+use super::program::{Address, Count, Goroutine, GoroutinePointer, Piece, Place, Program, RootRead, StackSlice};
 use super::registers::{RBP, RSP, Registers};
 use super::walk::{Action, DEPTH_MAX, ITEMS_MAX, STEPS_MAX, SwitchKey, WalkIndex, Walks};
-use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState};
+use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState, StackEnd};
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::limits::{HIT_BYTES_MAX, STACK_FRAMES_MAX};
 use std::collections::HashSet;
@@ -33,8 +33,33 @@ pub struct Captured {
     pub goroutine: Option<u64>,
     /// Program counters, innermost first; the first is the site itself, the others are return addresses.
     pub stack: Vec<Avma>,
-    /// Whether the stack goes on, or may go on, beyond what was captured.
-    pub stack_truncated: bool,
+    /// How `stack` ends.
+    pub stack_end: StackEnd,
+    /// What the callers are to be found in; `stack` has the site only until then.
+    pub stack_memory: Option<Box<StackMemory>>,
+}
+
+/// The innermost part of a thread's stack, and its registers: see [`super::program::StackSlice`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackMemory {
+    /// General-purpose registers by DWARF number, rax to r15.
+    pub registers: [u64; STACK_REGISTERS],
+    /// Memory from rsp on.
+    pub bytes: Vec<u8>,
+    /// Bytes that would have been copied at most.
+    pub bytes_max: u32,
+}
+
+/// Registers of a [`StackMemory`].
+pub const STACK_REGISTERS: usize = 16;
+
+/// How frames that were walked end: `is_cut` when the stack goes on, or may go on.
+pub(crate) fn end_of_walk(is_cut: bool, frames: usize, frames_max: usize) -> StackEnd {
+    match (is_cut, frames >= frames_max) {
+        (false, _) => StackEnd::Whole,
+        (true, true) => StackEnd::Frames,
+        (true, false) => StackEnd::Unknown,
+    }
 }
 
 /// Copies what the program asks for.
@@ -43,15 +68,37 @@ pub fn capture(program: &Program, registers: &Registers, memory: &dyn Memory) ->
     let mut capture = Capture::new(program, &walks, registers, memory);
     capture.roots();
     capture.follow();
-    let (stack, stack_truncated) = stack(program, registers, memory);
+    let frames_max = usize::from(program.stack_frames_max).min(STACK_FRAMES_MAX);
+    let (stack, stack_memory, is_cut) = match program.stack_slice.filter(|_| frames_max > 0) {
+        Some(slice) => (vec![registers.rip()], Some(Box::new(stack_memory(slice, registers, memory))), true),
+        None => {
+            let (stack, is_cut) = stack(frames_max, program, registers, memory);
+            (stack, None, is_cut)
+        }
+    };
     Captured {
         roots: capture.roots,
         root_states: capture.states,
         chunks: capture.chunks,
         goroutine: program.goroutine.and_then(|goroutine| goroutine_id(goroutine, registers, memory)),
+        stack_end: end_of_walk(is_cut, stack.len(), frames_max),
         stack,
-        stack_truncated,
+        stack_memory,
     }
+}
+
+/// Copies the registers and the innermost part of the stack.
+fn stack_memory(slice: StackSlice, registers: &Registers, memory: &dyn Memory) -> StackMemory {
+    let rsp = registers.word(RSP).unwrap_or(0);
+    // An end below rsp is another stack's: it is far away.
+    let ends = slice.first_thread_end.into_iter().chain((registers.fs_base != 0).then_some(registers.fs_base));
+    let words = ends.fold(u64::from(slice.words_max()), |words, end| words.min(end.wrapping_sub(rsp) / 8));
+    let mut bytes = vec![0; words as usize * 8];
+    let read = memory.read_prefix(Avma(rsp), &mut bytes);
+    bytes.truncate(read / 8 * 8);
+    let mut kept = [0; STACK_REGISTERS];
+    kept.copy_from_slice(&registers.gpr[..STACK_REGISTERS]);
+    StackMemory { registers: kept, bytes, bytes_max: slice.words_max() * 8 }
 }
 
 /// The address that an [`Address`] computes to.
@@ -112,8 +159,7 @@ fn goroutine_id(goroutine: Goroutine, registers: &Registers, memory: &dyn Memory
 
 /// Walks the frame pointers: `[rbp]` is the caller's rbp, `[rbp + 8]` the return address. A chain that does not lead
 /// upwards, is not aligned or cannot be read is no chain: the walk stops and says that the stack may go on.
-fn stack(program: &Program, registers: &Registers, memory: &dyn Memory) -> (Vec<Avma>, bool) {
-    let frames_max = usize::from(program.stack_frames_max).min(STACK_FRAMES_MAX);
+fn stack(frames_max: usize, program: &Program, registers: &Registers, memory: &dyn Memory) -> (Vec<Avma>, bool) {
     if frames_max == 0 {
         return (Vec::new(), false);
     }

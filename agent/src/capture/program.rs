@@ -36,8 +36,32 @@ pub struct Program {
     /// function without a frame of its own (many leaves) leaves rbp to its caller: without this, the walk would skip
     /// the caller. `None` where it is not known: then rbp is taken to be the function's own.
     pub return_address: Option<Address>,
+    /// What of the thread's stack is copied, where frame pointers do not lead to all callers: then nothing is walked,
+    /// and the frames, `stack_frames_max` of them at most, are found from the copy ([`crate::symbols::Unwinder`]).
+    pub stack_slice: Option<StackSlice>,
     /// Clamps.
     pub clamp: Clamp,
+}
+
+/// A copy of the innermost part of a thread's stack, from its stack pointer on, and of its general-purpose registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackSlice {
+    /// Bytes, at most: a multiple of 8, up to [`STACK_SLICE_BYTES_MAX`].
+    pub bytes: u32,
+    /// Where the first thread's stack ends (the end of `[stack]`, proc_pid_maps(5)): nothing beyond it is read. Other
+    /// threads' stacks end at their thread control block, which the C libraries put at the end of the stack, if at all
+    /// in it: the copy ends there, too. A read that can be told to fault is not tried.
+    pub first_thread_end: Option<u64>,
+}
+
+/// Bytes of a [`StackSlice`], at most.
+pub const STACK_SLICE_BYTES_MAX: u32 = 64 * 1024;
+
+impl StackSlice {
+    /// Words that are copied, at most.
+    pub fn words_max(&self) -> u32 {
+        self.bytes.min(STACK_SLICE_BYTES_MAX) / 8
+    }
 }
 
 impl Program {

@@ -4,7 +4,8 @@ use super::interpreter::{Captured, Truth, Unknown, capture, test};
 use super::memory::{CachedMemory, Image};
 use super::program::{
     Address, Arithmetic, Case, Clamp, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine,
-    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, Test, TextOperand,
+    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, STACK_SLICE_BYTES_MAX,
+    StackSlice, Test, TextOperand,
 };
 use super::registers::Registers;
 use proptest::prelude::*;
@@ -166,6 +167,11 @@ fn any_clamp() -> impl Strategy<Value = Clamp> {
     )
 }
 
+fn any_slice() -> impl Strategy<Value = StackSlice> {
+    (prop_oneof![8 => 0u32..0x3000, 1 => any::<u32>()], prop::option::of(any_word()))
+        .prop_map(|(bytes, first_thread_end)| StackSlice { bytes, first_thread_end })
+}
+
 fn any_program() -> impl Strategy<Value = Program> {
     let root = prop_oneof![
         1 => Just(RootRead::Absent),
@@ -178,24 +184,27 @@ fn any_program() -> impl Strategy<Value = Program> {
         prop_oneof![8 => 0u32..100, 1 => any::<u32>()],
         prop::collection::vec(any_follow(), 0..8),
         any::<u16>(),
-        prop::option::of(any_address()),
+        (prop::option::of(any_address()), prop::option::of(any_slice())),
         any_clamp(),
         -64i64..64,
     )
-        .prop_map(|(condition, roots, root_bytes, follow, stack_frames_max, return_address, clamp, offset)| {
-            Program {
-                condition,
-                hit_condition: None,
-                count_only: false,
-                roots,
-                root_bytes,
-                follow,
-                goroutine: Some(Goroutine { g: GoroutinePointer::ThreadLocal { offset }, goid_offset: 8 }),
-                stack_frames_max,
-                return_address,
-                clamp,
-            }
-        })
+        .prop_map(
+            |(condition, roots, root_bytes, follow, stack_frames_max, (return_address, stack_slice), clamp, offset)| {
+                Program {
+                    condition,
+                    hit_condition: None,
+                    count_only: false,
+                    roots,
+                    root_bytes,
+                    follow,
+                    goroutine: Some(Goroutine { g: GoroutinePointer::ThreadLocal { offset }, goid_offset: 8 }),
+                    stack_frames_max,
+                    return_address,
+                    stack_slice,
+                    clamp,
+                }
+            },
+        )
 }
 
 fn any_registers() -> impl Strategy<Value = Registers> {
@@ -223,6 +232,9 @@ fn check_bounds(program: &Program, captured: &Captured) -> Result<(), TestCaseEr
     prop_assert!(captured.roots.len() + chunk_bytes <= budget);
     prop_assert!(captured.chunks.len() <= HIT_CHUNKS_MAX);
     prop_assert!(captured.stack.len() <= STACK_FRAMES_MAX.min(usize::from(program.stack_frames_max)));
+    if let Some(memory) = &captured.stack_memory {
+        prop_assert!(memory.bytes.len() <= memory.bytes_max as usize && memory.bytes_max <= STACK_SLICE_BYTES_MAX);
+    }
     prop_assert_eq!(captured.root_states.len(), program.roots.len());
     for (root, state) in program.roots.iter().zip(&captured.root_states) {
         prop_assert_eq!(matches!(root, RootRead::Absent), *state == RootState::Absent);
@@ -281,6 +293,7 @@ fn one_root(words: u32, follow: Vec<Follow>) -> Program {
         goroutine: None,
         stack_frames_max: 0,
         return_address: None,
+        stack_slice: None,
         clamp: Clamp { string_bytes: 8, elements: 2, depth: 2, bytes_per_hit: 1000 },
     }
 }
@@ -421,7 +434,7 @@ fn the_stack_is_walked_by_frame_pointers_and_a_leafs_caller_is_not_skipped() {
     let leaf = registers(&[(6, 0x1040), (7, 0x1010), (16, 0x999)]);
     let frames = |program: &Program, registers: &Registers| {
         let captured = capture(program, registers, &memory);
-        (captured.stack.iter().map(|pc| pc.0).collect::<Vec<_>>(), captured.stack_truncated)
+        (captured.stack.iter().map(|pc| pc.0).collect::<Vec<_>>(), captured.stack_end.is_cut())
     };
     program.return_address = Some(Address { base: Some(Register(7)), offset: 0, derefs: vec![] });
     assert_eq!(frames(&program, &leaf), (vec![0x999, 0xaaa, 0xbbb, 0xccc], false));

@@ -3,9 +3,11 @@
 //!
 //! Everything here reads files and may block; it is called from blocking threads only.
 
+use super::stacks::Stacks;
 use crate::engine::analysis::BinaryCode;
 use crate::publish::frames::FrameResolver;
-use crate::symbols::{self, Build, Svma};
+use crate::publish::sink::CapturedHit;
+use crate::symbols::{self, Build};
 use crate::target::{self, Mapping, TargetError};
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::fleet::BuildFacts;
@@ -35,7 +37,7 @@ pub(super) struct FileKey {
 }
 
 impl FileKey {
-    fn of(metadata: &Metadata) -> FileKey {
+    pub(super) fn of(metadata: &Metadata) -> FileKey {
         FileKey {
             dev: metadata.dev(),
             inode: metadata.ino(),
@@ -54,6 +56,8 @@ pub(super) struct Loaded {
     pub(super) bias: u64,
     /// Whether its C library is the GNU one.
     pub(super) is_gnu: bool,
+    /// Where the first thread's stack ends.
+    pub(super) first_stack_end: Option<u64>,
     code: Reading,
 }
 
@@ -80,6 +84,7 @@ pub(super) struct Builds {
     codes: Mutex<BTreeMap<BuildId, Reading>>,
     /// With the number of polls since the process was last traced.
     loaded: Mutex<BTreeMap<ProcessKey, (Loaded, u32)>>,
+    stacks: Stacks,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,7 +128,15 @@ impl Builds {
             }
             Arc::clone(code)
         };
-        let loaded = Loaded { build, id: facts.id, bias, is_gnu: is_gnu(&mappings), code };
+        let loaded = Loaded {
+            build,
+            id: facts.id,
+            bias,
+            is_gnu: is_gnu(&mappings),
+            first_stack_end: mappings.iter().find(|mapping| mapping.path == "[stack]").map(|mapping| mapping.hi),
+            code,
+        };
+        self.stacks.prepare(process, &loaded, &mappings);
         lock(&self.loaded).insert(process, (loaded.clone(), 0));
         Ok(loaded)
     }
@@ -151,6 +164,7 @@ impl Builds {
             *missed = if traced.contains(process) { 0 } else { *missed + 1 };
             *missed <= UNTRACED_POLLS
         });
+        self.stacks.retain(|process| loaded.contains_key(process));
         let used: BTreeSet<BuildId> = loaded.values().map(|(loaded, _)| loaded.id.clone()).collect();
         lock(&self.codes).retain(|id, _| used.contains(id));
         // An opening that is under way is shared with whoever opens.
@@ -179,7 +193,13 @@ fn bias(build: &Build, exe: &Path, mappings: &[Mapping]) -> Option<u64> {
 impl FrameResolver for Builds {
     fn resolve(&self, process: ProcessKey, pcs: &[Avma]) -> Vec<FrameEntry> {
         let Some((loaded, _)) = lock(&self.loaded).get(&process).cloned() else { return Vec::new() };
-        let frames = |pc: Avma| loaded.build.frames(Svma(pc.0.wrapping_sub(loaded.bias)), false);
-        pcs.iter().map(|&pc| FrameEntry { build: loaded.id.clone(), process, pc, frames: frames(pc) }).collect()
+        self.stacks.frames(process, &loaded, pcs)
+    }
+
+    fn unwind(&self, hits: &mut [CapturedHit]) {
+        for hit in hits.iter_mut().filter(|hit| hit.captured.stack_memory.is_some()) {
+            let Some((loaded, _)) = lock(&self.loaded).get(&hit.process).cloned() else { continue };
+            self.stacks.unwind(hit.process, &loaded, &mut hit.captured);
+        }
     }
 }

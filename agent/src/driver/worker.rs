@@ -158,8 +158,11 @@ impl Host {
             Mechanisms::Ptrace => Err("nothing is injected".to_owned()),
         };
         for site in &found {
-            let plan = plan::compile_one_of(&loaded.build, site, tracepoint, loaded.bias, found.len())
+            let mut plan = plan::compile_one_of(&loaded.build, site, tracepoint, loaded.bias, found.len())
                 .map_err(|error| error.to_string())?;
+            if let Some(slice) = &mut plan.program.stack_slice {
+                slice.first_thread_end = loaded.first_stack_end;
+            }
             let layout = plan.layout.id();
             if let Some(place) = plan.activation {
                 telling.push(Telling { layout, moment: site.moment, place });

@@ -16,7 +16,7 @@ pub use activation::ActivationPlace;
 pub use path::Problem;
 
 use crate::capture::program::{
-    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, Register, RootRead,
+    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, RootRead, StackSlice,
 };
 use crate::capture::walk::Walks;
 use crate::symbols::place::{Moment, Part};
@@ -38,8 +38,10 @@ const STACK_FRAMES: u16 = 32;
 /// Bytes that the tables of one capture may take before fewer of the types are told that interfaces may hold: all captures
 /// at one site share 32 KiB with their code.
 const TABLE_BYTES_MAX: usize = 10 * 1024;
-/// DWARF number of the frame pointer, rbp.
-const FRAME_POINTER: Register = Register(6);
+/// Bytes of stack that a hit of native code copies: some thirty frames of a hundred bytes, twice.
+const STACK_BYTES: u32 = 8 * 1024;
+/// The same where hits have no budget: they are to be cheap.
+const STACK_BYTES_UNLIMITED: u32 = 2 * 1024;
 
 /// A tracepoint at one site.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,7 +146,6 @@ pub fn compile_one_of(
         _ => None,
     };
     let return_address = frame.map(|frame| roots::address(&frame.plus(-8), bias));
-    let keeps_frame_pointers = is_go || return_address.as_ref().is_some_and(|at| at.base == Some(FRAME_POINTER));
     let program = Program {
         condition,
         hit_condition: tracepoint.hit_condition,
@@ -156,13 +157,13 @@ pub fn compile_one_of(
             g: GoroutinePointer::ThreadLocal { offset: place.g_offset },
             goid_offset: place.goid_offset,
         }),
-        stack_frames_max: match (counts_only, keeps_frame_pointers) {
-            (true, _) => 0,
-            (false, true) => STACK_FRAMES,
-            // C that keeps no frame pointers uses rbp for other things: only the caller is certain.
-            (false, false) => 1 + u16::from(return_address.is_some()),
-        },
+        stack_frames_max: if counts_only { 0 } else { STACK_FRAMES },
         return_address,
+        // Other compilers keep no frame pointers, or some: only the unwind tables lead to all callers.
+        stack_slice: (!is_go && !counts_only).then_some(StackSlice {
+            bytes: limits.rate_per_s.map_or(STACK_BYTES_UNLIMITED, |_| STACK_BYTES),
+            first_thread_end: None,
+        }),
         clamp,
     };
     let layout = Layout {

@@ -4,6 +4,7 @@
 //! hits need it; when the memory for it was taken by newer ones, or a new coordinator asks, it is sent again.
 
 use super::recent::Recent;
+use super::sink::CapturedHit;
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::ids::{Avma, ProcessKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,10 @@ pub(crate) trait FrameResolver: Send + Sync + 'static {
     /// Entries for those of `pcs` whose process is known, in any order; empty frames where nothing is known. May take
     /// long: it reads debug information.
     fn resolve(&self, process: ProcessKey, pcs: &[Avma]) -> Vec<FrameEntry>;
+
+    /// Finds the callers of hits that carry a copy of their stack, and takes the copies away. May take long: it reads
+    /// unwind tables. A hit that keeps its copy has the innermost frame only, and says that the others are not known.
+    fn unwind(&self, hits: &mut [CapturedHit]);
 }
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::frames::{Frames, wire_bytes};
 use super::sink::{CapturedHit, DropCounts, Taken};
 use bytes::Bytes;
 use riptrace_protocol::batch::{Batch, FrameEntry};
-use riptrace_protocol::hit::{DropReason, RawDrop, RawHit};
+use riptrace_protocol::hit::{DropReason, RawDrop, RawHit, StackEnd};
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey, TracepointId};
 use riptrace_protocol::limits;
 use riptrace_protocol::time::ClockDomain;
@@ -242,7 +242,7 @@ fn raw(hit: CapturedHit, duration_ns: Option<u64>) -> RawHit {
     captured.chunks.truncate(limits::HIT_CHUNKS_MAX);
     if captured.stack.len() > limits::STACK_FRAMES_MAX {
         captured.stack.truncate(limits::STACK_FRAMES_MAX);
-        captured.stack_truncated = true;
+        captured.stack_end = StackEnd::Frames;
     }
     for caller in captured.stack.iter_mut().skip(1) {
         caller.0 = caller.0.saturating_sub(1);
@@ -259,7 +259,7 @@ fn raw(hit: CapturedHit, duration_ns: Option<u64>) -> RawHit {
         root_states: captured.root_states,
         chunks: captured.chunks,
         stack: captured.stack,
-        stack_truncated: captured.stack_truncated,
+        stack_end: captured.stack_end,
         duration_ns,
     }
 }

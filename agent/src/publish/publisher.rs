@@ -12,7 +12,7 @@ use super::bus::{Bus, BusError};
 use super::frames::{FrameResolver, Frames};
 use super::outbox::Outbox;
 use super::packer::{Packer, Source};
-use super::sink::HitQueue;
+use super::sink::{CapturedHit, HitQueue, Taken};
 use crate::clock;
 use futures::future::BoxFuture;
 use riptrace_protocol::batch::FrameEntry;
@@ -252,6 +252,7 @@ impl<B: Bus> Publisher<B> {
         // What comes while this goes on is news again.
         (self.came_at, self.collected_at) = (None, Instant::now());
         let taken = self.queue.take(clock::domain_now_ns);
+        let taken = self.unwind(taken).await;
         let unknown = {
             let mut core = self.handle.core();
             core.packer.accept(taken);
@@ -261,6 +262,29 @@ impl<B: Bus> Publisher<B> {
             self.resolve(unknown).await;
         }
         self.pack();
+    }
+
+    /// Finds the callers of hits that brought a copy of their stack along.
+    async fn unwind(&self, mut taken: Taken) -> Taken {
+        let has_memory = |hit: &CapturedHit| hit.captured.stack_memory.is_some();
+        if !taken.hits.iter().any(has_memory) {
+            return taken;
+        }
+        let weight = |hits: &[CapturedHit]| hits.iter().map(CapturedHit::weight).sum::<usize>();
+        let before = weight(&taken.hits);
+        // Shared, so that a defect in there costs frames, not hits.
+        let shared = Arc::new(Mutex::new(std::mem::take(&mut taken.hits)));
+        let (resolver, hits) = (Arc::clone(&self.resolver), Arc::clone(&shared));
+        let unwound = tokio::task::spawn_blocking(move || {
+            resolver.unwind(&mut hits.lock().unwrap_or_else(PoisonError::into_inner));
+        });
+        if let Err(error) = unwound.await {
+            tracing::error!(%error, "stacks could not be unwound: hits arrive without their callers");
+        }
+        taken.hits = std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.hits.iter_mut().for_each(|hit| hit.captured.stack_memory = None);
+        self.queue.release(0, before.saturating_sub(weight(&taken.hits)));
+        taken
     }
 
     /// Finds out what program counters stand for; nothing is known of those of which nothing is heard.

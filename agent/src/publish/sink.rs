@@ -29,7 +29,7 @@
 //! whatever it hands over afterwards is at `p` or later, which [`HitSink::submit_all`] makes sure of. So the watermark
 //! holds for these as well.
 
-use crate::capture::interpreter::Captured;
+use crate::capture::interpreter::{Captured, StackMemory};
 use riptrace_protocol::hit::{Chunk, DropReason, RawDrop};
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessKey, TracepointId};
 use std::collections::BTreeMap;
@@ -76,6 +76,7 @@ impl CapturedHit {
             + mem::size_of_val(captured.root_states.as_slice())
             + chunks
             + captured.stack.len() * mem::size_of::<Avma>()
+            + captured.stack_memory.as_ref().map_or(0, |stack| mem::size_of::<StackMemory>() + stack.bytes.len())
     }
 }
 

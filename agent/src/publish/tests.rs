@@ -7,15 +7,15 @@ use super::outbox::Outbox;
 use super::packer::{Packer, Source};
 use super::publisher::Publisher;
 use super::sink::{CapturedHit, HitQueue, QueueLimits, Taken};
-use crate::capture::interpreter::Captured;
+use crate::capture::interpreter::{Captured, StackMemory};
 use crate::clock;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use riptrace_protocol::batch::{Batch, FrameEntry};
-use riptrace_protocol::hit::{DropReason, Frame, RawDrop};
+use riptrace_protocol::hit::{DropReason, Frame, RawDrop, StackEnd};
 use riptrace_protocol::ids::{Avma, BuildId, HostName, Incarnation, LayoutId, ProcessKey, TracepointId};
-use riptrace_protocol::limits::{BATCH_HITS_MAX, MESSAGE_BYTES_MAX};
+use riptrace_protocol::limits::{BATCH_HITS_MAX, MESSAGE_BYTES_MAX, STACK_FRAMES_MAX};
 use riptrace_protocol::time::ClockDomain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +49,8 @@ fn hit(time_ns: u64, bytes: usize) -> CapturedHit {
             chunks: vec![],
             goroutine: None,
             stack: vec![Avma(0x1000 + time_ns % 7)],
-            stack_truncated: false,
+            stack_end: StackEnd::Whole,
+            stack_memory: None,
         },
     }
 }
@@ -377,6 +378,15 @@ impl FrameResolver for NamedByNumber {
     fn resolve(&self, process: ProcessKey, pcs: &[Avma]) -> Vec<FrameEntry> {
         pcs.iter().map(|pc| entry(process, *pc)).collect()
     }
+
+    /// The callers are what the copy says.
+    fn unwind(&self, hits: &mut [CapturedHit]) {
+        for hit in hits {
+            let Some(memory) = hit.captured.stack_memory.take() else { continue };
+            hit.captured.stack.extend(memory.bytes.chunks(8).map(|word| Avma(u64::from(word[0]))));
+            hit.captured.stack_end = StackEnd::Bytes(memory.bytes_max);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,6 +431,44 @@ async fn the_task_delivers_or_counts_every_hit_over_an_outage() {
     assert_eq!(by(DropReason::Queue), HITS - queued);
     assert_eq!(by(DropReason::Bus), handle.lost_to_bus(&tracepoint(), PROCESS));
     assert!(hits > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_stacks_become_callers_and_give_their_room_back() {
+    let bus = FlakyBus::default();
+    const COPY: usize = 4096;
+    let room = 64 * (COPY + 1024);
+    let queue = HitQueue::new(QueueLimits { hits: 2_000, bytes: room });
+    let mut sink = queue.sink();
+    let publisher =
+        Publisher::new(source(), MESSAGE_BYTES_MAX, usize::MAX, queue, Arc::new(NamedByNumber), bus.clone());
+    let handle = publisher.handle();
+    let task = tokio::spawn(publisher.run());
+    handle.set_active(true);
+    // Far more than fit at once: each waits until there is room.
+    const HITS: u64 = 1_000;
+    tokio::task::spawn_blocking(move || {
+        for number in 0..HITS {
+            let mut hit = hit(0, 8);
+            let memory = StackMemory { registers: [0; 16], bytes: vec![number as u8; COPY], bytes_max: COPY as u32 };
+            hit.captured.stack_memory = Some(Box::new(memory));
+            while sink.begin().stamp(clock::domain_now_ns()).submit(hit.clone()).is_err() {
+                std::thread::yield_now();
+            }
+        }
+    })
+    .await
+    .unwrap();
+    handle.finish();
+    task.await.unwrap();
+    let batches = bus.stored.lock().unwrap().batches();
+    let hits: Vec<_> = batches.iter().flat_map(|batch| &batch.hits).collect();
+    assert_eq!(hits.len() as u64, HITS);
+    for (number, hit) in hits.iter().enumerate() {
+        // The stack has as many frames as a hit may have; callers are inside their calls.
+        assert_eq!(hit.stack[1].0, u64::from(number as u8).saturating_sub(1));
+        assert_eq!((hit.stack.len(), hit.stack_end), (STACK_FRAMES_MAX, StackEnd::Frames));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,14 +5,14 @@
 
 use super::debug_info::{Bytes, Sections};
 use super::place::Spot;
-use gimli::{BaseAddresses, CieOrFde, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, DebugFrame, EhFrame, UnwindSection};
 
 /// Entries of both sections together, at most: four times what the largest executables have.
 const ENTRIES_MAX: usize = 4 << 20;
 
 /// Which section an entry is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Section {
+pub(super) enum Section {
     DebugFrame,
     EhFrame,
 }
@@ -27,13 +27,25 @@ pub(super) struct FrameIndex {
 impl FrameIndex {
     /// Reads the headers of all entries. A damaged section counts as far as it can be read: what is missing then is
     /// said to be unknown where it is asked for.
-    pub(super) fn build(sections: &Sections) -> FrameIndex {
+    pub(super) fn build(
+        debug_frame: &DebugFrame<Bytes<'_>>,
+        eh_frame: &EhFrame<Bytes<'_>>,
+        bases: &BaseAddresses,
+    ) -> FrameIndex {
         let mut index = FrameIndex::default();
-        let bases = sections.bases();
-        index.add(&sections.debug_frame(), &bases, Section::DebugFrame);
-        index.add(&sections.eh_frame(), &bases, Section::EhFrame);
+        index.add(debug_frame, bases, Section::DebugFrame);
+        index.add(eh_frame, bases, Section::EhFrame);
         index.entries.sort_unstable();
         index
+    }
+
+    /// The entries that describe the code at `pc`: section, and offset in it.
+    pub(super) fn at(&self, pc: u64) -> impl Iterator<Item = (Section, usize)> {
+        /// The two sections may each have an entry for the same code; other overlaps are damage.
+        const OVERLAP_MAX: usize = 8;
+        let after = self.entries.partition_point(|&(start, ..)| start <= pc);
+        let around = self.entries[..after].iter().rev().take(OVERLAP_MAX).filter(move |&&(_, end, ..)| pc < end);
+        around.map(|&(_, _, section, offset)| (section, offset))
     }
 
     fn add<'a, S: UnwindSection<Bytes<'a>>>(&mut self, section: &S, bases: &BaseAddresses, kind: Section) {
@@ -52,13 +64,8 @@ impl FrameIndex {
 /// The canonical frame address at `pc`: the return address is in the word below it. `None` where it is not described,
 /// or not as an offset from a register.
 pub(super) fn canonical(sections: &Sections, pc: u64) -> Option<Spot> {
-    /// The two sections may each have an entry for the same code; other overlaps are damage.
-    const OVERLAP_MAX: usize = 8;
-    let index = sections.frame_index();
     let bases = sections.bases();
-    let after = index.entries.partition_point(|&(start, ..)| start <= pc);
-    let around = index.entries[..after].iter().rev().take(OVERLAP_MAX).filter(|&&(_, end, ..)| pc < end);
-    around.into_iter().find_map(|&(_, _, section, offset)| match section {
+    sections.frame_index().at(pc).find_map(|(section, offset)| match section {
         Section::DebugFrame => rule(&sections.debug_frame(), &bases, offset, pc),
         Section::EhFrame => rule(&sections.eh_frame(), &bases, offset, pc),
     })

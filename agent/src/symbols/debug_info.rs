@@ -91,7 +91,7 @@ impl Sections {
 
     /// The entries of both sections by address.
     pub(super) fn frame_index(&self) -> &FrameIndex {
-        self.frame_index.get_or_init(|| FrameIndex::build(self))
+        self.frame_index.get_or_init(|| FrameIndex::build(&self.debug_frame(), &self.eh_frame(), &self.bases()))
     }
 
     /// What the entries of `.eh_frame` are relative to.

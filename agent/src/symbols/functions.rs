@@ -173,9 +173,9 @@ impl Function {
         }
     }
 
-    /// The copies around an address, innermost first.
-    pub(super) fn inlined_at(&self, address: u64) -> impl Iterator<Item = &Inlined> {
-        let mut next = self.innermost(address);
+    /// A copy and those around it, innermost first.
+    pub(super) fn inlined_from(&self, innermost: Option<usize>) -> impl Iterator<Item = &Inlined> {
+        let mut next = innermost;
         std::iter::from_fn(move || {
             let inlined = &self.inlined[next?];
             next = inlined.parent;

@@ -14,6 +14,7 @@
 mod call_frame;
 mod code_lines;
 mod debug_info;
+mod demangle;
 mod error;
 mod exits;
 mod facts;
@@ -24,6 +25,7 @@ mod goroutine;
 mod image;
 mod index;
 mod lines;
+mod names;
 pub(crate) mod place;
 mod prologue;
 mod resolve;
@@ -31,6 +33,7 @@ mod results;
 pub(crate) mod scope;
 mod statements;
 pub(crate) mod types;
+pub(crate) mod unwind;
 
 pub(crate) use debug_info::{Die, View};
 pub use error::{ResolveError, SymbolsError};
@@ -40,6 +43,7 @@ pub(crate) use results::at_return;
 use debug_info::Sections;
 use image::Image;
 use index::Index;
+use names::SymbolNames;
 use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::Avma;
@@ -48,6 +52,7 @@ use riptrace_protocol::location::Location;
 use std::path::Path;
 use std::sync::OnceLock;
 use types::go_dynamic::GoTypes;
+use unwind::{Row, UnwindTables};
 
 /// An address as the executable file states it, before the loader moved it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,6 +121,8 @@ pub struct Build {
     loaded: OnceLock<Result<Loaded, ResolveError>>,
     goroutine: OnceLock<Option<GoroutinePlace>>,
     go_types: OnceLock<Option<GoTypes>>,
+    names: OnceLock<SymbolNames>,
+    unwind_tables: OnceLock<Option<UnwindTables>>,
 }
 
 /// Debug information that is in memory.
@@ -135,7 +142,15 @@ impl Build {
     pub fn open(path: &Path) -> Result<Build, SymbolsError> {
         let image = Image::open(path)?;
         let facts = facts::read(&image)?;
-        Ok(Build { image, facts, loaded: OnceLock::new(), goroutine: OnceLock::new(), go_types: OnceLock::new() })
+        Ok(Build {
+            image,
+            facts,
+            loaded: OnceLock::new(),
+            goroutine: OnceLock::new(),
+            go_types: OnceLock::new(),
+            names: OnceLock::new(),
+            unwind_tables: OnceLock::new(),
+        })
     }
 
     /// What it is.
@@ -160,10 +175,30 @@ impl Build {
     pub fn frames(&self, pc: Svma, is_return_address: bool) -> Vec<Frame> {
         let address = pc.0.wrapping_sub(u64::from(is_return_address));
         let frames = self.view().and_then(|view| frames::at(&view, &self.image, address));
-        frames.unwrap_or_else(|error| {
+        let frames = frames.unwrap_or_else(|error| {
             tracing::debug!(%error, pc = format_args!("{:#x}", pc.0), "no frames");
             Vec::new()
-        })
+        });
+        match self.symbol_at(Svma(address)).filter(|_| frames.is_empty()) {
+            // Nothing but its name is known: the function is of a library without debug information.
+            Some((function, _)) => vec![Frame { function, file: String::new(), line: 0, inlined: false }],
+            None => frames,
+        }
+    }
+
+    /// The symbol that holds an address, its name as its author wrote it, and how far behind its beginning the address
+    /// is; from the file's symbol tables.
+    pub(crate) fn symbol_at(&self, address: Svma) -> Option<(String, u64)> {
+        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        names.at(address.0).map(|(name, start)| (demangle::demangled(name), address.0 - start))
+    }
+
+    /// How a caller is found at an address; `None` where the file does not tell.
+    pub(crate) fn unwind_row(&self, pc: Svma) -> Option<Row> {
+        let tables = self.unwind_tables.get_or_init(|| {
+            UnwindTables::load(&self.image).inspect_err(|error| tracing::debug!(%error, "no unwind tables")).ok()
+        });
+        tables.as_ref()?.row(pc.0)
     }
 
     /// Where the goroutine id of a thread is; `None` outside Go or where the build does not tell.

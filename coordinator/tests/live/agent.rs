@@ -213,7 +213,7 @@ impl FakeAgent {
                 root_states: Vec::new(),
                 chunks: Vec::new(),
                 stack: vec![SITE],
-                stack_truncated: false,
+                stack_end: riptrace_protocol::hit::StackEnd::Whole,
                 duration_ns: None,
             };
             inner.next_hit += 1;

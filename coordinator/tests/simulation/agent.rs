@@ -146,7 +146,7 @@ impl Agent {
             root_states: Vec::new(),
             chunks: Vec::new(),
             stack: vec![Avma(7)],
-            stack_truncated: false,
+            stack_end: riptrace_protocol::hit::StackEnd::Whole,
             duration_ns: None,
         });
         Some(number)

@@ -135,7 +135,7 @@ pub(super) fn hit(seq: u64, host_name: &str, n: i64) -> StreamItem {
             root_states: vec![RootState::Captured],
             chunks: vec![],
             stack: vec![],
-            stack_truncated: false,
+            stack_end: riptrace_protocol::hit::StackEnd::Whole,
             duration_ns: None,
         },
     }))

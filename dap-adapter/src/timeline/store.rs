@@ -12,7 +12,7 @@
 //! handed out stays valid after it has left the timeline; what is handed out equals what was pushed.
 
 use super::intern::Shared;
-use riptrace_protocol::hit::{Chunk, RawHit, RootState};
+use riptrace_protocol::hit::{Chunk, RawHit, RootState, StackEnd};
 use riptrace_protocol::ids::{Avma, HostName, LayoutId, ProcessId, ProcessKey, TracepointId};
 use riptrace_protocol::stream::OrderedHit;
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ struct BodyOut<'a> {
     roots: &'a [u8],
     root_states: &'a [RootState],
     chunks: &'a [Chunk],
-    stack_truncated: bool,
+    stack_end: StackEnd,
     duration_ns: Option<u64>,
     undetermined_with: &'a [u64],
     late: bool,
@@ -99,7 +99,7 @@ struct BodyIn {
     roots: Vec<u8>,
     root_states: Vec<RootState>,
     chunks: Vec<Chunk>,
-    stack_truncated: bool,
+    stack_end: StackEnd,
     duration_ns: Option<u64>,
     undetermined_with: Vec<u64>,
     late: bool,
@@ -246,7 +246,7 @@ impl Timeline {
             roots: &raw.roots,
             root_states: &raw.root_states,
             chunks: &raw.chunks,
-            stack_truncated: raw.stack_truncated,
+            stack_end: raw.stack_end,
             duration_ns: raw.duration_ns,
             undetermined_with: &hit.undetermined_with,
             late: hit.late,
@@ -329,7 +329,7 @@ impl Timeline {
                 root_states: body.root_states,
                 chunks: body.chunks,
                 stack: self.stacks.get(head.stack)?.to_vec(),
-                stack_truncated: body.stack_truncated,
+                stack_end: body.stack_end,
                 duration_ns: body.duration_ns,
             },
         }))

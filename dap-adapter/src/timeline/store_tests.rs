@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use riptrace_protocol::hit::ChunkEnd;
+use riptrace_protocol::hit::{ChunkEnd, StackEnd};
 
 fn ordered(seq: u64, bytes: usize) -> OrderedHit {
     OrderedHit {
@@ -23,7 +23,7 @@ fn ordered(seq: u64, bytes: usize) -> OrderedHit {
             root_states: vec![RootState::Captured, RootState::Unreadable(Avma(seq))],
             chunks: vec![Chunk { address: Avma(seq), wanted_bytes: 4, bytes: vec![1, 2], end: ChunkEnd::Limit }],
             stack: vec![Avma(seq % 2), Avma(0xffff_ffff_0000)],
-            stack_truncated: seq.is_multiple_of(2),
+            stack_end: if seq.is_multiple_of(2) { StackEnd::Bytes(seq as u32) } else { StackEnd::Whole },
             duration_ns: seq.is_multiple_of(2).then_some(seq),
         },
     }

@@ -134,7 +134,7 @@ pub(crate) fn ordered(seq: u64, tracepoint: &TracepointId, runner: Runner, qty: 
             ],
             chunks: vec![chunk(0xc000, b"tea"), chunk(0xd000, &prices)],
             stack: vec![SITE, CALLER, NAMELESS],
-            stack_truncated: true,
+            stack_end: riptrace_protocol::hit::StackEnd::Frames,
             duration_ns: None,
         },
     }

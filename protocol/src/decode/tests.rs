@@ -44,7 +44,7 @@ impl Hit {
                 root_states: vec![],
                 chunks: vec![],
                 stack: vec![],
-                stack_truncated: false,
+                stack_end: crate::hit::StackEnd::Whole,
                 duration_ns: None,
             },
         }

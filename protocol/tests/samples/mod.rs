@@ -401,7 +401,7 @@ pub fn bare_hit() -> RawHit {
         root_states: vec![],
         chunks: vec![],
         stack: vec![],
-        stack_truncated: false,
+        stack_end: riptrace_protocol::hit::StackEnd::Whole,
         duration_ns: None,
     }
 }
@@ -436,7 +436,7 @@ fn hit(number: u64) -> RawHit {
             Chunk { address: Avma(0xc000_3000), wanted_bytes: 900, bytes: b"apple pie".to_vec(), end: ChunkEnd::Limit },
         ],
         stack: vec![Avma(0x4b_0176), Avma(0x4b_2001)],
-        stack_truncated: true,
+        stack_end: riptrace_protocol::hit::StackEnd::Bytes(8192),
         duration_ns: None,
         ..bare_hit()
     }

@@ -4,11 +4,11 @@ use super::{
     FLAG_GOROUTINE, FLAG_STACK_TRUNCATED, FLAGS, FRAMES, GOROUTINE, HEADER_BYTES, ITEM_ADDRESS, ITEM_ALIAS, ITEM_BYTES,
     ITEM_DEPTH, ITEM_FAULT, ITEM_GOT, ITEM_WANTED, KIND, LENGTH, RecordLayout, THREAD, TSC, USED,
 };
-use crate::capture::interpreter::{Captured, root_range};
+use crate::capture::interpreter::{Captured, STACK_REGISTERS, StackMemory, end_of_walk, root_range};
 use crate::capture::program::{Program, RootRead};
 use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState};
 use riptrace_protocol::ids::Avma;
-use riptrace_protocol::limits::HIT_BYTES_MAX;
+use riptrace_protocol::limits::{HIT_BYTES_MAX, STACK_FRAMES_MAX};
 
 /// A record, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,14 @@ pub(in crate::engine) enum RecordError {
         /// How many it may have.
         frames_max: u16,
     },
+    /// Fewer words than the registers that the program asks for.
+    #[error(
+        "a record has {words} words of registers and stack, fewer than there are registers; the ring was overwritten"
+    )]
+    Registers {
+        /// How many.
+        words: u16,
+    },
     /// A chunk reaches beyond its record, or has more bytes than were wanted.
     #[error("a chunk at byte {at} of a record is longer than it can be; the ring was overwritten")]
     Chunk {
@@ -87,11 +95,10 @@ pub(in crate::engine) fn decode(layout: &RecordLayout, program: &Program, bytes:
     let reader = Reader(&bytes[..used]);
     let flags = reader.u16(FLAGS);
     let (roots, root_states) = roots(layout, program, reader);
-    let mut stack = Vec::new();
-    if program.stack_frames_max > 0 {
-        stack.push(layout.site);
-        stack.extend((0..usize::from(frames)).map(|frame| Avma(reader.u64(fixed + frame * 8))));
-    }
+    let words = (0..usize::from(frames)).map(|frame| reader.u64(fixed + frame * 8));
+    let (stack, stack_memory) = stack(layout, program, words)?;
+    let frames_max = usize::from(program.stack_frames_max).min(STACK_FRAMES_MAX);
+    let is_cut = stack_memory.is_some() || flags & FLAG_STACK_TRUNCATED != 0;
     let thread = reader.u64(THREAD);
     Ok(Record {
         kind: reader.u32(KIND),
@@ -102,10 +109,32 @@ pub(in crate::engine) fn decode(layout: &RecordLayout, program: &Program, bytes:
             root_states,
             chunks: chunks(layout, reader, chunks_at)?,
             goroutine: (flags & FLAG_GOROUTINE != 0).then(|| reader.u64(GOROUTINE)),
+            stack_end: end_of_walk(is_cut, stack.len(), frames_max),
             stack,
-            stack_truncated: flags & FLAG_STACK_TRUNCATED != 0,
+            stack_memory,
         },
     })
+}
+
+/// The call stack, or what it is to be found in.
+fn stack(
+    layout: &RecordLayout,
+    program: &Program,
+    mut words: impl Iterator<Item = u64>,
+) -> Result<(Vec<Avma>, Option<Box<StackMemory>>), RecordError> {
+    if program.stack_frames_max == 0 {
+        return Ok((Vec::new(), None));
+    }
+    let Some(slice) = program.stack_slice else {
+        return Ok((std::iter::once(layout.site).chain(words.map(Avma)).collect(), None));
+    };
+    let mut registers = [0; STACK_REGISTERS];
+    for (number, register) in registers.iter_mut().enumerate() {
+        *register = words.next().ok_or(RecordError::Registers { words: number as u16 })?;
+    }
+    let bytes = words.flat_map(u64::to_le_bytes).collect();
+    let memory = StackMemory { registers, bytes, bytes_max: slice.words_max() * 8 };
+    Ok((vec![layout.site], Some(Box::new(memory))))
 }
 
 fn roots(layout: &RecordLayout, program: &Program, reader: Reader<'_>) -> (Vec<u8>, Vec<RootState>) {

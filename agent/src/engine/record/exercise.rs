@@ -55,6 +55,7 @@ fn program(roots: u8, sizes: u8, frames: u8, items: u8) -> Program {
             .then_some(Goroutine { g: GoroutinePointer::ThreadLocal { offset: -8 }, goid_offset: 152 }),
         stack_frames_max: u16::from(frames),
         return_address: None,
+        stack_slice: None,
         clamp: Clamp {
             string_bytes: u32::from(sizes) * 16,
             elements: u32::from(items),

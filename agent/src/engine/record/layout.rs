@@ -1,8 +1,8 @@
 //! Layouts of records: what is where, as far as the program alone decides it.
 
 use super::{HEADER_BYTES, ITEM_BYTES};
-use crate::capture::interpreter::{pieces_bytes, root_range};
-use crate::capture::program::{Piece, Place, Program, RootRead};
+use crate::capture::interpreter::{STACK_REGISTERS, pieces_bytes, root_range};
+use crate::capture::program::{Piece, Place, Program, RootRead, STACK_SLICE_BYTES_MAX};
 use crate::capture::walk::{Extent, ITEMS_MAX, Walks, extent};
 use crate::engine::area::RING_BYTES;
 use riptrace_protocol::ids::Avma;
@@ -37,7 +37,7 @@ pub(in crate::engine) struct RecordLayout {
     pub(in crate::engine) failed_words: u32,
     /// Where the call stack begins; behind it come the chunks.
     pub(in crate::engine) frames_at: u32,
-    /// Words of call stack, at most, the site itself not among them.
+    /// Words of call stack, at most, the site itself not among them; or of registers and stack.
     pub(in crate::engine) frames_max: u16,
     /// Work items, at most.
     pub(in crate::engine) items_max: u32,
@@ -90,7 +90,11 @@ impl RecordLayout {
             slot.at = u32::try_from(at).unwrap_or(u32::MAX);
             at += slot.room() as usize;
         }
-        let frames = usize::from(program.stack_frames_max).min(STACK_FRAMES_MAX).saturating_sub(1);
+        let frames = match (program.stack_frames_max, program.stack_slice) {
+            (0, _) => 0,
+            (_, Some(slice)) => STACK_REGISTERS + slice.words_max() as usize,
+            (frames, None) => usize::from(frames).min(STACK_FRAMES_MAX) - 1,
+        };
         let walks = Walks::of(program);
         let followed = program.roots.iter().zip(&roots).filter_map(|(root, slot)| match root {
             RootRead::Read { follow, .. } if slot.is_some() => walks.at(*follow),
@@ -132,4 +136,6 @@ fn may_fail(piece: &Piece) -> bool {
     }
 }
 
-const _: () = assert!(ITEMS_MAX * (ITEM_BYTES + 7) + 2 * HIT_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () =
+    assert!(ITEMS_MAX * (ITEM_BYTES + 7) + 2 * HIT_BYTES_MAX + (STACK_SLICE_BYTES_MAX as usize) < RECORD_BYTES_MAX);
+const _: () = assert!(STACK_REGISTERS + (STACK_SLICE_BYTES_MAX as usize / 8) < u16::MAX as usize);

@@ -12,7 +12,8 @@
 //! 40  goroutine    u64  meant where FLAG_GOROUTINE is set
 //! 48  failed       u64.. one bit for each variable that may be unreadable, where there are such
 //! ..  roots        each at a multiple of 8; the first word of one that failed is the address that could not be read
-//! ..  frames       u64.. return addresses, innermost first
+//! ..  frames       u64.. return addresses, innermost first; or, where the program copies the stack: rax to r15 by their
+//!                  DWARF numbers, then the stack's words from rsp on
 //! ..  chunks       until `used`, each with a header of 40 bytes:
 //!                  address u64 | wanted u64 | got u32 | data u32 | window u32 | stride u32 | walk u32 | count u16 |
 //!                  depth u16 (12 bits, and ITEM_*); then `got` bytes, padded to a multiple of 8

@@ -5,7 +5,7 @@ use super::*;
 use crate::capture::program::{
     Address, Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
 };
-use riptrace_protocol::hit::{ChunkEnd, RootState};
+use riptrace_protocol::hit::{ChunkEnd, RootState, StackEnd};
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::limits::{HIT_BYTES_MAX, HIT_CHUNKS_MAX};
 
@@ -33,6 +33,7 @@ fn program() -> Program {
         goroutine: Some(Goroutine { g: GoroutinePointer::ThreadLocal { offset: -8 }, goid_offset: 152 }),
         stack_frames_max: 3,
         return_address: None,
+        stack_slice: None,
         clamp: Clamp { string_bytes: 16, elements: 4, depth: 2, bytes_per_hit: 4096 },
     }
 }
@@ -101,7 +102,7 @@ fn a_record_is_decoded() {
     assert_eq!(captured.root_states, [RootState::Captured, RootState::Absent, RootState::Unreadable(Avma(0x8000))]);
     assert_eq!(captured.roots[..12], [0, 0x70, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0]);
     assert_eq!(captured.roots[16..], [0; 4]);
-    assert_eq!((captured.goroutine, captured.stack_truncated), (Some(34), true));
+    assert_eq!((captured.goroutine, captured.stack_end), (Some(34), StackEnd::Frames));
     assert_eq!(captured.stack, [SITE, Avma(0x40_2000), Avma(0x40_3000)]);
     let [chunk] = captured.chunks.as_slice() else { panic!("{:?}", captured.chunks) };
     assert_eq!((&chunk.bytes[..], chunk.wanted_bytes, chunk.end), (&b"hello"[..], 5, ChunkEnd::Complete));

@@ -42,7 +42,7 @@ impl State {
             return Err(Failure::quiet(format!("the thread runs: the open hit {} is another's{newest}", hit.seq)));
         }
         let entries = self.dictionaries.stack(&hit);
-        let total = entries.len() + usize::from(hit.raw.stack_truncated);
+        let total = entries.len() + usize::from(hit.raw.stack_end.is_cut());
         let start = usize::try_from(arguments.start_frame.unwrap_or(0)).unwrap_or(0);
         let levels = match arguments.levels.and_then(|levels| usize::try_from(levels).ok()) {
             None | Some(0) => total,
@@ -54,7 +54,7 @@ impl State {
                 Some(entry) => self.frame(&hit, index, entry),
                 None => StackFrame {
                     id: self.handles.number(Thing::Frame(hit.seq, index)),
-                    name: format!("the stack goes on: its innermost {} frames were captured", entries.len()),
+                    name: hit.raw.stack_end.note(entries.len()).unwrap_or_default(),
                     presentation_hint: Some(StackFramePresentationhint::Label),
                     ..StackFrame::default()
                 },

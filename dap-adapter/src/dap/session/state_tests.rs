@@ -276,7 +276,7 @@ impl World {
             root_states: Vec::new(),
             chunks: Vec::new(),
             stack: Vec::new(),
-            stack_truncated: false,
+            stack_end: riptrace_protocol::hit::StackEnd::Whole,
             duration_ns: None,
         };
         let hit = OrderedHit {

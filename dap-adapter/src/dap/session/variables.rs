@@ -226,7 +226,7 @@ impl State {
             };
             Child::fact(&format!("#{index}"), text)
         });
-        let more = hit.raw.stack_truncated.then(|| Child::fact("...", "the stack goes on; no more was captured"));
+        let more = hit.raw.stack_end.note(hit.raw.stack.len()).map(|note| Child::fact("...", note));
         entries.chain(more).collect()
     }
 }

@@ -275,6 +275,7 @@ pub(in crate::engine) fn captures_rdi() -> Program {
         goroutine: None,
         stack_frames_max: 8,
         return_address: None,
+        stack_slice: None,
         clamp: Clamp { string_bytes: 256, elements: 16, depth: 2, bytes_per_hit: 4096 },
     }
 }

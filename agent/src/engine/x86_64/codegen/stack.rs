@@ -3,7 +3,8 @@
 use super::emitter::{Emitter, Label};
 use super::reads::All;
 use super::{BodyContext, CodegenError, ThreadPlace};
-use crate::capture::program::{Goroutine, GoroutinePointer};
+use crate::capture::interpreter::STACK_REGISTERS;
+use crate::capture::program::{Goroutine, GoroutinePointer, Register, StackSlice};
 use crate::capture::registers::{RBP, RSP};
 use crate::engine::record::{FLAG_GOROUTINE, FLAG_STACK_TRUNCATED, FLAGS, FRAMES, GOROUTINE, THREAD};
 use iced_x86::code_asm::{AsmRegister64, dword_ptr, gpr8::*, gpr16::*, gpr32::*, gpr64::*, ptr, qword_ptr, word_ptr};
@@ -84,13 +85,18 @@ pub(super) fn identity(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result
     Ok(())
 }
 
-/// Walks the frame pointers; rdi is behind the last word then. Uses all registers of a simple body.
+/// Walks the frame pointers, or copies the stack; rdi is behind the last word then. Uses all registers of a simple body.
 pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(), CodegenError> {
     let record = context.record;
     let [again, linked, truncated, done, capped] = [(); 5].map(|()| e.label());
     e.a.lea(rdi, ptr(rbx + record.frames_at as i32))?;
     if context.program.stack_frames_max == 0 {
         return e.bind(done);
+    }
+    if let Some(slice) = context.program.stack_slice {
+        memory(e, slice)?;
+        e.bind(done)?;
+        return count(e, record.frames_at);
     }
     let (to_truncated, to_done) = (e.at(truncated), e.at(done));
     match (&context.program.return_address, record.frames_max) {
@@ -153,20 +159,63 @@ pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(
     e.bind(truncated)?;
     e.a.or(word_ptr(rbx + FLAGS), i32::from(FLAG_STACK_TRUNCATED))?;
     e.bind(done)?;
+    count(e, record.frames_at)
+}
+
+/// Copies the registers and the stack's words from rsp on to rdi, which is behind them then.
+fn memory(e: &mut Emitter<'_>, slice: StackSlice) -> Result<(), CodegenError> {
+    let [again, unknown, done] = [(); 3].map(|()| e.label());
+    for number in 0..STACK_REGISTERS {
+        load(e, Register(number as u16), rax)?;
+        e.a.mov(qword_ptr(rdi + number as i32 * 8), rax)?;
+    }
+    e.a.add(rdi, STACK_REGISTERS as i32 * 8)?;
+    load(e, RSP, rsi)?;
+    e.a.mov(ecx, slice.words_max())?;
+    if let Some(end) = slice.first_thread_end {
+        e.load(rax, end)?;
+        at_most(e)?;
+    }
+    // The first word of the thread control block is its own address (System V ABI, AMD64: thread-local storage).
+    e.may_fault(unknown);
+    e.a.mov(rax, qword_ptr(0).fs())?;
+    at_most(e)?;
+    e.bind(unknown)?;
+    e.a.test(ecx, ecx)?;
+    let to = e.at(done);
+    e.a.je(to)?;
+    e.bind(again)?;
+    e.may_fault(done);
+    e.a.mov(rax, qword_ptr(rsi))?;
+    e.a.mov(qword_ptr(rdi), rax)?;
+    e.a.add(rsi, 8)?;
+    e.a.add(rdi, 8)?;
+    e.a.dec(ecx)?;
+    let to = e.at(again);
+    e.a.jne(to)?;
+    e.bind(done)
+}
+
+/// rcx words, but none beyond the address in rax. An address below the stack pointer is another stack's, and far away.
+fn at_most(e: &mut Emitter<'_>) -> Result<(), CodegenError> {
+    e.a.sub(rax, rsi)?;
+    e.a.shr(rax, 3)?;
+    e.a.cmp(rax, rcx)?;
+    Ok(e.a.cmovb(rcx, rax)?)
+}
+
+/// Notes the number of words until rdi.
+fn count(e: &mut Emitter<'_>, frames_at: u32) -> Result<(), CodegenError> {
     e.a.mov(rax, rdi)?;
     e.a.sub(rax, rbx)?;
-    e.a.sub(eax, record.frames_at as i32)?;
+    e.a.sub(eax, frames_at as i32)?;
     e.a.shr(eax, 3)?;
     Ok(e.a.mov(word_ptr(rbx + FRAMES), ax)?)
 }
 
-fn load(
-    e: &mut Emitter<'_>,
-    register: crate::capture::program::Register,
-    into: AsmRegister64,
-) -> Result<(), CodegenError> {
+fn load(e: &mut Emitter<'_>, register: Register, into: AsmRegister64) -> Result<(), CodegenError> {
     match e.kept(register) {
         Some(kept) => e.load_kept(into, kept),
-        None => unreachable!("rbp and rsp are registers"),
+        None => unreachable!("all of rax to r15 are registers"),
     }
 }

@@ -125,7 +125,8 @@ fn difference(got: &Captured, wanted: &Captured) -> String {
                 chunks,
                 captured.goroutine,
                 &captured.stack,
-                captured.stack_truncated
+                captured.stack_end,
+                &captured.stack_memory
             )
         )
     });
@@ -181,6 +182,7 @@ fn empty() -> Program {
         goroutine: None,
         stack_frames_max: 0,
         return_address: None,
+        stack_slice: None,
         clamp: crate::capture::program::Clamp { string_bytes: 64, elements: 16, depth: 2, bytes_per_hit: 8192 },
     }
 }

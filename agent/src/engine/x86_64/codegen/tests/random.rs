@@ -3,7 +3,7 @@
 use super::machine::{PAGE, PAGES, STACK_PAGE};
 use crate::capture::program::{
     Address, Arithmetic, Case, Clamp, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine,
-    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, Test, TextOperand,
+    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, StackSlice, Test, TextOperand,
 };
 use crate::capture::registers::Registers;
 
@@ -132,6 +132,13 @@ impl Generator {
             1..3 => 17 + self.random.below(16) as u16,
             _ => self.random.below(17) as u16,
         })
+    }
+
+    fn slice(&mut self) -> StackSlice {
+        StackSlice {
+            bytes: self.random.pick(&[0, 7, 8, 64, 1000, 8192, u32::MAX]),
+            first_thread_end: if self.random.one_in(2) { Some(self.address()) } else { None },
+        }
     }
 
     fn place(&mut self) -> Address {
@@ -407,6 +414,7 @@ impl Generator {
             goroutine: goroutine.map(|g| Goroutine { g, goid_offset: self.random.pick(&[8, 152, 152, u32::MAX]) }),
             stack_frames_max: self.random.pick(&[0, 0, 1, 2, 5, 32, 200]),
             return_address: if self.random.one_in(2) { Some(self.place()) } else { None },
+            stack_slice: if self.random.one_in(4) { Some(self.slice()) } else { None },
             clamp,
         }
     }

@@ -32,6 +32,7 @@ fn program() -> Program {
         goroutine: None,
         stack_frames_max: 2,
         return_address: None,
+        stack_slice: None,
         clamp: Clamp { string_bytes: 64, elements: 4, depth: 2, bytes_per_hit: 4096 },
     }
 }
