@@ -12,7 +12,7 @@ use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
 
 /// Version of the format.
-pub const BATCH_VERSION: u8 = 2;
+pub const BATCH_VERSION: u8 = 3;
 const WHAT: &str = "batch of hits";
 
 /// Hits published together.

@@ -12,7 +12,7 @@ use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
 
 /// Version of the format.
-pub const STREAM_VERSION: u8 = 2;
+pub const STREAM_VERSION: u8 = 3;
 const WHAT: &str = "session stream message";
 
 /// One message of a session's ordered stream.

@@ -26,9 +26,15 @@ fn check(run: &Run, is_optimised: bool) {
     assert_eq!(own(compare), ["compare", "sort_all", "main"], "{:?}", functions(compare));
     let of_library = compare.frames.iter().find(|frame| frame.line == 0).unwrap();
     assert!(of_library.file.ends_with("libc.so.6"), "{of_library:?}");
+    // Where a copy begins at the very address of the call of it, the stack shows the copy as well.
     let visit = one("visit");
-    assert_eq!(own(visit), ["visit", "walk", "main"], "{:?}", functions(visit));
-    assert_eq!(functions(visit)[..3], ["visit", "each", "walk"], "a library's function is named by its symbol");
+    let without_copy = |names: Vec<&str>| -> Vec<String> {
+        let is_copy = is_optimised && names.first() == Some(&"twice");
+        names.into_iter().skip(usize::from(is_copy)).map(str::to_owned).collect()
+    };
+    assert_eq!(without_copy(own(visit)), ["visit", "walk", "main"], "{:?}", functions(visit));
+    let named = without_copy(functions(visit));
+    assert_eq!(named[..3], ["visit", "each", "walk"], "a library's function is named by its symbol");
     let inlined = one("inlined");
     let (inner, outer) = (&inlined.frames[0], &inlined.frames[1]);
     assert_eq!((inner.function.as_str(), outer.function.as_str()), ("twice", "visit"));
@@ -40,7 +46,7 @@ fn check(run: &Run, is_optimised: bool) {
     assert!((4..7).contains(&own(deep).len()) && own(deep).iter().all(|name| *name == "deep"), "{:?}", own(deep));
     // In the other thread the stack ends at its thread control block.
     let thread = &run.seen["visit"][1];
-    assert_eq!(own(thread), ["visit", "walk", "thread"], "{:?}", functions(thread));
+    assert_eq!(without_copy(own(thread)), ["visit", "walk", "thread"], "{:?}", functions(thread));
     assert_eq!(thread.hit.captured.stack_end, StackEnd::Whole, "{:?}", functions(thread));
     assert_eq!(run.said.last().map(String::as_str), Some("exited 0"), "{:?}", run.said);
 }
