@@ -187,7 +187,7 @@ fn raw(hit: CapturedHit) -> RawHit {
         root_states: hit.captured.root_states,
         chunks: hit.captured.chunks,
         stack: hit.captured.stack,
-        stack_truncated: hit.captured.stack_truncated,
+        stack_end: hit.captured.stack_end,
         duration_ns: None,
     }
 }
