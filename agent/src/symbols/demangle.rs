@@ -18,10 +18,10 @@ pub(super) fn demangled(name: &str) -> String {
     }
     // Versions of a library's symbols are not part of the name.
     let name = name.split_once('@').map_or(name, |(name, _)| name);
-    if name.starts_with("_R") || has_rust_hash(name) {
-        if let Ok(rust) = rustc_demangle::try_demangle(name) {
-            return shortened(&format!("{rust:#}"));
-        }
+    if (name.starts_with("_R") || has_rust_hash(name))
+        && let Ok(rust) = rustc_demangle::try_demangle(name)
+    {
+        return shortened(&format!("{rust:#}"));
     }
     if name.starts_with("_Z")
         && let Ok(symbol) = Symbol::new(name)
