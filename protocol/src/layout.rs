@@ -4,8 +4,10 @@
 //! does not describe itself.
 
 mod go;
+mod native;
 
 pub use go::{ChanForm, DynamicType, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Slots};
+pub use native::{NativeKind, SequenceLength, Variant};
 
 use crate::fleet::{Language, SiteFacts};
 use crate::ids::{BuildId, LayoutId};
@@ -214,6 +216,8 @@ pub enum TypeKind {
         /// Functions that it may call, by the addresses of their code.
         functions: Vec<FunctionCase>,
     },
+    /// A type of Rust, C or C++ that is more than its members.
+    Native(NativeKind),
 }
 
 /// A field of a struct.
@@ -273,6 +277,7 @@ impl Layout {
             TypeKind::GoInterface { cases, .. } => cases.iter().try_for_each(|case| known(&case.ty)),
             TypeKind::GoMap { key, element, .. } => known(key).and_then(|()| known(element)),
             TypeKind::GoChan { element, .. } => known(element),
+            TypeKind::Native(kind) => kind.types().iter().try_for_each(known),
             TypeKind::GoFunc { functions } => {
                 functions.iter().flat_map(|function| &function.captured).try_for_each(|captured| known(&captured.ty))
             }

@@ -211,13 +211,17 @@ fn stack(frames_max: usize, program: &Program, registers: &Registers, memory: &d
 }
 
 /// How many elements a word of a run stands for.
-fn elements_of(count: Count, word: u64) -> Option<u64> {
+fn elements_of(count: Count, word: u64, address: u64, element_bytes: u64) -> Option<u64> {
     match count {
         Count::Word => i64::try_from(word).is_ok().then_some(word),
         Count::Mask => word.checked_add(1),
         Count::Power => {
             let power = word & 0xff;
             (power <= 62).then(|| 1 << power)
+        }
+        Count::End => {
+            let bytes = word.checked_sub(address)?;
+            (bytes.checked_rem(element_bytes)? == 0).then(|| bytes / element_bytes)
         }
     }
 }
@@ -386,7 +390,7 @@ impl<'a> Capture<'a> {
                 &Action::Run { count_at, count, element_bytes, most, to } => {
                     let Some(at) = word(self, 0) else { continue };
                     let Some(length) = self.word(item, start + count_at as usize) else { continue };
-                    let Some(length) = elements_of(count, length) else { continue };
+                    let Some(length) = elements_of(count, length, at, element_bytes) else { continue };
                     self.chunk(elements(Wanted { at, to, element_bytes, ..nothing }, length, length.min(most)));
                 }
                 &Action::Inside { count, element_bytes, to } => {

@@ -254,6 +254,8 @@ pub enum Count {
     Mask,
     /// Two to its lowest byte: `B` of a classic map; none if that is over 62.
     Power,
+    /// It is the address behind the last: none if that is before the first, or not a whole number of elements behind it.
+    End,
 }
 
 /// Where the word of a [`Follow::Switch`] is.

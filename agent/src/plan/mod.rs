@@ -201,7 +201,7 @@ fn describe<'w>(
 ) -> Result<Described<'w>, ResolveError> {
     let dynamic = site.is_go().then(|| Dynamic::new(build, bias, site));
     loop {
-        let mut table = TypeTable::new(view, clamp.depth);
+        let mut table = TypeTable::new(view, clamp.depth, clamp.string_bytes);
         let typed: Vec<(&Wanted, TypeIndex)> = wanted
             .iter()
             .map(|wanted| {

@@ -10,6 +10,7 @@
 
 mod dynamic;
 mod follow;
+mod native;
 
 pub(super) use dynamic::{Dynamic, Room};
 pub(super) use follow::secret_ranges;
@@ -38,11 +39,13 @@ pub(super) struct TypeTable<'v, 'a> {
     interfaces: Vec<Interface>,
     /// What the types take in a message, about, in bytes.
     bytes: usize,
+    /// Bytes of a text that are captured.
+    text_bytes: u32,
 }
 
 impl<'v, 'a> TypeTable<'v, 'a> {
     /// An empty table.
-    pub(super) fn new(view: &'v View<'a>, depth: u32) -> TypeTable<'v, 'a> {
+    pub(super) fn new(view: &'v View<'a>, depth: u32, text_bytes: u32) -> TypeTable<'v, 'a> {
         TypeTable {
             view,
             depth,
@@ -53,6 +56,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
             opaque: HashMap::new(),
             interfaces: Vec::new(),
             bytes: 0,
+            text_bytes,
         }
     }
 
@@ -112,7 +116,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
             self.functions(dynamic, room)?;
             self.expand(dynamic, room)?;
         }
-        let follow = follow::of(&self.types);
+        let follow = follow::of(&self.types, self.text_bytes);
         Ok((self.types, follow))
     }
 
@@ -150,15 +154,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
             Shape::Pointer(Some(to)) if follow::is_link(&facts.name) => {
                 TypeKind::Pointer { to: Some(self.request(to, pointers)) }
             }
-            Shape::Pointer(to) => {
-                let to = match to.filter(|_| pointers < self.depth) {
-                    // There is nothing to show behind a pointer to what cannot be read.
-                    Some(to) if matches!(types::read(self.view, to)?.shape, Shape::Opaque(_)) => None,
-                    Some(to) => Some(self.request(to, pointers + 1)),
-                    None => None,
-                };
-                TypeKind::Pointer { to }
-            }
+            Shape::Pointer(to) => TypeKind::Pointer { to: self.pointee(to, pointers)? },
             Shape::GoSlice(element) => TypeKind::GoSlice { element: self.request(element, pointers) },
             Shape::Array { element, count } => TypeKind::Array { element: self.request(element, pointers), count },
             Shape::Struct(members) => TypeKind::Struct { fields: self.fields(members, pointers)? },
@@ -179,6 +175,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
                 None => TypeKind::Opaque { what: "chan".to_owned() },
             },
             Shape::Func => TypeKind::GoFunc { functions: Vec::new() },
+            Shape::Native(shape) => self.native(shape, pointers)?,
         };
         Ok(Type { name: facts.name, bytes: facts.bytes, kind })
     }
@@ -191,8 +188,11 @@ impl<'v, 'a> TypeTable<'v, 'a> {
                     let name = types::read(self.view, ty)?.name;
                     self.opaque(&name, REDACTED)
                 }
-                Some(ty) => self.request(ty, pointers),
-                None => self.opaque("", "bit field"),
+                Some(ty) => match member.bits {
+                    Some((shift, bits)) => self.bits(ty, shift, bits, pointers),
+                    None => self.request(ty, pointers),
+                },
+                None => self.opaque("", "virtual base"),
             };
             fields.push(Field { name: member.name, ty, offset: member.offset, embedded: member.embedded });
         }

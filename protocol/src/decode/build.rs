@@ -2,6 +2,7 @@
 
 use super::go;
 use super::memory::{End, Place, missing, read};
+use super::native;
 use super::text;
 use crate::expression::quote;
 use crate::fleet::Language;
@@ -20,7 +21,7 @@ pub(super) struct Builder<'a> {
     pub(super) layout: &'a Layout,
     pub(super) raw: &'a RawHit,
     pub(super) nodes_left: usize,
-    text_left: usize,
+    pub(super) text_left: usize,
     pub(super) groups_left: usize,
     /// What is being followed now, innermost last: a pointer to one of these leads back.
     pub(super) following: Vec<(u64, TypeIndex)>,
@@ -72,6 +73,11 @@ impl<'a> Builder<'a> {
             }
         }
         None
+    }
+
+    /// A type behind its aliases, and the name of the outermost one.
+    pub(super) fn resolved(&self, index: TypeIndex) -> Option<(&'a str, &'a Type)> {
+        self.resolve(index).map(|resolved| (resolved.name, resolved.ty))
     }
 
     /// Size of a type's values; `None` where the layout has no such type.
@@ -142,8 +148,7 @@ impl<'a> Builder<'a> {
                 } else {
                     i128::try_from(unsigned(place, ty.ty.bytes)?).unwrap_or(i128::MAX)
                 };
-                let name = names.iter().find(|(_, named)| i128::from(*named) == number);
-                value.value = name.map_or_else(|| number.to_string(), |(name, _)| name.clone());
+                value.value = native::enum_text(number, names);
                 value.scalar = Some(Scalar::Int(number));
                 value.facts.number = Some(if *is_signed {
                     Number::Signed { bits: bits(ty.ty) }
@@ -167,6 +172,7 @@ impl<'a> Builder<'a> {
             TypeKind::GoMap { key, element, form } => self.map(value, (*key, *element), form, place, depth)?,
             TypeKind::GoChan { element, form } => self.chan(value, *element, form, place, depth)?,
             TypeKind::GoFunc { functions } => self.func(value, functions, place, depth)?,
+            TypeKind::Native(kind) => self.native(value, kind, ty.ty, place, depth)?,
             TypeKind::Opaque { what } if what == REDACTED => return Err(Status::Redacted),
             TypeKind::Opaque { what } => {
                 return Err(Status::NotCaptured { detail: format!("RipTrace does not read {what} values yet") });
@@ -177,7 +183,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn pointer(&mut self, value: &mut Value, address: u64, to: Option<TypeIndex>, depth: usize) {
+    pub(super) fn pointer(&mut self, value: &mut Value, address: u64, to: Option<TypeIndex>, depth: usize) {
         value.scalar = Some(Scalar::Address(address));
         let go = self.layout.language == Language::Go;
         if address == 0 {
@@ -221,7 +227,7 @@ impl<'a> Builder<'a> {
         Value::missing(name, self.type_name(ty), status)
     }
 
-    fn string(&mut self, value: &mut Value, address: u64, len: u64) -> Result<(), Status> {
+    pub(super) fn string(&mut self, value: &mut Value, address: u64, len: u64) -> Result<(), Status> {
         plausible("string", address, len, len)?;
         let place = read(&self.raw.chunks, address, len);
         let shown = &place.bytes[..place.bytes.len().min(self.text_left)];
@@ -285,7 +291,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds the elements that are there, and sets the status when they are not all.
-    fn elements(
+    pub(super) fn elements(
         &mut self,
         value: &mut Value,
         (element, element_bytes): (TypeIndex, u64),
@@ -313,7 +319,7 @@ impl<'a> Builder<'a> {
         };
     }
 
-    fn structure(&mut self, value: &mut Value, fields: &'a [Field], place: Place<'a>, depth: usize) {
+    pub(super) fn structure(&mut self, value: &mut Value, fields: &'a [Field], place: Place<'a>, depth: usize) {
         for field in fields.iter().take(limits::VALUE_CHILDREN_MAX) {
             if self.nodes_left == 0 {
                 break;
@@ -336,7 +342,8 @@ impl<'a> Builder<'a> {
                 end => missing(end),
             };
         }
-        value.value = text::of_struct(&value.type_name, &value.children, all);
+        value.value = native::of_tuple(&value.type_name, fields, &value.children)
+            .unwrap_or_else(|| text::of_struct(&value.type_name, &value.children, all));
     }
 }
 
@@ -346,7 +353,7 @@ fn set_bool(value: &mut Value, truth: bool) {
 }
 
 /// Go keeps `nil` only where there is nothing, and no object is larger than the address space.
-fn plausible(what: &str, address: u64, count: u64, bytes: u64) -> Result<(), Status> {
+pub(super) fn plausible(what: &str, address: u64, count: u64, bytes: u64) -> Result<(), Status> {
     if bytes > BYTES_PLAUSIBLE_MAX {
         return Err(Status::Suspect { detail: format!("a {what} of {count} cannot be") });
     }
@@ -357,7 +364,7 @@ fn plausible(what: &str, address: u64, count: u64, bytes: u64) -> Result<(), Sta
 }
 
 /// The elements as a list, or as text where they are bytes of a text: shorter, and what people look for.
-fn elements_text(elements: &[Value], len: u64) -> String {
+pub(super) fn elements_text(elements: &[Value], len: u64) -> String {
     let byte = |element: &Value| match (&element.scalar, element.facts.number) {
         (Some(Scalar::Int(byte)), Some(Number::Unsigned { bits: 8 })) => u8::try_from(*byte).ok(),
         _ => None,
@@ -379,7 +386,7 @@ fn elements_text(elements: &[Value], len: u64) -> String {
 }
 
 /// The bytes without a character at the end that is cut in two.
-fn whole_characters(bytes: &[u8]) -> &[u8] {
+pub(super) fn whole_characters(bytes: &[u8]) -> &[u8] {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
         _ => bytes,

@@ -17,6 +17,7 @@
 mod build;
 mod go;
 mod memory;
+mod native;
 mod text;
 
 use crate::expression;

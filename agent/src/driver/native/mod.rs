@@ -2,6 +2,7 @@
 //! their hits unwound and decoded. What they show is compared with what the programs know of themselves.
 
 mod stacks;
+mod values;
 
 use super::builds::Builds;
 use super::patches::Patches;

@@ -1,5 +1,6 @@
 //! What to follow in each type of a layout, and which bytes are secrets.
 
+use super::native::{native_leads_on, parts_of};
 use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, Reach};
 use riptrace_protocol::layout::{
     ChanForm, DynamicType, FunctionCase, MapForm, MapTables, REDACTED, SLOTS, Slots, Type, TypeIndex, TypeKind,
@@ -36,20 +37,22 @@ pub(super) fn is_link(name: &str) -> bool {
 }
 
 /// The follow table: an entry for each type, then what else they lead to.
-pub(super) fn of(types: &[Type]) -> Vec<Follow> {
-    let mut table = Table { types, follow: vec![Follow::Plain; types.len()] };
+pub(super) fn of(types: &[Type], text_bytes: u32) -> Vec<Follow> {
+    let mut table = Table { types, text_bytes: text_bytes.into(), follow: vec![Follow::Plain; types.len()] };
     for index in 0..types.len() {
         table.follow[index] = table.of(index);
     }
     table.follow
 }
 
-struct Table<'t> {
-    types: &'t [Type],
-    follow: Vec<Follow>,
+pub(super) struct Table<'t> {
+    pub(super) types: &'t [Type],
+    /// Bytes of a text that are captured.
+    pub(super) text_bytes: u64,
+    pub(super) follow: Vec<Follow>,
 }
 
-fn at(index: TypeIndex) -> FollowIndex {
+pub(super) fn at(index: TypeIndex) -> FollowIndex {
     FollowIndex(index.0)
 }
 
@@ -58,17 +61,17 @@ fn here(follow: FollowIndex) -> Case {
 }
 
 impl Table<'_> {
-    fn add(&mut self, follow: Follow) -> FollowIndex {
+    pub(super) fn add(&mut self, follow: Follow) -> FollowIndex {
         self.follow.push(follow);
         FollowIndex(self.follow.len() as u32 - 1)
     }
 
-    fn bytes(&self, index: TypeIndex) -> u64 {
+    pub(super) fn bytes(&self, index: TypeIndex) -> u64 {
         self.types.get(index.0 as usize).map_or(0, |ty| ty.bytes)
     }
 
     /// Whether a value can be read without reading a secret.
-    fn is_open(&self, index: TypeIndex) -> bool {
+    pub(super) fn is_open(&self, index: TypeIndex) -> bool {
         readable_bytes(self.types, index) == self.bytes(index)
     }
 
@@ -105,6 +108,7 @@ impl Table<'_> {
             Some(TypeKind::GoMap { key, element, form }) => self.map(*key, *element, form),
             Some(TypeKind::GoChan { element, form }) => self.chan(*element, form),
             Some(TypeKind::GoFunc { functions }) => self.func(functions),
+            Some(TypeKind::Native(kind)) => self.native(kind),
             _ => Follow::Plain,
         }
     }
@@ -242,7 +246,7 @@ impl Table<'_> {
 }
 
 /// Whether there is something to follow in a value of a type.
-fn leads_on(types: &[Type], index: TypeIndex, nesting: usize) -> bool {
+pub(super) fn leads_on(types: &[Type], index: TypeIndex, nesting: usize) -> bool {
     if nesting > NESTING_MAX {
         return false;
     }
@@ -251,6 +255,7 @@ fn leads_on(types: &[Type], index: TypeIndex, nesting: usize) -> bool {
         Some(TypeKind::GoString | TypeKind::GoSlice { .. }) => true,
         Some(TypeKind::GoMap { .. } | TypeKind::GoChan { .. } | TypeKind::GoFunc { .. }) => true,
         Some(TypeKind::GoInterface { empty, cases, .. }) => !empty || !cases.is_empty(),
+        Some(TypeKind::Native(kind)) => native_leads_on(types, kind, nesting),
         Some(TypeKind::Array { element, count }) => *count > 0 && leads_on(types, *element, nesting + 1),
         Some(TypeKind::Struct { fields }) => fields.iter().any(|field| leads_on(types, field.ty, nesting + 1)),
         _ => false,
@@ -258,7 +263,7 @@ fn leads_on(types: &[Type], index: TypeIndex, nesting: usize) -> bool {
 }
 
 /// Bytes of a value before its first secret; all of them where it has none.
-fn readable_bytes(types: &[Type], index: TypeIndex) -> u64 {
+pub(super) fn readable_bytes(types: &[Type], index: TypeIndex) -> u64 {
     let bytes = types.get(index.0 as usize).map_or(0, |ty| ty.bytes);
     match secret_ranges(types, index) {
         Some(ranges) => ranges.first().map_or(bytes, |&(start, _)| start.min(bytes)),
@@ -292,10 +297,7 @@ fn collect_secrets(
         TypeKind::Struct { fields } => {
             for (number, field) in fields.iter().enumerate() {
                 let start = at.saturating_add(field.offset);
-                let is_redacted = types
-                    .get(field.ty.0 as usize)
-                    .is_some_and(|ty| matches!(&ty.kind, TypeKind::Opaque { what } if what == REDACTED));
-                if is_redacted {
+                if is_redacted(types, field.ty) {
                     // The field's own size is not kept: it reaches to the next field, or to the end.
                     let next = fields[number + 1..].iter().map(|next| next.offset).find(|&next| next > field.offset);
                     ranges.push((start, at.saturating_add(next.unwrap_or(ty.bytes))));
@@ -316,7 +318,20 @@ fn collect_secrets(
                 }
             }
         }
+        TypeKind::Native(kind) => {
+            for (offset, part) in parts_of(kind) {
+                let start = at.saturating_add(offset);
+                match is_redacted(types, part) {
+                    true => ranges.push((start, at.saturating_add(ty.bytes))),
+                    false => collect_secrets(types, part, start, nesting + 1, ranges, steps_left)?,
+                }
+            }
+        }
         _ => {}
     }
     Some(())
+}
+
+fn is_redacted(types: &[Type], index: TypeIndex) -> bool {
+    types.get(index.0 as usize).is_some_and(|ty| matches!(&ty.kind, TypeKind::Opaque { what } if what == REDACTED))
 }

@@ -57,7 +57,7 @@ fn captured(view: &View<'_>, die: Die) -> Result<Vec<Member>, ResolveError> {
         let believed = (8..OBJECT_BYTES_MAX).contains(&offset) && found.len() < super::MEMBERS_MAX;
         if let (true, Some(name)) = (believed, view.name_of(&unit, entry)) {
             let ty = view.target(die.unit, entry.attr_value(gimli::DW_AT_type));
-            found.push(Member { name, ty, offset, embedded: false });
+            found.push(Member { name, ty, bits: None, offset, embedded: false });
         }
     })?;
     Ok(found)

@@ -6,11 +6,13 @@
 pub(crate) mod go;
 pub(crate) mod go_dynamic;
 pub(crate) mod go_functions;
+pub(crate) mod native;
 
 use super::ResolveError;
 use super::debug_info::{Die, Entry, Unit, View};
 use gimli::{AttributeValue, DwAt};
 use go::{DW_AT_GO_EMBEDDED_FIELD, DW_AT_GO_KIND};
+use native::NativeShape;
 use std::rc::Rc;
 
 /// Typedefs, qualifiers and the like between a name and its type, at most: real chains have a few, damaged ones loop.
@@ -64,6 +66,8 @@ pub(crate) enum Shape {
         signed: bool,
         names: Vec<(String, i64)>,
     },
+    /// A type of Rust, C or C++ that is more than its members.
+    Native(NativeShape),
     Opaque(&'static str),
 }
 
@@ -71,8 +75,10 @@ pub(crate) enum Shape {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Member {
     pub(crate) name: String,
-    /// `None` for what RipTrace cannot read (a bit field).
+    /// `None` for what is at a place that is computed (a virtual base).
     pub(crate) ty: Option<Die>,
+    /// Of a bit field: bits of the byte at `offset` that are below it, and how many it has.
+    pub(crate) bits: Option<(u8, u8)>,
     pub(crate) offset: u64,
     pub(crate) embedded: bool,
 }
@@ -144,19 +150,27 @@ fn plain<'a>(
             let name = if name.is_empty() { pointer_name(view, to)? } else { name };
             // All pointers share one shape, so what such a pointer points to is not what its type says.
             let to = to.filter(|_| !name.starts_with("go.shape."));
+            if let Some(shape) = native::pointer(view, &unit, entry, &name, to)? {
+                return Ok(TypeFacts { name, bytes: bytes.unwrap_or(8), shape: Shape::Native(shape) });
+            }
             TypeFacts { name, bytes: bytes.unwrap_or(8), shape: Shape::Pointer(to) }
         }
         gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type => {
             let Some(bytes) = bytes else { return Ok(opaque(name, 0, "incomplete type")) };
-            let shape = match members(view, at, &unit)? {
-                Some(members) => Shape::Struct(members),
-                None => Shape::Opaque("type with variants"),
+            let shape = match native::structure(view, at, &unit, &name)? {
+                Some(shape) => shape,
+                None => members(view, at, &unit)?.map_or(Shape::Opaque("type with variants"), Shape::Struct),
             };
             TypeFacts { name, bytes, shape }
         }
         gimli::DW_TAG_array_type => array(view, at, &unit, name, bytes, target())?,
         gimli::DW_TAG_enumeration_type => enumeration(view, at, &unit, entry, name, bytes)?,
-        gimli::DW_TAG_union_type => opaque(name, bytes.unwrap_or(0), "union"),
+        gimli::DW_TAG_union_type => match (bytes, members(view, at, &unit)?) {
+            (Some(bytes), Some(members)) => {
+                TypeFacts { name, bytes, shape: Shape::Native(NativeShape::Union(members)) }
+            }
+            _ => opaque(name, bytes.unwrap_or(0), "incomplete type"),
+        },
         gimli::DW_TAG_subroutine_type => opaque(name, bytes.unwrap_or(0), "function"),
         _ => opaque(name, bytes.unwrap_or(0), "type of an unknown kind"),
     };
@@ -164,6 +178,9 @@ fn plain<'a>(
 }
 
 fn base(entry: &Entry<'_>, name: String, bytes: u64) -> TypeFacts {
+    if let Some(shape) = native::base(&name, bytes) {
+        return TypeFacts { name, bytes, shape };
+    }
     let encoding = match entry.attr_value(gimli::DW_AT_encoding) {
         Some(AttributeValue::Encoding(encoding)) => encoding,
         _ => return opaque(name, bytes, "number of an unknown encoding"),
@@ -227,19 +244,27 @@ fn members<'a>(view: &View<'a>, at: Die, unit: &Unit<'a>) -> Result<Option<Vec<M
         }
         let ty = view.target(at.unit, entry.attr_value(gimli::DW_AT_type));
         let is_bits = entry.has_attr(gimli::DW_AT_bit_size);
+        let bits = native::bit_field(entry);
         // A location that is computed (a virtual base) is not an offset.
         let offset = match entry.attr_value(gimli::DW_AT_data_member_location) {
             None => Some(0),
             Some(value) => value.udata_value(),
         };
-        let name = view.name_of(unit, entry).unwrap_or_default();
+        let name = view.name_of(unit, entry);
+        let is_anonymous = name.is_none();
         found.push(Member {
-            name,
-            ty: ty.filter(|_| !is_bits && offset.is_some()),
-            offset: offset.unwrap_or(0),
-            embedded: is_base || entry.attr_value(DW_AT_GO_EMBEDDED_FIELD).is_some_and(is_true),
+            name: name.unwrap_or_default(),
+            ty: ty.filter(|_| is_bits == bits.is_some() && offset.is_some()),
+            bits: bits.map(|(_, shift, bits)| (shift, bits)),
+            offset: bits.map(|(offset, ..)| offset).or(offset).unwrap_or(0),
+            embedded: is_base || is_anonymous || entry.attr_value(DW_AT_GO_EMBEDDED_FIELD).is_some_and(is_true),
         });
     })?;
+    // Bases go by their type's name; members without a name have none in the source either.
+    for member in found.iter_mut().filter(|member| member.name.is_empty()) {
+        let name = member.ty.map_or(Ok(String::new()), |ty| shallow(view, ty).map(|(name, _)| name))?;
+        member.name = if name.is_empty() { "<anonymous>".to_owned() } else { name };
+    }
     Ok((!has_variants).then_some(found))
 }
 
@@ -266,8 +291,19 @@ fn array<'a>(
         }
     })?;
     let Some(element) = element else { return Ok(opaque(name, bytes.unwrap_or(0), "array of an unknown type")) };
+    if let Some(shape) = native::array(view, unit, element, &counts)? {
+        let count = counts.iter().try_fold(1u64, |all, count| all.checked_mul((*count)?));
+        let (element_name, element_bytes) = shallow(view, element)?;
+        let bytes = bytes.or_else(|| element_bytes.checked_mul(count?));
+        let dimensions = || counts.iter().flatten().map(|count| format!("[{count}]")).collect::<String>();
+        let name = if name.is_empty() { format!("{element_name}{}", dimensions()) } else { name };
+        return Ok(match bytes {
+            Some(bytes) => TypeFacts { name, bytes, shape: Shape::Native(shape) },
+            None => opaque(name, 0, "array larger than memory"),
+        });
+    }
     let [Some(count)] = counts[..] else {
-        return Ok(opaque(name, bytes.unwrap_or(0), "array of unknown or several dimensions"));
+        return Ok(opaque(name, bytes.unwrap_or(0), "array of unknown length"));
     };
     let element_facts = if bytes.is_none() || name.is_empty() { Some(shallow(view, element)?) } else { None };
     let name = match &element_facts {

@@ -23,8 +23,9 @@ use iced_x86::code_asm::{
 };
 use riptrace_protocol::limits::HIT_BYTES_MAX;
 use tables::{
-    CASE_SHIFT, HOW_MASK, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH, OP_SWITCH_CASES,
-    STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO, Tables, VARIABLES_END,
+    CASE_SHIFT, HOW_MASK, HOW_POWER, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH,
+    OP_SWITCH_CASES, STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO, Tables,
+    VARIABLES_END,
 };
 
 /// An item at least this far behind the record's beginning is none of it: it is a table's.
@@ -306,7 +307,7 @@ impl Follow<'_, '_, '_> {
         go!(self, jmp, elements);
 
         self.e.bind(self.labels.run)?;
-        let [mask, power, counted] = [(); 3].map(|()| self.e.label());
+        let [mask, power, end, counted] = [(); 4].map(|()| self.e.label());
         self.e.a.mov(ecx, dword_ptr(r10 + STEP_COUNT))?;
         self.e.a.add(rcx, r8)?;
         self.e.a.lea(rax, ptr(rcx + 8))?;
@@ -327,7 +328,21 @@ impl Follow<'_, '_, '_> {
         self.e.a.add(rax, 1)?;
         go!(self, jc, next_step);
         self.e.a.jmp(to)?;
+        self.e.bind(end)?;
+        self.e.a.sub(rax, rsi)?;
+        go!(self, jb, next_step);
+        self.e.a.mov(rcx, qword_ptr(r10 + STEP_BYTES_AT))?;
+        self.e.a.test(rcx, rcx)?;
+        go!(self, je, next_step);
+        self.e.a.xor(edx, edx)?;
+        self.e.a.div(rcx)?;
+        self.e.a.test(rdx, rdx)?;
+        go!(self, jne, next_step);
+        self.e.a.jmp(to)?;
         self.e.bind(power)?;
+        self.e.a.cmp(ecx, i32::from(HOW_POWER))?;
+        let to_end = self.e.at(end);
+        self.e.a.jne(to_end)?;
         self.e.a.movzx(ecx, al)?;
         self.e.a.cmp(ecx, 62)?;
         go!(self, ja, next_step);

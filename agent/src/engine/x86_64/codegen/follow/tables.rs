@@ -42,12 +42,13 @@ pub(super) const OP_SWITCH_CASES: u8 = 7;
 pub(super) const HOW_WORD: u8 = 0;
 pub(super) const HOW_MASK: u8 = 1;
 pub(super) const HOW_POWER: u8 = 2;
+pub(super) const HOW_END: u8 = 3;
 /// The key of a switch is behind an address.
 pub(super) const HOW_THROUGH: u8 = 0xff;
 
 // The dispatch relies on the order of both.
 const _: () = assert!(OP_POINTER < OP_TEXT && OP_TEXT < OP_SLICE && OP_SLICE < OP_RUN && OP_RUN < OP_INSIDE);
-const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER);
+const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER && HOW_POWER < HOW_END);
 
 /// Bytes of a case: key u64, walk u32, nothing u32.
 pub(super) const CASE_SHIFT: u32 = 4;
@@ -116,6 +117,7 @@ impl Tables {
                             Count::Word => HOW_WORD,
                             Count::Mask => HOW_MASK,
                             Count::Power => HOW_POWER,
+                            Count::End => HOW_END,
                         },
                         at,
                         to: start(*to),

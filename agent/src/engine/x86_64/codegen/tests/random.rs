@@ -262,7 +262,7 @@ impl Generator {
             7 => Follow::Run {
                 address_at: self.random.below(3) * 8,
                 count_at: self.random.below(3) * 8,
-                count: self.random.pick(&[Count::Word, Count::Mask, Count::Power]),
+                count: self.random.pick(&[Count::Word, Count::Mask, Count::Power, Count::End]),
                 element_bytes: self.size(),
                 element: self.index(follows),
                 clamped: self.random.one_in(2),

@@ -1,0 +1,189 @@
+//! Rust: enums with data, references to slices and texts, and the standard library's strings, vectors, cells and
+//! reference-counted boxes.
+//!
+//! An enum is a struct with a variant part (DWARF 5, section 5.7.10): a tag, and for each variant the value of the tag
+//! that means it; a variant without a value is the one that all other values mean (niches). The library's types are
+//! those of Rust's `library/alloc` and `library/core`.
+
+use super::super::super::ResolveError;
+use super::super::super::debug_info::{Die, Unit, View};
+use super::super::{MEMBERS_MAX, Shape, for_children, read, unsigned};
+use super::{NativeShape, VariantFacts, find_any, find_pointer, members, parameters, pointee};
+use gimli::AttributeValue;
+use riptrace_protocol::layout::SequenceLength;
+
+/// What wraps one value and nothing else.
+const WRAPPERS: [&str; 12] = [
+    "Cell<",
+    "UnsafeCell<",
+    "SyncUnsafeCell<",
+    "Wrapping<",
+    "Saturating<",
+    "ManuallyDrop<",
+    "Atomic",
+    "NonZero",
+    "NonNull<",
+    "Unique<",
+    "Pin<",
+    "UsizeNoHighBit",
+];
+/// What RipTrace does not read: their members say nothing to a person.
+const CONTAINERS: [(&str, &str); 5] = [
+    ("HashMap<", "hash map"),
+    ("HashSet<", "hash set"),
+    ("BTreeMap<", "B-tree map"),
+    ("BTreeSet<", "B-tree set"),
+    ("VecDeque<", "double-ended queue"),
+];
+
+/// What a struct of Rust is, if it is more than its fields.
+pub(super) fn structure<'a>(
+    view: &View<'a>,
+    at: Die,
+    unit: &Unit<'a>,
+    name: &str,
+) -> Result<Option<Shape>, ResolveError> {
+    let mut part = None;
+    for_children(unit, at, |entry| {
+        if entry.tag() == gimli::DW_TAG_variant_part && part.is_none() {
+            part = Some(Die { unit: at.unit, offset: entry.offset() });
+        }
+    })?;
+    if let Some(part) = part {
+        return Ok(Some(variants(view, unit, part)?.map_or(Shape::Opaque("type with variants"), Shape::Native)));
+    }
+    if let Some((_, what)) = CONTAINERS.iter().find(|(known, _)| name.starts_with(known)) {
+        return Ok(Some(Shape::Opaque(what)));
+    }
+    Ok(match () {
+        () if name == "String" => text(view, at)?,
+        () if name.starts_with("Vec<") => vector(view, at)?,
+        () if name.starts_with("Rc<") || name.starts_with("Arc<") => counted(view, at)?,
+        () if WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) => wrapper(view, at)?,
+        () => wide_pointer(view, at, name)?,
+    }
+    .map(Shape::Native))
+}
+
+/// `&str`, `&[T]` and the like: an address and a number of elements.
+fn wide_pointer(view: &View<'_>, at: Die, name: &str) -> Result<Option<NativeShape>, ResolveError> {
+    let prefixes = ["&mut ", "&", "*const ", "*mut ", "alloc::boxed::Box<"];
+    let Some(target) = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)) else { return Ok(None) };
+    let members = members(view, at)?;
+    let offset = |name: &str| {
+        members.iter().find(|(own, ..)| own == name).and_then(|&(_, at, ty)| Some((u32::try_from(at).ok()?, ty)))
+    };
+    let (Some((address_at, pointer)), Some((length_at, _))) = (offset("data_ptr"), offset("length")) else {
+        return Ok(None);
+    };
+    if target == "str" || target.starts_with("str,") || target == "str>" {
+        return Ok(Some(NativeShape::Text { address_at, length_at }));
+    }
+    let element = pointee(view, pointer)?.filter(|_| target.starts_with('['));
+    let length = SequenceLength::Count(length_at);
+    Ok(element.map(|element| NativeShape::Sequence { address_at, length, element }))
+}
+
+fn vector_parts(view: &View<'_>, at: Die) -> Result<Option<(u32, u32)>, ResolveError> {
+    let own = members(view, at)?;
+    let member = |name: &str| own.iter().find(|(own, ..)| own == name);
+    let (Some(&(_, buffer_at, buffer)), Some(&(_, length_at, _))) = (member("buf"), member("len")) else {
+        return Ok(None);
+    };
+    let pointer = find_pointer(view, buffer, "pointer")?;
+    Ok(pointer
+        .and_then(|(at, _)| Some((u32::try_from(buffer_at).ok()?.checked_add(at)?, u32::try_from(length_at).ok()?))))
+}
+
+fn vector(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let (Some((address_at, length_at)), Some(&element)) = (vector_parts(view, at)?, parameters(view, at)?.first())
+    else {
+        return Ok(None);
+    };
+    Ok(Some(NativeShape::Sequence { address_at, length: SequenceLength::Count(length_at), element }))
+}
+
+fn text(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let Some((vector_at, vector)) = find_any(view, at, "vec")? else { return Ok(None) };
+    let parts = vector_parts(view, vector)?;
+    Ok(parts.and_then(|(address_at, length_at)| {
+        Some(NativeShape::Text {
+            address_at: vector_at.checked_add(address_at)?,
+            length_at: vector_at.checked_add(length_at)?,
+        })
+    }))
+}
+
+/// `Rc` and `Arc` of a sized type: the address of the counts and the value.
+fn counted(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let Some((address_at, pointer)) = find_pointer(view, at, "pointer")? else { return Ok(None) };
+    let Some(to) = pointee(view, pointer)? else { return Ok(None) };
+    Ok(Some(NativeShape::Reference { at: address_at, to: Some(to) }))
+}
+
+fn wrapper(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let mut only = None;
+    for (_, offset, ty) in members(view, at)? {
+        if read(view, ty)?.bytes > 0 && only.replace((offset, ty)).is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(only.and_then(|(at, ty)| Some(NativeShape::Part { at: u32::try_from(at).ok()?, ty })))
+}
+
+/// The variants of a variant part; `None` where it says something that cannot be read.
+fn variants<'a>(view: &View<'a>, unit: &Unit<'a>, part: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let mut tag = None;
+    let mut found = Vec::new();
+    for_children(unit, part, |entry| match entry.tag() {
+        gimli::DW_TAG_member => {
+            let ty = view.target(part.unit, entry.attr_value(gimli::DW_AT_type));
+            tag = ty.map(|ty| (unsigned(entry, gimli::DW_AT_data_member_location).unwrap_or(0), ty));
+        }
+        gimli::DW_TAG_variant if found.len() < MEMBERS_MAX => {
+            let value = entry.attr_value(gimli::DW_AT_discr_value);
+            let is_listed = entry.has_attr(gimli::DW_AT_discr_list);
+            found.push((Die { unit: part.unit, offset: entry.offset() }, value, is_listed));
+        }
+        _ => {}
+    })?;
+    let tag = match tag {
+        Some((at, ty)) => {
+            let (Ok(at), bytes @ (1 | 2 | 4 | 8)) = (u32::try_from(at), read(view, ty)?.bytes) else { return Ok(None) };
+            Some((at, bytes as u8))
+        }
+        None => None,
+    };
+    let mut variants = Vec::with_capacity(found.len());
+    for (die, value, is_listed) in found {
+        let tags = match (value, tag) {
+            _ if is_listed => return Ok(None),
+            (None, _) | (_, None) => Vec::new(),
+            (Some(value), Some((_, bytes))) => {
+                let number = match value {
+                    AttributeValue::Sdata(number) => Some(number as u64),
+                    other => other.udata_value().or(other.sdata_value().map(|number| number as u64)),
+                };
+                let Some(number) = number else { return Ok(None) };
+                let mask = if bytes == 8 { u64::MAX } else { (1 << (bytes * 8)) - 1 };
+                vec![(number & mask, number & mask)]
+            }
+        };
+        let mut member = None;
+        for_children(unit, die, |entry| {
+            if entry.tag() == gimli::DW_TAG_member {
+                let ty = view.target(part.unit, entry.attr_value(gimli::DW_AT_type));
+                let at = unsigned(entry, gimli::DW_AT_data_member_location).unwrap_or(0);
+                member = Some((view.name_of(unit, entry).unwrap_or_default(), at, ty));
+            }
+        })?;
+        let Some((name, at, ty)) = member else { continue };
+        let Ok(at) = u32::try_from(at) else { return Ok(None) };
+        variants.push(VariantFacts { name, tags, at, ty });
+    }
+    // Two that take all other values: one of them is not known.
+    if tag.is_some() && variants.iter().filter(|variant| variant.tags.is_empty()).count() > 1 {
+        return Ok(None);
+    }
+    Ok(Some(NativeShape::Variants { tag, variants }))
+}

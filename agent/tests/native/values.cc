@@ -1,0 +1,120 @@
+// Values of C++ that the program knows itself: it says each one as `mark TAB path TAB text`, before its mark.
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unistd.h>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace shop {
+enum class State : unsigned char { Open, Paid = 7 };
+struct Item {
+    std::string name;
+    int quantity;
+    State state;
+};
+struct Base {
+    int id = 41;
+    virtual ~Base() {}
+};
+struct Order : Base {
+    std::vector<Item> items;
+    std::optional<int> discount;
+    const Item *first = nullptr;
+};
+template <typename T> struct Pair {
+    T left, right;
+};
+} // namespace shop
+
+#define SAY(mark, path, format, ...) std::printf(mark "\t" path "\t" format "\n", __VA_ARGS__)
+
+// Whatever the optimiser thinks, these may be looked at here.
+template <typename T> __attribute__((noinline)) void keep(const T &what) { asm volatile("" ::"r"(&what) : "memory"); }
+
+__attribute__((noinline)) int texts(const std::string &reference, std::string_view view) {
+    std::string small = "small", empty;
+    std::string large(100, 'x');
+    std::vector<std::string> words = { "one", "two", "three" };
+    SAY("texts", "reference", "\"%s\"", reference.c_str());
+    SAY("texts", "view", "\"%.*s\"", int(view.size()), view.data());
+    SAY("texts", "small", "\"%s\"", small.c_str());
+    SAY("texts", "empty", "\"%s\"", empty.c_str());
+    SAY("texts", "large", "\"%s\"", large.c_str());
+    SAY("texts", "words", "len: %zu, [\"one\",\"two\",\"three\"]", words.size());
+    SAY("texts", "words.[2]", "\"%s\"", words[2].c_str());
+    keep(small), keep(empty), keep(large), keep(words), keep(view);
+    return int(reference.size()); // BP texts
+}
+__attribute__((noinline)) int containers() {
+    std::vector<int> numbers = { 1, 2, 3 }, none;
+    std::map<std::string, int> ages = { { "ann", 31 }, { "bob", 42 }, { "cid", 53 } };
+    std::set<int> odd = { 5, 1, 3 };
+    std::unordered_map<int, std::string> names = { { 7, "seven" } };
+    std::array<short, 3> triple = { 4, 5, 6 };
+    std::pair<int, double> both = { 8, 1.5 };
+    std::map<int, int> nothing;
+    SAY("containers", "numbers", "len: %zu, [1,2,3]", numbers.size());
+    SAY("containers", "numbers.[1]", "%d", numbers[1]);
+    SAY("containers", "none", "len: %zu, []", none.size());
+    SAY("containers", "ages", "len: %zu, {\"ann\": 31, \"bob\": 42, \"cid\": 53}", ages.size());
+    SAY("containers", "ages.[\"bob\"]", "%d", ages["bob"]);
+    SAY("containers", "odd", "len: %zu, {1, 3, 5}", odd.size());
+    SAY("containers", "names", "len: %zu, {7: \"seven\"}", names.size());
+    SAY("containers", "triple.[2]", "%d", triple[2]);
+    SAY("containers", "both.first", "%d", both.first);
+    SAY("containers", "both.second", "%g", both.second);
+    SAY("containers", "nothing", "len: %zu, {}", nothing.size());
+    keep(numbers), keep(none), keep(ages), keep(odd), keep(names), keep(triple), keep(both), keep(nothing);
+    return numbers[0]; // BP containers
+}
+__attribute__((noinline)) int objects(const shop::Order &order, int &counter) {
+    std::optional<int> some = 5, nothing;
+    std::optional<std::string> word = "there";
+    std::unique_ptr<int> owned(new int(12)), empty;
+    std::shared_ptr<shop::Pair<int>> shared(new shop::Pair<int>{ 1, 2 });
+    std::atomic<int> atomic{ 77 };
+    shop::Pair<double> halves = { 0.5, 1.5 };
+    shop::State state = shop::State::Paid;
+    SAY("objects", "order.*order.Base.id", "%d", order.id);
+    SAY("objects", "order.*order.items.[0].name", "\"%s\"", order.items[0].name.c_str());
+    SAY("objects", "order.*order.items.[1].quantity", "%d", order.items[1].quantity);
+    SAY("objects", "order.*order.items.[1].state", "%s", "Paid");
+    SAY("objects", "order.*order.discount", "%d", *order.discount);
+    SAY("objects", "order.*order.first.*first.quantity", "%d", order.first->quantity);
+    SAY("objects", "counter", "%d", counter);
+    SAY("objects", "some", "%d", *some);
+    SAY("objects", "nothing", "%s", nothing ? "?" : "nullopt");
+    SAY("objects", "word", "\"%s\"", word->c_str());
+    SAY("objects", "owned", "%d", *owned);
+    SAY("objects", "empty", "%s", empty ? "?" : "0x0");
+    SAY("objects", "shared.*shared.right", "%d", shared->right);
+    SAY("objects", "atomic", "%d", atomic.load());
+    SAY("objects", "halves.right", "%g", halves.right);
+    SAY("objects", "state", "%s", "Paid");
+    keep(some), keep(nothing), keep(word), keep(owned), keep(empty), keep(shared), keep(atomic), keep(halves), keep(state);
+    return counter + order.id; // BP objects
+}
+int main() {
+    char line[16];
+    std::printf("ready %d\n", getpid());
+    std::fflush(stdout);
+    if (!std::fgets(line, sizeof line, stdin))
+        return 1;
+    shop::Order order;
+    order.items = { { "tea", 1, shop::State::Open }, { "a cup that is longer than the small ones", 2, shop::State::Paid } };
+    order.discount = 15;
+    order.first = &order.items[0];
+    int counter = 99;
+    std::string text = "by reference";
+    int result = texts(text, std::string_view(text).substr(3, 3)) + containers() + objects(order, counter);
+    std::fflush(stdout);
+    return result == 0;
+}

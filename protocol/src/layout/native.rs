@@ -1,0 +1,134 @@
+//! Types that Rust, C and C++ have: what is where in a value, so that it can be read without knowing the library that it
+//! is of. The agent finds the places by the names of members in the debug information.
+
+use super::{Field, TypeIndex};
+use serde::{Deserialize, Serialize};
+
+/// What a type of Rust, C or C++ is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NativeKind {
+    /// A character: a Unicode scalar value in 4 bytes.
+    Char,
+    /// Characters in place: a text up to the first zero byte.
+    CharArray,
+    /// The address of a text that ends with a zero byte.
+    CharPointer,
+    /// A text elsewhere.
+    Text {
+        /// Offset of the word with its address.
+        address_at: u32,
+        /// Offset of the word with its length in bytes.
+        length_at: u32,
+    },
+    /// Elements elsewhere, back to back.
+    Sequence {
+        /// Offset of the word with their address.
+        address_at: u32,
+        /// How many there are.
+        length: SequenceLength,
+        /// Element.
+        element: TypeIndex,
+    },
+    /// Entries of a linked list, each a node of its own: `next` first, the entry behind it.
+    List {
+        /// Offset of the word with the address of the first node.
+        first_at: u32,
+        /// Offset of the word with the number of entries.
+        count_at: u32,
+        /// Offset of the entry in a node; the address of the next node is its first word.
+        entry_at: u32,
+        /// Entry.
+        entry: TypeIndex,
+    },
+    /// Entries of a binary search tree, each a node of its own, in their order.
+    Tree {
+        /// Offset of the word with the address of the root.
+        root_at: u32,
+        /// Offset of the word with the number of entries.
+        count_at: u32,
+        /// Offset in a node of the address of its left child.
+        left_at: u32,
+        /// Of its right child.
+        right_at: u32,
+        /// Of the entry.
+        entry_at: u32,
+        /// Entry.
+        entry: TypeIndex,
+    },
+    /// It is shown as a part of it: what a wrapper holds.
+    Part {
+        /// Offset of the part.
+        at: u32,
+        /// Type of the part.
+        ty: TypeIndex,
+    },
+    /// An address of one value that is the value's own, or stands for it: a reference, a smart pointer.
+    Reference {
+        /// Offset of the word with the address.
+        at: u32,
+        /// What is there; `None` where that is not known.
+        to: Option<TypeIndex>,
+    },
+    /// Several readings of the same bytes: which one is meant, nothing tells.
+    Union {
+        /// The readings.
+        fields: Vec<Field>,
+    },
+    /// Some bits of an integer.
+    Bits {
+        /// Type of the integer that the bits make.
+        ty: TypeIndex,
+        /// Bits below them, in the value's bytes.
+        shift: u8,
+        /// How many, 1 to 64.
+        bits: u8,
+    },
+    /// One of several types, told by a word in the value.
+    Variants {
+        /// Offset and size (1, 2, 4, 8 or 16 bytes) of the word; `None` where there is only one.
+        tag: Option<(u32, u8)>,
+        /// The types.
+        variants: Vec<Variant>,
+    },
+}
+
+/// How the number of elements of a [`NativeKind::Sequence`] is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SequenceLength {
+    /// The word at this offset.
+    Count(u32),
+    /// The word at this offset is the address behind the last.
+    End(u32),
+}
+
+/// One of the types of a [`NativeKind::Variants`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Its name in the source.
+    pub name: String,
+    /// Values of the word that mean it, first and last; none for the one that all other values mean.
+    pub tags: Vec<(u64, u64)>,
+    /// Offset of what it holds.
+    pub at: u32,
+    /// What it holds; `None` for nothing.
+    pub ty: Option<TypeIndex>,
+}
+
+impl NativeKind {
+    /// All types that it names.
+    pub(super) fn types(&self) -> Vec<TypeIndex> {
+        match self {
+            NativeKind::Char | NativeKind::CharArray | NativeKind::CharPointer | NativeKind::Text { .. } => Vec::new(),
+            NativeKind::Sequence { element: ty, .. }
+            | NativeKind::List { entry: ty, .. }
+            | NativeKind::Tree { entry: ty, .. }
+            | NativeKind::Part { ty, .. }
+            | NativeKind::Bits { ty, .. } => vec![*ty],
+            NativeKind::Reference { to, .. } => to.iter().copied().collect(),
+            NativeKind::Union { fields } => fields.iter().map(|field| field.ty).collect(),
+            NativeKind::Variants { variants, .. } => variants.iter().filter_map(|variant| variant.ty).collect(),
+        }
+    }
+}
