@@ -93,6 +93,7 @@ fn registers() -> Program {
         goroutine: None,
         stack_frames_max: 8,
         return_address: None,
+        stack_slice: None,
         clamp: Clamp { string_bytes: 64, elements: 4, depth: 2, bytes_per_hit: 2048 },
     }
 }

@@ -1,5 +1,6 @@
 //! Native programs traced for real: built here, started, armed at marked lines through the same path as in the service,
 //! their hits unwound and decoded. What they show is compared with what the programs know of themselves.
+#![allow(clippy::disallowed_methods, reason = "a deadline for programs that may hang")]
 
 mod stacks;
 mod values;
