@@ -88,7 +88,7 @@ fn all_ways(source: &str, compiler: &str, ways: [&[&str]; 2]) {
             let limits = CaptureLimits { depth: 4, bytes_per_hit: 32 * 1024, ..CaptureLimits::default() };
             let tally = check(&trace(&folder.path().join("values"), source, mechanisms, limits));
             let all = tally.exact + tally.withheld.len() + tally.wrong.len();
-            println!("{source} {flags:?} {mechanisms:?}: {} of {all} exact; not: {:#?}", tally.exact, tally.withheld);
+            eprintln!("{source} {flags:?} {mechanisms:?}: {} of {all} exact; not: {:#?}", tally.exact, tally.withheld);
             assert!(tally.wrong.is_empty(), "{source} {flags:?} {mechanisms:?}: {:#?}", tally.wrong);
             if way == 0 {
                 assert!(tally.withheld.is_empty(), "{source} {flags:?} {mechanisms:?}: {:#?}", tally.withheld);
