@@ -273,6 +273,7 @@ async fn a_host_is_served_and_garbage_is_answered() {
         subject::create_tracepoint(&host),
         subject::remove_tracepoint(&host),
         subject::list_tracepoints(&host),
+        subject::lines(&host),
         subject::profile_get(&host),
         subject::clock_ping(&host),
     ] {
@@ -298,7 +299,7 @@ async fn a_host_is_served_and_garbage_is_answered() {
     let info = client.request("$SRV.INFO.riptrace-agent", "".into()).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
     assert_eq!(info["metadata"]["host"], host.as_str());
-    assert_eq!(info["endpoints"].as_array().unwrap().len(), 6);
+    assert_eq!(info["endpoints"].as_array().unwrap().len(), 7);
     agent.stop().await;
 }
 
