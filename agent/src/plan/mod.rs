@@ -37,7 +37,7 @@ use table::{Dynamic, Room, TypeTable};
 const STACK_FRAMES: u16 = 32;
 /// Bytes that the tables of one capture may take before fewer of the types are told that interfaces may hold: all captures
 /// at one site share 32 KiB with their code.
-const TABLE_BYTES_MAX: usize = 10 * 1024;
+const TABLE_BYTES_MAX: usize = 12 * 1024;
 /// Bytes of stack that a hit of native code copies: some thirty frames of a hundred bytes, twice.
 const STACK_BYTES: u32 = 8 * 1024;
 /// The same where hits have no budget: they are to be cheap.
@@ -223,7 +223,7 @@ fn describe<'w>(
             return Ok(Described { typed, types, follow });
         }
         tracing::debug!(tables, "the types that interfaces may hold are cut");
-        room = room.half();
+        room = room.less();
     }
 }
 

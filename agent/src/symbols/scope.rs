@@ -69,7 +69,10 @@ pub(crate) fn at_site(view: &View<'_>, site: &Site) -> Result<Vec<Local>, Resolv
     let mut memory: Vec<(usize, Spot, u64)> = Vec::new();
     for candidate in &candidates {
         // Split parts and what the compiler made for itself are no variables of the source.
-        if candidate.name.contains('.') || candidate.name.starts_with('~') || matches!(&*candidate.name, "" | "_") {
+        if candidate.name.contains('.')
+            || candidate.name.starts_with(['~', '#'])
+            || matches!(&*candidate.name, "" | "_")
+        {
             continue;
         }
         let facts = candidate.ty.map(|ty| types::read(view, ty)).transpose()?;

@@ -45,9 +45,9 @@ impl Room {
         Room { types: BYTES_MAX / share, names: NAME_BYTES_MAX / share }
     }
 
-    /// Half of it for types; nothing when little is left.
-    pub(in crate::plan) fn half(self) -> Room {
-        Room { types: if self.types < 1024 { 0 } else { self.types / 2 }, names: self.names }
+    /// A quarter less of it for types; nothing when little is left.
+    pub(in crate::plan) fn less(self) -> Room {
+        Room { types: if self.types < 1024 { 0 } else { self.types / 4 * 3 }, names: self.names }
     }
 
     /// Whether there is none for types.
