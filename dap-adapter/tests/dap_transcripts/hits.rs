@@ -80,7 +80,7 @@ async fn a_row_opens_to_exactly_one_record_with_all_that_is_known() {
     assert_eq!(fact("order not certain with"), "none");
     let stack = editor.ok("variables", open(&record[6])).await["variables"].take();
     assert_eq!(stack[1]["value"], "main.handle /src/shop/cart/cart.go:90");
-    assert_eq!(stack[4]["value"], "the stack goes on; no more was captured");
+    assert_eq!(stack[4]["value"], "the stack goes on: its innermost 3 frames were captured");
     for event in ["stopped", "riptrace/hit"] {
         editor.event(event).await;
     }
