@@ -157,18 +157,30 @@ mod tests {
         }
     }
 
+    /// Starts `command` and returns once its environment can be read.
+    fn spawned(command: &mut Command) -> Killed {
+        let child = Killed(command.spawn().unwrap());
+        until_environment(&child);
+        child
+    }
+
+    /// An exec gives up the old memory, which is when `spawn` returns and the link to the executable is the new one,
+    /// a moment before the new memory holds the environment.
+    fn until_environment(child: &Killed) {
+        while fs::read(format!("/proc/{}/environ", child.0.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_process_is_seen_with_what_its_environment_says_and_only_on_its_host() {
         let host = format!("host-{}", std::process::id());
-        // `spawn` returns after the exec, so the environment is the new one.
-        let child = Killed(
+        let child = spawned(
             Command::new("/bin/sleep")
                 .arg("60")
                 .env("RIPTRACE_HOST", &host)
                 .env("RIPTRACE_SERVICE", "sleeper")
-                .env("RIPTRACE_LABELS", "env=test")
-                .spawn()
-                .unwrap(),
+                .env("RIPTRACE_LABELS", "env=test"),
         );
         let only = |value: &str| DiscoverConfig { only_env: Some(("RIPTRACE_HOST".to_owned(), value.to_owned())) };
         let discover = |config: &DiscoverConfig| Discovery::default().look(config, &BTreeSet::new());
@@ -189,10 +201,9 @@ mod tests {
         let config = DiscoverConfig { only_env: Some(("RIPTRACE_HOST".to_owned(), host.clone())) };
         let shell = |script: &str| {
             let mut made = Command::new("/bin/sh");
-            made.args(["-c", script]).env("RIPTRACE_HOST", &host).stdin(std::process::Stdio::piped());
-            made.spawn().unwrap()
+            spawned(made.args(["-c", script]).env("RIPTRACE_HOST", &host).stdin(std::process::Stdio::piped()))
         };
-        let mut child = Killed(shell("read line; exec sleep 60"));
+        let mut child = shell("read line; exec sleep 60");
         let mut discovery = Discovery::default();
         // Long enough for it to be old.
         for _ in 0..=YOUNG_LOOKS + TURNS {
@@ -204,6 +215,7 @@ mod tests {
         while fs::read_link(format!("/proc/{}/exe", child.0.id())).unwrap() != exe {
             std::thread::yield_now();
         }
+        until_environment(&child);
         let became = |discovery: &mut Discovery, traced: &BTreeSet<ProcessKey>| {
             let seen = discovery.look(&config, traced).unwrap();
             seen[0].exe == exe.to_string_lossy()
