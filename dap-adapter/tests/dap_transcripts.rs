@@ -13,6 +13,8 @@ mod hits;
 mod lifecycle;
 #[path = "dap_transcripts/own.rs"]
 mod own;
+#[path = "dap_transcripts/past.rs"]
+mod past;
 #[path = "dap_transcripts/questions.rs"]
 mod questions;
 #[path = "dap_transcripts/recordings.rs"]

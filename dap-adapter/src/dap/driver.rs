@@ -52,6 +52,16 @@ pub async fn serve_fleets(
     serve(reader, writer, Transport::Stdio, fleets).await
 }
 
+/// As [`serve_fleets`], with a timeline of a size of the caller's.
+pub async fn serve_fleets_keeping(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    fleets: Arc<dyn Fleets>,
+    limits: TimelineLimits,
+) -> Result<(), DapError> {
+    serve_with(reader, writer, Transport::Stdio, fleets, limits).await
+}
+
 /// Serves each connection to the listener as a session of its own, until the future is dropped.
 pub async fn listen_dap(listener: TcpListener, env: Arc<dyn Environment>) {
     serve_connections(listener, Arc::new(RealFleets(env))).await;
@@ -94,11 +104,21 @@ async fn serve(
     transport: Transport,
     fleets: Arc<dyn Fleets>,
 ) -> Result<(), DapError> {
+    serve_with(reader, writer, transport, fleets, TimelineLimits::default()).await
+}
+
+async fn serve_with(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    transport: Transport,
+    fleets: Arc<dyn Fleets>,
+    limits: TimelineLimits,
+) -> Result<(), DapError> {
     let (outgoing, to_write) = mpsc::channel(OUTGOING_MAX);
     let writer = tokio::spawn(write_all(FramedWrite::new(writer, DapCodec::new(transport)), to_write));
     let (completed, completions) = mpsc::channel(COMPLETIONS_MAX);
     let driver = Driver {
-        state: State::new(Box::new(Disk), TimelineLimits::default()),
+        state: State::new(Box::new(Disk), limits),
         begun: Instant::now(),
         fleets,
         joined: None,
@@ -313,6 +333,10 @@ impl Driver {
                     self.in_background(move || Event::Saved { save, outcome: recordings::end(&writer) });
                 }
                 Effect::AbortSave => self.recordings.abort(),
+                Effect::ReadPast { before, count } => self.ask(|session| {
+                    let hits = session.hits_before(before, count);
+                    Box::pin(async move { Event::PastRead { before, outcome: hits.await } })
+                }),
                 Effect::Create(tracepoint) => self.ask(|session| {
                     let id = tracepoint.id.clone();
                     let created = session.create(tracepoint);

@@ -6,6 +6,7 @@ use crate::fleet::{FleetClient, SessionEvent, SessionEvents, SessionHandle};
 use futures::future::BoxFuture;
 use riptrace_protocol::fleet::{FleetView, TracepointStatus};
 use riptrace_protocol::ids::{SessionId, TracepointId};
+use riptrace_protocol::stream::OrderedHit;
 use riptrace_protocol::tracepoint::Tracepoint;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +54,10 @@ pub trait FleetSession: Send + Sync {
 
     /// Removes a tracepoint.
     fn remove(&self, tracepoint: TracepointId) -> BoxFuture<'static, Result<(), FleetFailure>>;
+
+    /// Hits of the session in front of the one with this number, as the fleet's store still has them: about `count` of
+    /// those nearest to it, oldest first, without gaps.
+    fn hits_before(&self, before: u64, count: usize) -> BoxFuture<'static, Result<Vec<OrderedHit>, FleetFailure>>;
 
     /// Ends the session; all its tracepoints are removed.
     fn close(&self) -> BoxFuture<'static, Result<(), FleetFailure>>;
@@ -116,6 +121,11 @@ impl FleetSession for RealSession {
     fn remove(&self, tracepoint: TracepointId) -> BoxFuture<'static, Result<(), FleetFailure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.remove(&tracepoint).await.map(drop).map_err(|error| error.to_string()) })
+    }
+
+    fn hits_before(&self, before: u64, count: usize) -> BoxFuture<'static, Result<Vec<OrderedHit>, FleetFailure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.hits_before(before, count).await.map_err(|error| error.to_string()) })
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), FleetFailure>> {

@@ -62,6 +62,12 @@ pub(crate) const LOADED_SOURCES_MAX: usize = 500;
 pub(crate) const CAPTURES_MAX: usize = 32;
 /// Expressions of `correlate`, at most: each is computed for every hit.
 pub(crate) const CORRELATE_MAX: usize = 8;
+/// Hits that are read back from the fleet's store at once: a page of a timeline view and its surroundings.
+pub(crate) const PAST_WINDOW_HITS: usize = 4_096;
+/// Windows that one motion reads back, at most, before it says that there is nothing: 100,000 hits.
+pub(crate) const PAST_ROUNDS_MAX: usize = 25;
+/// Requests that wait for older hits, at most.
+pub(crate) const PARKED_MAX: usize = 32;
 /// How long a disconnect waits for the fleet to take the tracepoints out before it answers all the same: the
 /// session's lease ends them then.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(3);

@@ -17,4 +17,4 @@ mod requests;
 mod session;
 mod types;
 
-pub use driver::{DapError, listen_dap, serve_connections, serve_dap, serve_fleets};
+pub use driver::{DapError, listen_dap, serve_connections, serve_dap, serve_fleets, serve_fleets_keeping};

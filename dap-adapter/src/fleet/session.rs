@@ -15,10 +15,10 @@ use riptrace_protocol::coordinator_api::{
 };
 use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::ids::{SessionId, TracepointId};
-use riptrace_protocol::stream::{StreamItem, StreamMessage};
+use riptrace_protocol::stream::{OrderedHit, StreamItem, StreamMessage};
 use riptrace_protocol::tracepoint::Tracepoint;
 use riptrace_protocol::{limits, subject};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -57,6 +57,52 @@ pub struct Session {
     pub events: SessionEvents,
 }
 
+/// Messages of the stream whose place is remembered, at most: as many as the stream keeps of one session.
+const KEPT_MAX: usize = 100_000;
+/// Messages that are read back at once, at most.
+const READ_BACK_MAX: usize = 256;
+
+/// Where hits are in the kept stream: of each message the first and the last hit, and its place.
+#[derive(Debug, Default)]
+struct Kept {
+    messages: VecDeque<(u64, u64, u64)>,
+}
+
+impl Kept {
+    fn note(&mut self, stored_at: u64, items: &[StreamItem]) {
+        let mut seqs = items.iter().filter_map(|item| match item {
+            StreamItem::Hit(hit) => Some(hit.seq),
+            _ => None,
+        });
+        let Some(first) = seqs.next() else { return };
+        let last = seqs.next_back().unwrap_or(first);
+        // The fleet had forgotten the session and counts from 1 again: what was before has other numbers.
+        if self.messages.back().is_some_and(|(_, newest, _)| *newest >= first) {
+            self.messages.clear();
+        }
+        self.messages.push_back((first, last, stored_at));
+        while self.messages.len() > KEPT_MAX {
+            self.messages.pop_front();
+        }
+    }
+
+    /// Places of the messages with about `count` hits in front of one, oldest first.
+    fn before(&self, before: u64, count: usize) -> Vec<u64> {
+        let end = self.messages.partition_point(|(first, _, _)| *first < before);
+        let mut hits = 0;
+        let mut found: Vec<u64> = Vec::new();
+        for (first, last, stored_at) in self.messages.range(..end).rev().take(READ_BACK_MAX) {
+            if hits >= count as u64 {
+                break;
+            }
+            hits += (*last).min(before - 1) - first + 1;
+            found.push(*stored_at);
+        }
+        found.reverse();
+        found
+    }
+}
+
 /// Asks for things in a session. Dropping it does not end the session; [`SessionHandle::close`] or the lease does.
 #[derive(Debug, Clone)]
 pub struct SessionHandle {
@@ -76,12 +122,19 @@ struct Shared {
     open: SessionOpen,
     /// What was asked for, to ask again when the coordinator has forgotten it.
     wanted: Mutex<BTreeMap<TracepointId, Tracepoint>>,
+    /// Where the hits are in the kept stream.
+    kept: Mutex<Kept>,
 }
 
 impl Shared {
     fn wanted(&self) -> std::sync::MutexGuard<'_, BTreeMap<TracepointId, Tracepoint>> {
         // The map is valid after any panic of a holder: each holder does one insert, remove or clone.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        // Valid after any panic of a holder: each adds or reads whole entries.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reference(&self) -> SessionRef {
@@ -97,7 +150,7 @@ impl Session {
             .subscribe(status_subject.clone())
             .await
             .map_err(|e| FleetError::Bus { subject: status_subject, why: e.to_string() })?;
-        let shared = Arc::new(Shared { client, open, wanted: Mutex::default() });
+        let shared = Arc::new(Shared { client, open, wanted: Mutex::default(), kept: Mutex::default() });
         let (send, queue) = mpsc::channel(EVENTS_MAX);
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_lease(shared.clone(), send.clone()));
@@ -130,6 +183,33 @@ impl SessionHandle {
         self.shared.wanted().remove(tracepoint);
         let remove = TracepointRemove { session: self.id().clone(), tracepoint: tracepoint.clone() };
         self.shared.client.request(subject::TRACEPOINT_REMOVE, &remove).await
+    }
+
+    /// Hits in front of the one with this number, as JetStream still has them: about `count` of those nearest to it,
+    /// oldest first, without gaps. Fewer, or none, where the stream has let go of them.
+    pub async fn hits_before(&self, before: u64, count: usize) -> Result<Vec<OrderedHit>, FleetError> {
+        let stored = self.shared.kept().before(before, count);
+        let bus = |what: String| FleetError::Bus { subject: subject::SESSION_STREAM.to_owned(), why: what };
+        let jetstream = async_nats::jetstream::new(self.shared.client.bus().clone());
+        let stream = jetstream.get_stream(subject::SESSION_STREAM).await.map_err(|error| bus(error.to_string()))?;
+        let mut parts: Vec<Vec<OrderedHit>> = Vec::new();
+        // Newest first: what is missing ends the stretch without gaps.
+        for stored_at in stored.into_iter().rev() {
+            let Ok(message) =
+                stream.get_raw_message(stored_at).await.inspect_err(|e| tracing::debug!("{stored_at}: {e}"))
+            else {
+                break;
+            };
+            let Ok(decoded) = StreamMessage::decode(&message.payload) else { break };
+            let hits = decoded.items.into_iter().filter_map(|item| match item {
+                StreamItem::Hit(hit) if hit.seq < before => Some(*hit),
+                _ => None,
+            });
+            parts.push(hits.collect());
+        }
+        let mut hits: Vec<OrderedHit> = parts.into_iter().rev().flatten().collect();
+        hits.drain(..hits.len().saturating_sub(count));
+        Ok(hits)
     }
 
     /// Ends the session: all its tracepoints are removed from all processes.
@@ -222,11 +302,15 @@ async fn read_stream(shared: Arc<Shared>, events: mpsc::Sender<SessionEvent>) {
             Ok(mut messages) => {
                 while let Some(message) = messages.next().await {
                     let Ok(message) = message.inspect_err(|e| tracing::debug!("session stream: {e}")) else { break };
-                    if let Ok(info) = message.info() {
-                        next_sequence = info.stream_sequence + 1;
+                    let stored_at = message.info().map(|info| info.stream_sequence).ok();
+                    if let Some(stored_at) = stored_at {
+                        next_sequence = stored_at + 1;
                     }
                     match StreamMessage::decode(&message.payload) {
                         Ok(decoded) => {
+                            if let Some(stored_at) = stored_at {
+                                shared.kept().note(stored_at, &decoded.items);
+                            }
                             if events.send(SessionEvent::Items(decoded.items)).await.is_err() {
                                 return;
                             }

@@ -16,7 +16,7 @@ use riptrace_protocol::hit::{Chunk, RawHit, RootState, StackEnd};
 use riptrace_protocol::ids::{Avma, HostName, LayoutId, ProcessId, ProcessKey, TracepointId};
 use riptrace_protocol::stream::OrderedHit;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Hits in one segment, at most. Memory is given back a segment at a time.
@@ -75,6 +75,15 @@ struct Head {
     stack: u32,
     body_at: u32,
     has_goroutine: bool,
+    /// Numbers of the hits of the same runner in front of this one and behind it; 0 where there is none.
+    before: u64,
+    after: u64,
+}
+
+impl Head {
+    fn runner(&self) -> Runner {
+        if self.has_goroutine { Runner::Goroutine(self.goroutine) } else { Runner::Thread(self.thread) }
+    }
 }
 
 /// The rest of a hit, borrowed for writing.
@@ -137,6 +146,8 @@ pub struct Timeline {
     tracepoints: Shared<TracepointId>,
     layouts: Shared<LayoutId>,
     stacks: Shared<[Avma]>,
+    /// The newest hit of each runner, so that its hits are a chain.
+    newest_of: HashMap<(u32, Runner), u64>,
     len: usize,
     bytes: usize,
     evicted: u64,
@@ -189,7 +200,7 @@ impl<'a> Glance<'a> {
 
     /// Who made it.
     pub fn runner(&self) -> Runner {
-        if self.head.has_goroutine { Runner::Goroutine(self.head.goroutine) } else { Runner::Thread(self.head.thread) }
+        self.head.runner()
     }
 
     /// Thread id.
@@ -254,6 +265,11 @@ impl Timeline {
         // Plain data without maps: it can always be written.
         let body = postcard::to_stdvec(&body).ok()?;
         let origin = Origin { host: hit.host.clone(), process: raw.process, service: hit.service.clone() };
+        let origin = self.origins.take_made(origin);
+        let before = self.newest_of.insert((origin, Runner::of(hit)), hit.seq).unwrap_or(0);
+        if let Some(head) = self.head_mut(before) {
+            head.after = hit.seq;
+        }
         let segment = self.segments.back_mut()?;
         segment.heads.push_back(Head {
             seq: hit.seq,
@@ -262,13 +278,15 @@ impl Timeline {
             goroutine: raw.goroutine.unwrap_or(0),
             correlation,
             thread: raw.thread,
-            origin: self.origins.take_made(origin),
+            origin,
             tracepoint: self.tracepoints.take_made(raw.tracepoint.clone()),
             layout: self.layouts.take_made(raw.layout),
             stack: self.stacks.take(raw.stack.as_slice()),
             // A segment is full long before 4 GiB.
             body_at: segment.bodies.len() as u32,
             has_goroutine: raw.goroutine.is_some(),
+            before,
+            after: 0,
         });
         segment.bodies.extend_from_slice(&body);
         if segment.is_full() {
@@ -295,6 +313,10 @@ impl Timeline {
         self.bytes -= bytes;
         self.len -= 1;
         self.evicted += 1;
+        let runner = head.runner();
+        if self.newest_of.get(&(head.origin, runner)) == Some(&head.seq) {
+            self.newest_of.remove(&(head.origin, runner));
+        }
         self.origins.release(head.origin);
         self.tracepoints.release(head.tracepoint);
         self.layouts.release(head.layout);
@@ -333,6 +355,17 @@ impl Timeline {
                 duration_ns: body.duration_ns,
             },
         }))
+    }
+
+    fn head_mut(&mut self, seq: u64) -> Option<&mut Head> {
+        let (segment, index) = self.find(seq);
+        self.segments.get_mut(segment)?.heads.get_mut(index).filter(|head| head.seq == seq)
+    }
+
+    /// The next, or the previous, hit of who made the hit of this number; at once, however far away it is.
+    pub fn neighbour(&self, seq: u64, forward: bool) -> Option<Arc<OrderedHit>> {
+        let head = self.glance(seq)?.head;
+        self.get(if forward { head.after } else { head.before })
     }
 
     /// Segment and index of the first hit whose number is at least `seq`.

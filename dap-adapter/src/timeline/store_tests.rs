@@ -69,6 +69,7 @@ fn what_no_hit_uses_any_more_is_forgotten() {
         timeline.push(&ordered(seq, 3), 0).unwrap();
     }
     assert_eq!((timeline.origins.len(), timeline.stacks.len(), timeline.segments.len()), (1, 1, 1));
+    assert_eq!(timeline.newest_of.len(), 1);
     assert_eq!(timeline.bytes, timeline.segments[0].hit_bytes(timeline.segments[0].heads.len() - 1));
 }
 
@@ -98,6 +99,11 @@ proptest! {
             prop_assert_eq!((glance.time_ns(), glance.goroutine()), (hit.time_ns, hit.raw.goroutine));
             prop_assert_eq!((glance.origin().cloned(), glance.runner()), (Some(Origin::of(hit)), Runner::of(hit)));
             prop_assert_eq!((glance.tracepoint(), glance.correlation()), (Some(&hit.raw.tracepoint), *seq));
+            let is_same = |other: &&&OrderedHit| Origin::of(other) == Origin::of(hit) && Runner::of(other) == Runner::of(hit);
+            let after = expected.iter().filter(is_same).map(|other| other.seq).find(|other| other > seq);
+            let before = expected.iter().filter(is_same).map(|other| other.seq).rfind(|other| other < seq);
+            prop_assert_eq!(timeline.neighbour(*seq, true).map(|hit| hit.seq), after);
+            prop_assert_eq!(timeline.neighbour(*seq, false).map(|hit| hit.seq), before);
         }
         prop_assert_eq!(timeline.evicted() as usize, all.len() - kept.len());
         let bytes: usize =

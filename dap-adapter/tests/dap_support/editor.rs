@@ -3,7 +3,8 @@
 
 use super::fleet::{FakeFleet, PATIENCE, Way};
 use super::schema;
-use riptrace_dap_adapter::dap::{DapError, serve_fleets};
+use riptrace_dap_adapter::dap::{DapError, serve_fleets_keeping};
+use riptrace_dap_adapter::timeline::TimelineLimits;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -38,6 +39,11 @@ pub(crate) struct Editor {
 impl Editor {
     /// Starts an adapter on a fake fleet.
     pub(crate) fn start() -> Editor {
+        Editor::start_keeping(TimelineLimits::default())
+    }
+
+    /// Starts an adapter whose timeline keeps so much.
+    pub(crate) fn start_keeping(limits: TimelineLimits) -> Editor {
         let fleet = FakeFleet::new();
         let checkout = tempfile::tempdir().unwrap();
         std::fs::create_dir(checkout.path().join("cart")).unwrap();
@@ -45,7 +51,8 @@ impl Editor {
         let (here, there) = tokio::io::duplex(1 << 16);
         let (adapter_reads, adapter_writes) = tokio::io::split(there);
         let (reader, writer) = tokio::io::split(here);
-        let adapter = tokio::spawn(serve_fleets(adapter_reads, adapter_writes, Arc::new(Way(fleet.clone()))));
+        let adapter =
+            tokio::spawn(serve_fleets_keeping(adapter_reads, adapter_writes, Arc::new(Way(fleet.clone())), limits));
         Editor {
             fleet,
             checkout,

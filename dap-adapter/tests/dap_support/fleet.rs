@@ -10,7 +10,7 @@ use riptrace_protocol::fleet::{
     TracepointStatus,
 };
 use riptrace_protocol::ids::{BuildId, HostName, Incarnation, ProcessId, ProcessKey, SessionId, TracepointId};
-use riptrace_protocol::stream::StreamItem;
+use riptrace_protocol::stream::{OrderedHit, StreamItem};
 use riptrace_protocol::time::ClockDomain;
 use riptrace_protocol::tracepoint::Tracepoint;
 use std::path::Path;
@@ -28,6 +28,11 @@ pub(crate) struct FakeFleet {
     events: Mutex<Option<mpsc::Sender<SessionEvent>>>,
     /// Creations are answered while this is true.
     answering: watch::Sender<bool>,
+    /// The hits that were sent, as the fleet's store has them.
+    sent: Mutex<Vec<OrderedHit>>,
+    /// How often hits were read back.
+    pub(crate) read_back: std::sync::atomic::AtomicUsize,
+    keeps: std::sync::atomic::AtomicBool,
 }
 
 /// What was asked, in order.
@@ -53,6 +58,9 @@ impl FakeFleet {
             answers: Mutex::default(),
             events: Mutex::default(),
             answering: watch::Sender::new(true),
+            sent: Mutex::default(),
+            read_back: Default::default(),
+            keeps: Default::default(),
         })
     }
 
@@ -94,7 +102,19 @@ impl FakeFleet {
         events.send(event).await.expect("the adapter listens");
     }
 
+    /// Keeps what is sent from here on, so that it can be read back.
+    pub(crate) fn keep(&self) {
+        self.keeps.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
     pub(crate) async fn send(&self, items: Vec<StreamItem>) {
+        if self.keeps.load(std::sync::atomic::Ordering::Relaxed) {
+            let hits = items.iter().filter_map(|item| match item {
+                StreamItem::Hit(hit) => Some(hit.as_ref().clone()),
+                _ => None,
+            });
+            self.sent.lock().unwrap().extend(hits);
+        }
         self.tell(SessionEvent::Items(items)).await;
     }
 
@@ -248,6 +268,14 @@ impl FleetSession for Session {
     fn remove(&self, tracepoint: TracepointId) -> BoxFuture<'static, Result<(), String>> {
         self.0.asked.send_modify(|asked| asked.removed.push(tracepoint));
         Box::pin(async { Ok(()) })
+    }
+
+    fn hits_before(&self, before: u64, count: usize) -> BoxFuture<'static, Result<Vec<OrderedHit>, String>> {
+        let hits = self.0.sent.lock().unwrap();
+        let mut hits: Vec<OrderedHit> = hits.iter().filter(|hit| hit.seq < before).cloned().collect();
+        hits.drain(..hits.len().saturating_sub(count));
+        self.0.read_back.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(async { Ok(hits) })
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), String>> {

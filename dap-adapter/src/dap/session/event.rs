@@ -7,7 +7,7 @@ use crate::lines::Plan;
 use crate::timeline::recording::Header;
 use riptrace_protocol::fleet::{BuildFacts, FleetView, TracepointStatus};
 use riptrace_protocol::ids::{SessionId, TracepointId};
-use riptrace_protocol::stream::StreamItem;
+use riptrace_protocol::stream::{OrderedHit, StreamItem};
 use riptrace_protocol::tracepoint::Tracepoint;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -55,6 +55,13 @@ pub(crate) enum Event {
         save: u64,
         /// See above.
         outcome: Result<Option<u64>, String>,
+    },
+    /// Answer to [`Effect::ReadPast`].
+    PastRead {
+        /// As it was asked.
+        before: u64,
+        /// Hits in front of it, oldest first, without gaps; none where the store has none any more.
+        outcome: Result<Vec<OrderedHit>, String>,
     },
     /// Answer to [`Effect::AskFleet`].
     Fleet(Result<FleetView, String>),
@@ -191,6 +198,13 @@ pub(crate) enum Effect {
     },
     /// Remove what was written of it.
     AbortSave,
+    /// Read hits that the timeline does not keep any more: answered by [`Event::PastRead`].
+    ReadPast {
+        /// The hits have smaller numbers.
+        before: u64,
+        /// Hits, about.
+        count: usize,
+    },
     /// Look at the fleet: answered by [`Event::Fleet`].
     AskFleet,
     /// Find a local line in builds: answered by [`Event::Mapped`].

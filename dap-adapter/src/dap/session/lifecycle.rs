@@ -11,6 +11,7 @@ use super::event::{Effect, JoinedFleet};
 use super::exceptions::filters;
 use super::progress::Task;
 use super::state::{Asked, Phase, State, Turn, View};
+use super::window::Past;
 use crate::environment::BusTarget;
 use riptrace_protocol::expression::{self, Expr};
 use riptrace_protocol::fleet::FleetView;
@@ -345,6 +346,8 @@ impl State {
         self.handles.clear();
         self.threads.clear();
         self.values.clear();
+        self.give_up_past(turn);
+        self.past = Past::after(self.timeline.newest_seq().unwrap_or(0));
         self.timeline.clear();
         self.rows.restarted();
         self.statistics.restarted();
@@ -401,6 +404,7 @@ impl State {
         self.give_up_reading(turn);
         self.give_up_loading(turn);
         self.give_up_saving(turn);
+        self.give_up_past(turn);
         match self.phase {
             Phase::Joined if !self.attachment.is_recording => {
                 self.phase = Phase::Ended;

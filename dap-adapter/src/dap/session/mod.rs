@@ -38,6 +38,7 @@ mod status;
 mod stream;
 mod threads;
 mod variables;
+mod window;
 
 pub(crate) use event::{Effect, Event, JoinedFleet, Mapped, OpenedRecording};
 pub(crate) use paths::LocalFiles;

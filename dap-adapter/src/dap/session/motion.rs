@@ -7,8 +7,8 @@ use super::super::types::{
 };
 use super::state::{Answer, Asked, State, Turn, View};
 use super::threads::Who;
+use super::window::Goal;
 use crate::render::time;
-use crate::timeline::Glance;
 use riptrace_protocol::stream::OrderedHit;
 use std::sync::Arc;
 
@@ -81,16 +81,29 @@ impl State {
             return turn.answer(asked, continued);
         };
         turn.answer(asked, continued);
-        let stations = self.stations();
-        match self.timeline.next(current, |hit| self.is_station(&stations, hit)) {
-            Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
-            None if stations.is_cut() => self.say_cut(turn),
-            None if self.attachment.is_recording => self.say_end(turn),
-            None => {
+        self.go(turn, Goal::Station, true, current);
+    }
+
+    /// There is no hit that a motion could go to; the editor is where it was, or waits for the next hit.
+    pub(super) fn found_nothing(&mut self, turn: &mut Turn<'_>, goal: &Goal, forward: bool) {
+        let Some(current) = self.paused_hit().cloned() else { return };
+        let runner = || current.raw.goroutine.map_or("this thread".to_owned(), |id| format!("goroutine {id}"));
+        match (goal, forward) {
+            (Goal::Station, true) if self.attachment.is_recording => return self.say_end(turn),
+            (Goal::Station, true) => {
                 self.leave();
-                self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(current) };
+                self.view = View::Running { stop_after: self.attachment.config.stop_on_hit.then_some(current.seq) };
+                return;
             }
+            (Goal::Station, false) => self.say_no_earlier(turn, "hit"),
+            (Goal::Of(_), true) => {
+                let text =
+                    format!("RipTrace: {} has no later hit yet; Continue waits for the next hit of any.", runner());
+                turn.note(OutputEventCategory::Console, text);
+            }
+            (Goal::Of(_), false) => self.say_no_earlier(turn, &format!("hit of {}", runner())),
         }
+        self.open_hit(turn, current, goal.reason());
     }
 
     /// Opens the first hit of a recording.
@@ -113,47 +126,18 @@ impl State {
     pub(super) fn reverse(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
         turn.answer(asked, Ok(None));
-        let stations = self.stations();
-        match self.timeline.previous(current.seq, |hit| self.is_station(&stations, hit)) {
-            Some(hit) => self.open_hit(turn, hit, Reason::Breakpoint),
-            None if stations.is_cut() => self.say_cut(turn),
-            None => {
-                self.say_no_earlier(turn, "hit");
-                self.open_hit(turn, current, Reason::Breakpoint);
-            }
-        }
+        self.go(turn, Goal::Station, false, current.seq);
     }
 
     /// `next` and `stepBack`: the next or previous hit of the same goroutine.
     pub(super) fn step(&mut self, turn: &mut Turn<'_>, asked: Asked, forward: bool) {
         let Some(current) = self.paused_hit().cloned() else { return turn.answer(asked, Err(not_stopped())) };
         turn.answer(asked, Ok(None));
-        let same = Who::of(&current);
-        let origins = self.timeline.mark_origins(|origin| *origin == same.origin);
-        let is_same = |hit: &Glance<'_>| hit.runner() == same.runner && hit.is_from(&origins);
-        let found = if forward {
-            self.timeline.next(current.seq, is_same)
-        } else {
-            self.timeline.previous(current.seq, is_same)
-        };
-        match found {
-            Some(hit) => self.open_hit(turn, hit, Reason::Step),
-            None => {
-                let runner = current.raw.goroutine.map_or("this thread".to_owned(), |id| format!("goroutine {id}"));
-                if forward {
-                    let text =
-                        format!("RipTrace: {runner} has no later hit yet; Continue waits for the next hit of any.");
-                    turn.note(OutputEventCategory::Console, text);
-                } else {
-                    self.say_no_earlier(turn, &format!("hit of {runner}"));
-                }
-                self.open_hit(turn, current, Reason::Step);
-            }
-        }
+        self.go(turn, Goal::Of(Box::new(Who::of(&current))), forward, current.seq);
     }
 
     /// A search over hits that a later condition is asked of was cut; the editor is where it was.
-    fn say_cut(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn say_cut(&mut self, turn: &mut Turn<'_>) {
         let text = format!(
             "RipTrace: none of the nearest {SEARCH_HITS_MAX} hits fulfils the condition; a filter of the timeline finds those \
              farther away."

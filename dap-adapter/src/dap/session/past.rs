@@ -7,7 +7,7 @@ use super::breakpoints::Plan;
 use super::state::{State, Turn};
 use crate::render::text;
 use crate::timeline::values::HitValues;
-use crate::timeline::{Glance, Marks};
+use crate::timeline::{Glance, Marks, Timeline};
 use riptrace_protocol::expression;
 use riptrace_protocol::ids::TracepointId;
 use riptrace_protocol::value::Scalar;
@@ -33,14 +33,19 @@ impl Stations {
 impl State {
     /// Hits of breakpoints; where there are only logpoints, theirs.
     pub(super) fn stations(&self) -> Stations {
+        self.stations_of(&self.timeline)
+    }
+
+    /// As [`State::stations`], of the hits that a timeline holds.
+    pub(super) fn stations_of(&self, timeline: &Timeline) -> Stations {
         let all = !self.breakpoints.has_plain();
         // In a recording the breakpoints of the editor say which of the recorded hits are meant.
         let is_set =
             |tracepoint: &TracepointId| !self.attachment.is_recording || self.breakpoints.of(tracepoint).is_some();
         let is_meant = |tracepoint: &TracepointId| !self.breakpoints.is_log(tracepoint) && is_set(tracepoint);
         Stations {
-            marks: self.timeline.mark_tracepoints(|tracepoint| all || is_meant(tracepoint)),
-            asked_later: self.timeline.mark_tracepoints(|tracepoint| self.breakpoints.recheck(tracepoint).is_some()),
+            marks: timeline.mark_tracepoints(|tracepoint| all || is_meant(tracepoint)),
+            asked_later: timeline.mark_tracepoints(|tracepoint| self.breakpoints.recheck(tracepoint).is_some()),
             looked_at: Cell::new(0),
         }
     }

@@ -18,6 +18,7 @@ use super::sources::Sources;
 use super::stream::Rows;
 use super::threads::Threads;
 use super::variables::ValueCache;
+use super::window::Past;
 use crate::timeline::{Dictionaries, Timeline, TimelineLimits};
 use riptrace_protocol::stream::OrderedHit;
 use serde_json::Value;
@@ -74,6 +75,7 @@ pub(crate) struct State {
     pub(super) sources: Sources,
     pub(super) progress: Progress,
     pub(super) recordings: Recordings,
+    pub(super) past: Past,
     /// Builds that the editor knows as modules.
     pub(super) told_modules: BTreeMap<String, Module>,
     pub(super) paths: Paths,
@@ -164,6 +166,7 @@ impl State {
             sources: Sources::default(),
             progress: Progress::default(),
             recordings: Recordings::default(),
+            past: Past::default(),
             told_modules: BTreeMap::new(),
             paths: Paths::new(files),
         }
@@ -183,6 +186,7 @@ impl State {
             Event::RecordingOpened { attempt, outcome } => self.recording_opened(&mut turn, attempt, outcome),
             Event::RecordingRead { attempt, outcome } => self.recording_read(&mut turn, attempt, outcome),
             Event::Saved { save, outcome } => self.saved(&mut turn, save, outcome),
+            Event::PastRead { before, outcome } => self.past_read(&mut turn, before, outcome),
             Event::Fleet(outcome) => self.fleet_seen(&mut turn, outcome),
             Event::Mapped { breakpoint, outcome } => self.mapped(&mut turn, breakpoint, outcome),
             Event::SourceRead { read, file, text } => self.source_read(&mut turn, read, &file, text),
@@ -320,7 +324,7 @@ impl State {
         match (&self.view, self.timeline.get(seq)) {
             (_, Some(hit)) => Some(hit),
             (View::Paused { hit }, None) if hit.seq == seq => Some(hit.clone()),
-            _ => None,
+            _ => self.past_hit(seq),
         }
     }
 

@@ -236,6 +236,9 @@ impl World {
                 Event::SourceRead { read, file, text: (!fails).then(|| "package main\n".to_owned()) }
             }
             Effect::Locate { locate, from, to, .. } => Event::Located { locate, lines: (from..=to).collect() },
+            Effect::ReadPast { before, .. } => {
+                Event::PastRead { before, outcome: if fails { Err(failure()) } else { Ok(Vec::new()) } }
+            }
             Effect::OpenRecording { attempt, .. } => {
                 let fleet = FleetView { coordinator: Incarnation(1), hosts: Vec::new(), tracepoints: Vec::new() };
                 let header = crate::timeline::recording::Header::new(&fleet, &[], String::new(), 0);

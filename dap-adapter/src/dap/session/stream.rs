@@ -10,6 +10,7 @@ use super::handles::Thing;
 use super::motion::Reason;
 use super::state::{Phase, State, Turn, View};
 use super::threads::Who;
+use super::window::Past;
 use crate::fleet::SessionEvent;
 use crate::render::{text, time};
 use crate::timeline::values::HitValues;
@@ -34,6 +35,8 @@ pub(super) struct Rows {
     /// The fleet had forgotten the session: the next hit may begin to count anew.
     reopened: bool,
     newest_seq: u64,
+    /// The numbers of hits that came before are not those of the fleet's store any more.
+    renumbered: bool,
 }
 
 impl Rows {
@@ -52,6 +55,11 @@ impl Rows {
         self.threads_dirty = false;
     }
 
+    /// A number of the editor as the fleet's store has it, and the other way round by adding.
+    pub(super) fn offset(&self) -> u64 {
+        self.seq_offset
+    }
+
     /// Whether the hit may have a row now.
     fn admit(&mut self, now: Duration) -> bool {
         if now >= self.second + SECOND {
@@ -66,6 +74,7 @@ impl Rows {
     fn numbered(&mut self, mut hit: Box<OrderedHit>) -> Option<Arc<OrderedHit>> {
         if std::mem::take(&mut self.reopened) && hit.seq.saturating_add(self.seq_offset) <= self.newest_seq {
             self.seq_offset = self.newest_seq;
+            self.renumbered = true;
         }
         if self.seq_offset > 0 {
             hit.seq = hit.seq.saturating_add(self.seq_offset);
@@ -123,7 +132,12 @@ impl State {
         match item {
             StreamItem::Layout(_) | StreamItem::Frames(_) => {}
             StreamItem::Hit(hit) => match self.rows.numbered(hit) {
-                Some(hit) => self.arrived(turn, hit),
+                Some(hit) => {
+                    if std::mem::take(&mut self.rows.renumbered) {
+                        self.past = Past::after(hit.seq - 1);
+                    }
+                    self.arrived(turn, hit);
+                }
                 None => tracing::debug!("a hit came twice and is shown once"),
             },
             StreamItem::Drop(drop) => self.missing(turn, &drop),

@@ -12,13 +12,17 @@ use serde_json::{Value, json};
 
 pub(super) use fleet::Rates;
 pub(super) use statistics::Statistics;
+pub(super) use timeline::PageArguments;
 
 impl State {
     pub(super) fn own_request(&mut self, turn: &mut Turn<'_>, asked: Asked, name: &str, arguments: Value) {
         let outcome = match name {
             "fleet" => return self.own_fleet(turn, asked, arguments),
             "timeline" => self.whole_hits(&arguments),
-            "timelinePage" => read(name, arguments).and_then(|arguments| self.page(arguments)),
+            "timelinePage" => match read(name, arguments) {
+                Ok(arguments) => return self.page_asked(turn, asked, arguments),
+                Err(failure) => Err(failure),
+            },
             "timelineOverview" => read(name, arguments).and_then(|arguments| self.overview(arguments)),
             "statistics" => Ok(self.statistics_json(turn.now)),
             "openHit" => return self.open_asked(turn, asked, &arguments),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Arguments of `riptrace/timelinePage`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct PageArguments {
+pub(in super::super) struct PageArguments {
     /// The oldest hit of the page has this number or a greater one.
     from: Option<u64>,
     /// The newest hit of the page has a smaller number; not with `from`.
@@ -27,6 +27,13 @@ pub(super) struct PageArguments {
     /// Hits, at most.
     count: Option<usize>,
     filter: FilterText,
+}
+
+impl PageArguments {
+    /// Whether the page begins at a hit and not in front of one.
+    pub(in super::super) fn is_forward(&self) -> bool {
+        self.from.is_some()
+    }
 }
 
 /// Arguments of `riptrace/timelineOverview`.
@@ -62,12 +69,30 @@ impl State {
         Some(whole)
     }
 
-    pub(super) fn page(&mut self, arguments: PageArguments) -> Result<Value, Failure> {
+    /// `riptrace/timelinePage`: hits that are not kept any more are read back first.
+    pub(super) fn page_asked(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: PageArguments) {
+        let first = arguments.from.or_else(|| arguments.before.map(|before| before.saturating_sub(1)));
+        let waits = match first.filter(|&seq| seq > 0) {
+            Some(seq) => self.park_page(turn, asked, arguments, seq),
+            None => Err((asked, arguments)),
+        };
+        if let Err((asked, arguments)) = waits {
+            let outcome = self.page(arguments);
+            turn.answer_raw(asked, outcome.map(Some));
+        }
+    }
+
+    pub(in super::super) fn page(&mut self, arguments: PageArguments) -> Result<Value, Failure> {
         if arguments.from.is_some() && arguments.before.is_some() {
             return Err(Failure::quiet("give \"from\" or \"before\", not both"));
         }
         let filter = self.filter(arguments.filter)?;
-        let filter = filter.prepare(&self.timeline);
+        // A page is of the timeline, or of the window of older hits; the next one goes on in the other.
+        let first = arguments.from.or(arguments.before.map(|before| before.saturating_sub(1)));
+        let is_past = first.is_some_and(|seq| self.past.window.glance(seq).is_some())
+            && first.is_some_and(|seq| self.timeline.glance(seq).is_none());
+        let timeline = if is_past { &self.past.window } else { &self.timeline };
+        let filter = filter.prepare(timeline);
         let count = arguments.count.unwrap_or(TIMELINE_PAGE_MAX).clamp(1, TIMELINE_PAGE_MAX);
         let forward = arguments.from.is_some();
         let mut looked_at = 0;
@@ -75,7 +100,7 @@ impl State {
         // Where a search that was cut goes on.
         let mut cut = None;
         if let Some(from) = arguments.from {
-            for hit in self.timeline.from(from) {
+            for hit in timeline.from(from) {
                 if found.len() == count || looked_at == SEARCH_HITS_MAX {
                     cut = Some(hit.seq());
                     break;
@@ -84,7 +109,7 @@ impl State {
             }
         } else {
             let before = arguments.before.unwrap_or(u64::MAX);
-            for hit in self.timeline.before(before) {
+            for hit in timeline.before(before) {
                 if found.len() == count || looked_at == SEARCH_HITS_MAX {
                     cut = Some(hit.seq() + 1);
                     break;
@@ -92,6 +117,13 @@ impl State {
                 found.extend(self.fits(&filter, &hit, &mut looked_at));
             }
             found.reverse();
+        }
+        if cut.is_none() {
+            cut = if forward {
+                timeline.newest_seq().filter(|_| is_past).map(|last| last + 1)
+            } else {
+                timeline.oldest().filter(|&oldest| self.is_readable(oldest.saturating_sub(1)))
+            };
         }
         let hits: Vec<Value> = found.iter().map(|hit| self.page_hit(hit)).collect();
         let (arrived, dropped) = self.statistics.counts();
@@ -219,7 +251,7 @@ impl State {
     /// Opens a hit by its number, or the first at or after a time.
     pub(super) fn open_asked(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &Value) {
         let hit = match (arguments["seq"].as_u64(), arguments["time"].as_str()) {
-            (Some(seq), _) => self.hit(seq).ok_or_else(|| self.no_such_hit(seq)),
+            (Some(seq), _) => return self.open_number(turn, asked, seq, Reason::Pause),
             (None, Some(time)) => self.hit_named(time),
             (None, None) => Err(Failure::quiet("\"seq\" must be the number of a hit, or \"time\" a time")),
         };
