@@ -48,7 +48,7 @@ enum What {
     /// `riptrace/openHit` and `goto`.
     Open { asked: Asked, seq: u64, reason: Reason },
     /// `riptrace/timelinePage`.
-    Page { asked: Asked, arguments: PageArguments },
+    Page { asked: Asked, arguments: Box<PageArguments> },
 }
 
 /// Older hits, and who waits for them.
@@ -217,9 +217,9 @@ impl State {
         &mut self,
         turn: &mut Turn<'_>,
         asked: Asked,
-        arguments: PageArguments,
+        arguments: Box<PageArguments>,
         seq: u64,
-    ) -> Result<(), (Asked, PageArguments)> {
+    ) -> Result<(), (Asked, Box<PageArguments>)> {
         let is_here = self.past.window.glance(seq).is_some() || self.timeline.glance(seq).is_some();
         if is_here || !self.is_readable(seq) || self.past.parked.len() >= PARKED_MAX {
             return Err((asked, arguments));
@@ -287,7 +287,7 @@ impl State {
                     }
                 },
                 What::Page { asked, arguments } => {
-                    let outcome = self.page(arguments);
+                    let outcome = self.page(*arguments);
                     turn.answer_raw(asked, outcome.map(Some));
                 }
             }

@@ -72,12 +72,13 @@ impl State {
     /// `riptrace/timelinePage`: hits that are not kept any more are read back first.
     pub(super) fn page_asked(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: PageArguments) {
         let first = arguments.from.or_else(|| arguments.before.map(|before| before.saturating_sub(1)));
+        let arguments = Box::new(arguments);
         let waits = match first.filter(|&seq| seq > 0) {
             Some(seq) => self.park_page(turn, asked, arguments, seq),
             None => Err((asked, arguments)),
         };
         if let Err((asked, arguments)) = waits {
-            let outcome = self.page(arguments);
+            let outcome = self.page(*arguments);
             turn.answer_raw(asked, outcome.map(Some));
         }
     }
