@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 const HITS: u64 = 6000;
 const KEPT: u64 = 100;
 
-/// A session that keeps the newest 100 of 6,000 hits; one goroutine makes each thousandth. The fleet keeps all if it `keeps`.
+/// A session that keeps the newest 100 of 6,000 hits; one goroutine makes each thousandth. The fleet keeps all if it
+/// `keeps`.
 async fn many(keeps: bool) -> (Editor, Value) {
     let mut editor = Editor::start_keeping(TimelineLimits { hits: KEPT as usize, bytes: 1 << 20 });
     editor.initialize().await;
@@ -83,6 +84,24 @@ async fn going_back_over_the_oldest_hit_that_is_kept_reads_those_before_it() {
     assert_eq!(opened(&mut editor).await, HITS - KEPT);
     editor.ok("continue", thread.clone()).await;
     assert_eq!(opened(&mut editor).await, HITS - KEPT + 1, "and on into those that are kept");
+    finish(editor).await;
+}
+
+#[tokio::test]
+async fn requests_that_need_different_old_hits_at_once_are_all_answered() {
+    let (mut editor, _) = many(true).await;
+    let pages = [5, 5400, 2].map(|from| (from, json!({"from": from, "count": 2})));
+    let mut asked = Vec::new();
+    for (from, page) in pages {
+        asked.push((from, editor.send("riptrace/timelinePage", page).await));
+    }
+    let opened_later = editor.send("riptrace/openHit", json!({"seq": 5300})).await;
+    for (from, seq) in asked {
+        let page = editor.response(seq).await;
+        assert_eq!(page["body"]["hits"][0]["seq"], from, "{page}");
+    }
+    assert_eq!(editor.response(opened_later).await["success"], true);
+    assert_eq!(opened(&mut editor).await, 5300);
     finish(editor).await;
 }
 

@@ -39,6 +39,8 @@ impl Goal {
 pub(super) struct Parked {
     what: What,
     rounds: usize,
+    /// The window that it waits for ends in front of this hit.
+    before: u64,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ enum What {
     /// `riptrace/openHit` and `goto`.
     Open { asked: Asked, seq: u64, reason: Reason },
     /// `riptrace/timelinePage`.
-    Page { asked: Asked, arguments: Box<PageArguments> },
+    Page { asked: Asked, arguments: Box<PageArguments>, seq: u64 },
 }
 
 /// Older hits, and who waits for them.
@@ -57,13 +59,14 @@ pub(super) struct Past {
     pub(super) window: Timeline,
     /// Nothing in front of this hit can be read any more.
     floor: u64,
-    asks: bool,
+    /// The window that is being read ends in front of this hit.
+    asked: Option<u64>,
     parked: Vec<Parked>,
 }
 
 impl Default for Past {
     fn default() -> Past {
-        Past { window: Timeline::new(PAST_WINDOW), floor: 1, asks: false, parked: Vec::new() }
+        Past { window: Timeline::new(PAST_WINDOW), floor: 1, asked: None, parked: Vec::new() }
     }
 }
 
@@ -112,7 +115,7 @@ impl State {
             Found::Beyond(from) if rounds < PAST_ROUNDS_MAX && self.past.parked.len() < PARKED_MAX => {
                 let before = if forward { from.saturating_add(PAST_WINDOW_HITS as u64) } else { from };
                 let what = What::Move { goal, forward, from };
-                self.park(turn, Parked { what, rounds: rounds + 1 }, before);
+                self.park(turn, Parked { what, rounds: rounds + 1, before });
             }
             Found::Cut => self.say_cut(turn),
             Found::Beyond(from) if forward => match self.search_in(&self.timeline, &goal, true, from) {
@@ -203,7 +206,7 @@ impl State {
             None if self.is_readable(seq) && self.past.parked.len() < PARKED_MAX => {
                 // In the middle of its window: steps go to both sides.
                 let before = seq.saturating_add(PAST_WINDOW_HITS as u64 / 2);
-                self.park(turn, Parked { what: What::Open { asked, seq, reason }, rounds: 1 }, before);
+                self.park(turn, Parked { what: What::Open { asked, seq, reason }, rounds: 1, before });
             }
             None => {
                 let failure = self.no_such_hit(seq);
@@ -220,28 +223,39 @@ impl State {
         arguments: Box<PageArguments>,
         seq: u64,
     ) -> Result<(), (Asked, Box<PageArguments>)> {
-        let is_here = self.past.window.glance(seq).is_some() || self.timeline.glance(seq).is_some();
-        if is_here || !self.is_readable(seq) || self.past.parked.len() >= PARKED_MAX {
+        if self.is_here(seq) || !self.is_readable(seq) || self.past.parked.len() >= PARKED_MAX {
             return Err((asked, arguments));
         }
         let before =
             if arguments.is_forward() { seq.saturating_add(PAST_WINDOW_HITS as u64) } else { seq.saturating_add(1) };
-        self.park(turn, Parked { what: What::Page { asked, arguments }, rounds: 1 }, before);
+        self.park(turn, Parked { what: What::Page { asked, arguments, seq }, rounds: 1, before });
         Ok(())
     }
 
-    fn park(&mut self, turn: &mut Turn<'_>, parked: Parked, before: u64) {
+    fn park(&mut self, turn: &mut Turn<'_>, parked: Parked) {
         self.past.parked.push(parked);
-        if !std::mem::replace(&mut self.past.asks, true) {
+        self.read_next(turn);
+    }
+
+    /// Reads the window of who waits longest, unless one is being read: there is one at a time.
+    fn read_next(&mut self, turn: &mut Turn<'_>) {
+        let Some(before) = self.past.parked.first().map(|parked| parked.before) else { return };
+        if self.past.asked.is_none() {
+            self.past.asked = Some(before);
             let oldest = self.timeline.oldest().unwrap_or(u64::MAX);
             let before = before.min(oldest).saturating_sub(self.rows.offset());
             turn.effect(Effect::ReadPast { before, count: PAST_WINDOW_HITS });
         }
     }
 
+    /// Whether a hit is in the timeline or in the window.
+    fn is_here(&self, seq: u64) -> bool {
+        self.past.window.glance(seq).is_some() || self.timeline.glance(seq).is_some()
+    }
+
     /// Older hits have come.
     pub(super) fn past_read(&mut self, turn: &mut Turn<'_>, before: u64, outcome: Result<Vec<OrderedHit>, String>) {
-        self.past.asks = false;
+        let asked_for = self.past.asked.take();
         let parked = std::mem::take(&mut self.past.parked);
         let offset = self.rows.offset();
         let before = before.saturating_add(offset);
@@ -269,7 +283,16 @@ impl State {
                 self.past.window.push(hit, correlation);
             }
         }
-        for Parked { what, rounds } in parked {
+        for Parked { what, rounds, before } in parked {
+            let is_served = match &what {
+                What::Move { .. } => true,
+                What::Open { seq, .. } | What::Page { seq, .. } => Some(before) == asked_for || self.is_here(*seq),
+            };
+            if !is_served {
+                // It waits for another window than the one that was read.
+                self.past.parked.push(Parked { what, rounds, before });
+                continue;
+            }
             match what {
                 What::Move { goal, forward, from } => {
                     // The store may have let go of the next ones.
@@ -286,12 +309,13 @@ impl State {
                         turn.answer(asked, Err(failure));
                     }
                 },
-                What::Page { asked, arguments } => {
+                What::Page { asked, arguments, .. } => {
                     let outcome = self.page(*arguments);
                     turn.answer_raw(asked, outcome.map(Some));
                 }
             }
         }
+        self.read_next(turn);
     }
 
     fn give_up(&mut self, turn: &mut Turn<'_>, parked: Parked, why: &str) {
