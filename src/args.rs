@@ -93,6 +93,12 @@ pub struct HostFlags {
     #[arg(long, value_name = "PERCENT", default_value_t = riptrace_agent::CPU_PERCENT_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub cpu_share: u32,
+    /// Keep symbols between runs in this folder; default: the user's cache directory
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// How much is kept there, in MiB; 0 keeps nothing
+    #[arg(long, value_name = "MIB", default_value_t = riptrace_agent::symbols::cache::CACHE_BYTES_DEFAULT >> 20)]
+    pub cache_size: u64,
 }
 
 /// How passages are caught.
@@ -291,6 +297,8 @@ pub struct Bench {
 pub enum BenchWhat {
     /// What a passage through a tracepoint costs its program
     Probe(BenchProbe),
+    /// How long it takes to set a tracepoint in a large program, and to read hits
+    Symbols(BenchSymbols),
     /// The engine that `probe` measures, as a process of its own
     #[command(hide = true)]
     Engine,
@@ -322,6 +330,28 @@ pub struct BenchProbe {
     /// About how long to measure what takes as long as it is given; more time, steadier medians
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+}
+
+/// `riptrace bench symbols`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Large Go programs are generated and built once (some minutes); then a fresh agent is asked for one tracepoint by FILE:LINE:
+  first-large           ms from the request until it is armed, in a program of 100 MB or more, nothing cached
+  first-large-memory    MB by which the agent's memory grew at its peak meanwhile
+  cached-large          ms of the same by another agent that finds the symbols in the cache
+  first-20MB            ms of the same in a program of 20 MB, nothing cached
+  decode                hits a second that one core decodes for display, each with five locals
+  gdb-.., delve-..      the same first breakpoint and the memory it took with gdb and dlv, when they are on PATH
+
+Leave the machine alone meanwhile, and use a release build. The Go toolchain is provisioned into the cache.
+Exit status: 0 every figure holds its bound, 1 one misses it.")]
+pub struct BenchSymbols {
+    /// Print one JSON object a figure: {\"figure\":NAME,\"value\":180.3,\"unit\":\"ms\",\"at_most\":250}
+    #[arg(long)]
+    pub json: bool,
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
 }
 
 /// `riptrace doctor`

@@ -2,6 +2,7 @@
 
 use crate::clock::ClockDomainError;
 use crate::engine::Mechanisms;
+use crate::symbols::SymbolCache;
 use riptrace_protocol::ids::HostName;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub struct AgentConfig {
     pub mechanisms: Mechanisms,
     /// How much of one CPU the tracepoints of one process may take, in percent; see [`CPU_PERCENT_DEFAULT`].
     pub cpu_percent: u32,
+    /// Where symbols are kept between runs.
+    pub symbols: SymbolCache,
 }
 
 /// Share of one CPU that the tracepoints of one process may take if nothing else is said, in percent: what nobody who

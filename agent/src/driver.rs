@@ -90,7 +90,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     let incarnation = random_incarnation().map_err(AgentError::Random)?;
     refuse_if_taken(&client, &config.host).await?;
 
-    let builds = Arc::new(Builds::default());
+    let builds = Arc::new(Builds::new(config.symbols.clone()));
     let queue = HitQueue::new(QueueLimits::default());
     let sink = queue.sink();
     let publisher = Publisher::new(

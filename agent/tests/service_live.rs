@@ -5,6 +5,7 @@
 
 use async_nats::jetstream;
 use futures::StreamExt;
+use riptrace_agent::symbols::SymbolCache;
 use riptrace_agent::{AgentConfig, AgentError, CPU_PERCENT_DEFAULT, Mechanisms};
 use riptrace_protocol::agent_api::{ClockPing, ClockPong, CreateReply, Heartbeat, ListReply, RemoveReply, Reply};
 use riptrace_protocol::batch::Batch;
@@ -197,6 +198,7 @@ fn config(host: &HostName) -> AgentConfig {
     AgentConfig {
         mechanisms: Mechanisms::Auto,
         cpu_percent: CPU_PERCENT_DEFAULT,
+        symbols: SymbolCache::none(),
         host: host.clone(),
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         only_env: Some(("RIPTRACE_TEST_HOST".to_owned(), host.as_str().to_owned())),

@@ -4,9 +4,12 @@ use crate::args;
 use crate::connect::connect;
 use crate::failure::Failure;
 use crate::output;
+use crate::provision::Cache;
 use crate::shutdown;
+use riptrace_agent::symbols::SymbolCache;
 use riptrace_agent::{AgentConfig, Mechanisms};
 use riptrace_protocol::ids::HostName;
+use std::path::PathBuf;
 
 /// Runs until Ctrl-C or SIGTERM; every probe is out when it returns.
 pub(super) async fn run(args: args::Agent) -> Result<(), Failure> {
@@ -38,5 +41,15 @@ pub(super) fn config(flags: args::HostFlags) -> Result<AgentConfig, Failure> {
             args::MechanismFlag::Ptrace => Mechanisms::Ptrace,
         },
         cpu_percent: flags.cpu_share,
+        symbols: symbol_cache(flags.cache, flags.cache_size),
     })
+}
+
+/// Where symbols are kept: the folder that was asked for, else one of the user's cache directory, else nowhere.
+fn symbol_cache(folder: Option<PathBuf>, mib: u64) -> SymbolCache {
+    let folder = folder.or_else(|| Cache::from_env().ok().map(|cache| cache.root().join("symbols")));
+    match folder.filter(|_| mib > 0) {
+        Some(folder) => SymbolCache::at(folder, mib.saturating_mul(1 << 20)),
+        None => SymbolCache::none(),
+    }
 }

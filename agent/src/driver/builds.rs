@@ -7,7 +7,7 @@ use super::stacks::Stacks;
 use crate::engine::analysis::BinaryCode;
 use crate::publish::frames::FrameResolver;
 use crate::publish::sink::CapturedHit;
-use crate::symbols::{self, Build};
+use crate::symbols::{self, Build, SymbolCache};
 use crate::target::{self, Mapping, TargetError};
 use riptrace_protocol::batch::FrameEntry;
 use riptrace_protocol::fleet::BuildFacts;
@@ -77,8 +77,8 @@ impl Loaded {
 type Opening = Arc<OnceLock<Result<Arc<Build>, String>>>;
 
 /// The executables of this host.
-#[derive(Default)]
 pub(super) struct Builds {
+    cache: SymbolCache,
     facts: Mutex<BTreeMap<FileKey, Result<BuildFacts, String>>>,
     opened: Mutex<BTreeMap<BuildId, Opening>>,
     codes: Mutex<BTreeMap<BuildId, Reading>>,
@@ -92,6 +92,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Builds {
+    /// None yet; what takes work to read is kept in `cache`.
+    pub(super) fn new(cache: SymbolCache) -> Builds {
+        Builds {
+            cache,
+            facts: Mutex::default(),
+            opened: Mutex::default(),
+            codes: Mutex::default(),
+            loaded: Mutex::default(),
+        }
+    }
+
     /// What an executable is; read once per file.
     pub(super) fn facts(&self, exe: &Path) -> (Option<FileKey>, Result<BuildFacts, String>) {
         let key = match std::fs::metadata(exe) {
@@ -143,7 +154,10 @@ impl Builds {
 
     fn open(&self, id: &BuildId, exe: &Path) -> Result<Arc<Build>, String> {
         let opening = Arc::clone(lock(&self.opened).entry(id.clone()).or_default());
-        let result = opening.get_or_init(|| Build::open(exe).map(Arc::new).map_err(|error| error.to_string()));
+        let result = opening.get_or_init(|| {
+            let opened = Build::open_cached(exe, &self.cache);
+            opened.map(Arc::new).map_err(|error| error.to_string())
+        });
         if result.is_err() {
             // The next one tries again.
             lock(&self.opened).remove(id);

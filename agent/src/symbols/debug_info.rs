@@ -3,11 +3,13 @@
 //! The sections own their bytes; a [`View`] borrows them as `gimli` readers, so that no index holds a reference.
 //! Places in the debug information are kept as [`Die`]: which unit, and where in it.
 
+use super::cache::Entry as Kept;
 use super::call_frame::FrameIndex;
+use super::content::{self, Content};
 use super::image::Image;
 use super::index::Index;
 use super::{ResolveError, SymbolsError};
-use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, SectionId, UnitOffset};
+use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, UnitOffset};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -22,6 +24,23 @@ pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Bytes<'a>>;
 /// An attribute's value.
 pub(super) type Value<'a> = AttributeValue<Bytes<'a>>;
 
+/// What locating code and variables needs.
+const NEEDED: [&str; 13] = [
+    ".debug_info",
+    ".debug_abbrev",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_str",
+    ".debug_str_offsets",
+    ".debug_addr",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_loc",
+    ".debug_loclists",
+    ".debug_frame",
+    ".eh_frame",
+];
+
 /// How far `DW_AT_abstract_origin` and `DW_AT_specification` are followed: compilers chain two, damaged files loop.
 const ORIGIN_HOPS_MAX: usize = 8;
 
@@ -34,9 +53,9 @@ pub(crate) struct Die {
 
 /// The loaded sections.
 pub(super) struct Sections {
-    dwarf: DwarfSections<Vec<u8>>,
-    debug_frame: Vec<u8>,
-    eh_frame: Vec<u8>,
+    dwarf: DwarfSections<Content>,
+    debug_frame: Content,
+    eh_frame: Content,
     /// Address of `.eh_frame`, which its entries are relative to.
     eh_frame_at: u64,
     text_at: u64,
@@ -45,25 +64,14 @@ pub(super) struct Sections {
 
 impl Sections {
     /// Loads what locating code and variables needs.
-    pub(super) fn load(image: &Image) -> Result<Sections, SymbolsError> {
-        let dwarf = DwarfSections::load(|id| match id {
-            SectionId::DebugInfo
-            | SectionId::DebugAbbrev
-            | SectionId::DebugLine
-            | SectionId::DebugLineStr
-            | SectionId::DebugStr
-            | SectionId::DebugStrOffsets
-            | SectionId::DebugAddr
-            | SectionId::DebugRanges
-            | SectionId::DebugRngLists
-            | SectionId::DebugLoc
-            | SectionId::DebugLocLists => image.section(id.name()),
-            _ => Ok(Vec::new()),
-        })?;
+    pub(super) fn load(image: &Image, kept: &Kept) -> Result<Sections, SymbolsError> {
+        let mut contents = content::load(image, kept, &NEEDED)?;
+        let mut take = |name: &str| contents.remove(name).unwrap_or_default();
+        let dwarf = DwarfSections::load(|id| Ok::<_, SymbolsError>(take(id.name())))?;
         Ok(Sections {
             dwarf,
-            debug_frame: image.section(".debug_frame")?,
-            eh_frame: image.section(".eh_frame")?,
+            debug_frame: take(".debug_frame"),
+            eh_frame: take(".eh_frame"),
             eh_frame_at: image.section_range(".eh_frame").map_or(0, |range| range.start),
             text_at: image.section_range(".text").map_or(0, |range| range.start),
             frame_index: OnceLock::new(),

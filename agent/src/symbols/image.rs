@@ -12,7 +12,9 @@
 use super::{Svma, SymbolsError};
 use object::{CompressedData, CompressionFormat};
 use riptrace_protocol::ids::Avma;
+use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ const SECTION_BYTES_MAX: u64 = 2 << 30;
 const DEFLATE_RATIO_MAX: u64 = 1032;
 /// Zstandard has no bound of its own; debug information compresses 10:1 at most.
 const ZSTD_RATIO_MAX: u64 = 4096;
+/// Bytes of a section that are unpacked at once: fits the processor's cache.
+const UNPACK_BYTES: usize = 256 << 10;
 /// Most section and program headers that are read: object files have thousands, executables dozens.
 const HEADERS_MAX: u64 = 65_536;
 /// Notes are tens of bytes; a longer note section is not read further.
@@ -85,6 +89,64 @@ pub(super) struct Image {
     position_independent: bool,
     segments: Vec<Segment>,
     sections: Vec<Section>,
+}
+
+/// How a section is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// As it is.
+    None,
+    /// Deflate in zlib's frame.
+    Zlib,
+    /// Zstandard.
+    Zstandard,
+}
+
+/// Where a section is stored, checked against the file's length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    pub(super) packing: Packing,
+    pub(super) unpacked_bytes: u64,
+}
+
+/// Reads a part of a file front to back, by `pread`: others may read the file at the same time.
+struct FilePart<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for FilePart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let bytes = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..bytes], self.at)?;
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// Reads exactly so many bytes, to the end of what is read from.
+fn pour(mut from: impl Read, bytes: u64, take: &mut impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut buffer = vec![0; UNPACK_BYTES];
+    let mut left = bytes;
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if read == 0 {
+            return if left == 0 { Ok(()) } else { Err(std::io::Error::other(format!("{left} bytes are missing"))) };
+        }
+        left = left
+            .checked_sub(read as u64)
+            .ok_or_else(|| std::io::Error::other("it has more bytes than its header says"))?;
+        take(&buffer[..read])?;
+    }
 }
 
 /// One note of the file.
@@ -226,43 +288,92 @@ impl Image {
         Some(section.address..section.address.checked_add(section.bytes)?)
     }
 
-    /// Content of a section, decompressed; empty when there is none.
-    pub(super) fn section(&self, name: &str) -> Result<Vec<u8>, SymbolsError> {
+    /// Where and how a section is stored; `None` when there is none.
+    pub(super) fn stored(&self, name: &str) -> Result<Option<Stored>, SymbolsError> {
         let Some(section) = self.find_section(name).filter(|section| section.kind != SHT_NOBITS) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let stored = self.file_range(section.offset, section.bytes)?;
-        let (format, header_bytes, unpacked_bytes) = if section.flags & SHF_COMPRESSED != 0 {
+        let (packing, header_bytes, unpacked_bytes) = if section.flags & SHF_COMPRESSED != 0 {
             // Elf64_Chdr: ch_type, ch_reserved, ch_size, ch_addralign.
-            if stored.len() < 24 {
+            if section.bytes < 24 {
                 return Err(self.bad(format!("section {name} has no room for its compression header")));
             }
-            let format = match u32_at(&stored, 0) {
-                1 => CompressionFormat::Zlib,
-                2 => CompressionFormat::Zstandard,
+            let header = self.file_range(section.offset, 24)?;
+            let packing = match u32_at(&header, 0) {
+                1 => Packing::Zlib,
+                2 => Packing::Zstandard,
                 other => return Err(self.bad(format!("section {name} is compressed by unknown method {other}"))),
             };
-            (format, 24, u64_at(&stored, 8))
+            (packing, 24, u64_at(&header, 8))
         } else if section.name.starts_with(".zdebug_") {
             // GNU form: "ZLIB", then the size in big endian.
-            if stored.len() < 12 || stored[..4] != *b"ZLIB" {
+            let header = if section.bytes < 12 { Vec::new() } else { self.file_range(section.offset, 12)? };
+            let Some(size) = header.strip_prefix(b"ZLIB").and_then(|size| <[u8; 8]>::try_from(size).ok()) else {
                 return Err(self.bad(format!("section {} has no compression header", section.name)));
-            }
-            let mut size = [0; 8];
-            size.copy_from_slice(&stored[4..12]);
-            (CompressionFormat::Zlib, 12, u64::from_be_bytes(size))
+            };
+            (Packing::Zlib, 12, u64::from_be_bytes(size))
         } else {
-            return Ok(stored);
+            (Packing::None, 0, section.bytes)
         };
-        let ratio = if format == CompressionFormat::Zlib { DEFLATE_RATIO_MAX } else { ZSTD_RATIO_MAX };
-        let data = &stored[header_bytes..];
-        if unpacked_bytes > SECTION_BYTES_MAX.min((data.len() as u64).saturating_mul(ratio).saturating_add(64)) {
+        let (offset, bytes) = (section.offset.saturating_add(header_bytes), section.bytes - header_bytes);
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.file_bytes);
+        if !inside || bytes > SECTION_BYTES_MAX {
+            return Err(self.bad(format!("section {name} goes beyond its end: is it cut short?")));
+        }
+        let ratio = match packing {
+            Packing::None => 1,
+            Packing::Zlib => DEFLATE_RATIO_MAX,
+            Packing::Zstandard => ZSTD_RATIO_MAX,
+        };
+        if unpacked_bytes > SECTION_BYTES_MAX.min(bytes.saturating_mul(ratio).saturating_add(64)) {
             return Err(self.bad(format!("section {name} claims to unpack to {unpacked_bytes} bytes")));
         }
-        let unpacked = CompressedData { format, data, uncompressed_size: unpacked_bytes }
-            .decompress()
-            .map_err(|error| self.bad(format!("section {name} cannot be unpacked: {error}")))?;
-        Ok(unpacked.into_owned())
+        Ok(Some(Stored { name: section.name.clone(), offset, bytes, packing, unpacked_bytes }))
+    }
+
+    /// Content of a section, in memory.
+    pub(super) fn unpacked(&self, stored: &Stored) -> Result<Vec<u8>, SymbolsError> {
+        if stored.packing == Packing::None {
+            return self.file_range(stored.offset, stored.bytes);
+        }
+        // Grows with what is there, not with what a header claims.
+        let mut content = Vec::new();
+        self.unpack(stored, |chunk| {
+            content.extend_from_slice(chunk);
+            Ok(())
+        })
+        .map_err(|error| self.not_unpacked(stored, &error))?;
+        Ok(content)
+    }
+
+    /// Why a section could not be unpacked.
+    pub(super) fn not_unpacked(&self, stored: &Stored, error: &std::io::Error) -> SymbolsError {
+        self.bad(format!("section {} cannot be unpacked: {error}", stored.name))
+    }
+
+    /// Unpacks a section front to back, handing over a piece at a time. The errors of `take` are given back as they are.
+    pub(super) fn unpack(
+        &self,
+        stored: &Stored,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let part = FilePart { file: &self.file, at: stored.offset, left: stored.bytes };
+        let part = BufReader::with_capacity(UNPACK_BYTES / 2, part);
+        match stored.packing {
+            Packing::None => pour(part, stored.unpacked_bytes, &mut take),
+            Packing::Zlib => pour(flate2::bufread::ZlibDecoder::new(part), stored.unpacked_bytes, &mut take),
+            Packing::Zstandard => {
+                let mut packed = Vec::new();
+                let mut part = part;
+                part.read_to_end(&mut packed)?;
+                let data = CompressedData {
+                    format: CompressionFormat::Zstandard,
+                    data: &packed,
+                    uncompressed_size: stored.unpacked_bytes,
+                };
+                take(&data.decompress().map_err(std::io::Error::other)?)
+            }
+        }
     }
 
     /// The notes of the file, from sections and segments.
@@ -281,6 +392,22 @@ impl Image {
             }
         }
         notes
+    }
+
+    /// What tells the debug sections of one build from those of another, as lower-case hexadecimal. `id` is the build's.
+    pub(super) fn key(&self, id: &str) -> String {
+        // A stripped build may have the id of the whole one, so the sections count as well.
+        let mut hash = Sha256::new();
+        hash.update(id);
+        hash.update([0]);
+        hash.update(self.file_bytes.to_le_bytes());
+        for section in &self.sections {
+            hash.update(&section.name);
+            hash.update([0]);
+            hash.update(section.offset.to_le_bytes());
+            hash.update(section.bytes.to_le_bytes());
+        }
+        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads initialised memory at an address, up to `bytes`; shorter where the file holds no more, empty where nothing

@@ -11,8 +11,10 @@
 //!   a unit when a question needs them. Answers are kept for the life of the [`Build`].
 //! - A location that the debug information contradicts itself about is reported as such ([`scope`]), never evaluated.
 
+pub mod cache;
 mod call_frame;
 mod code_lines;
+mod content;
 mod debug_info;
 mod demangle;
 mod error;
@@ -35,6 +37,7 @@ mod statements;
 pub(crate) mod types;
 pub(crate) mod unwind;
 
+pub use cache::SymbolCache;
 pub(crate) use debug_info::{Die, View};
 pub use error::{ResolveError, SymbolsError};
 pub(crate) use goroutine::GoroutinePlace;
@@ -123,6 +126,7 @@ pub struct Build {
     go_types: OnceLock<Option<GoTypes>>,
     names: OnceLock<SymbolNames>,
     unwind_tables: OnceLock<Option<UnwindTables>>,
+    kept: cache::Entry,
 }
 
 /// Debug information that is in memory.
@@ -138,10 +142,17 @@ impl std::fmt::Debug for Build {
 }
 
 impl Build {
-    /// Opens an executable (for example `/proc/PID/exe`). The debug information is read when it is first needed.
+    /// Opens an executable (for example `/proc/PID/exe`). The debug information is read when it is first needed, and
+    /// kept in memory.
     pub fn open(path: &Path) -> Result<Build, SymbolsError> {
+        Build::open_cached(path, &SymbolCache::none())
+    }
+
+    /// The same; what takes work to read is kept on disk as well, and taken from there.
+    pub fn open_cached(path: &Path, cache: &SymbolCache) -> Result<Build, SymbolsError> {
         let image = Image::open(path)?;
         let facts = facts::read(&image)?;
+        let kept = cache.entry(&image.key(&facts.id.0));
         Ok(Build {
             image,
             facts,
@@ -150,6 +161,7 @@ impl Build {
             go_types: OnceLock::new(),
             names: OnceLock::new(),
             unwind_tables: OnceLock::new(),
+            kept,
         })
     }
 
@@ -234,7 +246,9 @@ impl Build {
             if !self.facts.dwarf {
                 return Err(ResolveError::NoDwarf);
             }
-            let sections = Sections::load(&self.image).map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
+            let sections =
+                Sections::load(&self.image, &self.kept).map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
+            self.kept.used();
             let index = Index::build(&sections)?;
             Ok(Loaded { sections, index })
         });

@@ -5,9 +5,12 @@
 
 mod discover;
 mod environment;
+#[allow(unsafe_code, reason = "mapping a file; each block says why it is sound")]
+mod file_map;
 mod mappings;
 mod status;
 
 pub use discover::{DiscoverConfig, Discovery, ProcessSeen};
+pub(crate) use file_map::FileMap;
 pub use mappings::{MAPPINGS_MAX, Mapping, mappings};
 pub use status::{Privileges, Seccomp, Status, TargetError, check, privileges, start_time, status, tasks};

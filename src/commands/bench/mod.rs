@@ -16,6 +16,7 @@ mod patchable;
 mod peers;
 mod rounds;
 mod stop;
+mod symbols;
 mod target;
 
 use crate::args;
@@ -27,6 +28,7 @@ use figure::Report;
 pub(super) async fn run(args: args::Bench) -> Result<(), Failure> {
     match args.what {
         args::BenchWhat::Probe(probe) => run_probe(probe).await,
+        args::BenchWhat::Symbols(symbols) => symbols::run(symbols).await,
         args::BenchWhat::Engine => blocking(engine::serve).await,
     }
 }

@@ -21,8 +21,9 @@ use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
 use object::{LittleEndian, Object, ObjectSection};
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Most bytes of code and data of one file: ten times the largest executables met, debug information aside.
 const LOADED_BYTES_MAX: u64 = 4 << 30;
@@ -30,6 +31,10 @@ const LOADED_BYTES_MAX: u64 = 4 << 30;
 const FUNCTIONS_MAX: usize = 8 << 20;
 /// Most padding behind a function that is looked at, in bytes: a patch needs four.
 const PADDING_BYTES_MAX: u64 = 16;
+/// Bytes behind a function and its padding that are read with it: a patch may cover as many.
+const BEHIND_BYTES: u64 = 64;
+/// Go's function table: no word of it points into a function, and nothing else that is analysed is in it.
+const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 
 /// A file that cannot be analysed, or an address of it.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +90,12 @@ pub struct Function {
 pub struct BinaryCode {
     /// Sections with code, by address.
     code: Data,
+    /// Where they are in the file: address, offset, size.
+    code_at: Vec<(u64, u64, u64)>,
+    file: Arc<File>,
+    /// Code of Go's functions by their number, with what is around their ends: read function by function, for the code
+    /// of a large program is larger than all that is known about it.
+    go_code: Vec<OnceLock<Box<[u8]>>>,
     text: Vec<Range<u64>>,
     data: Data,
     /// By address; none overlap.
@@ -108,8 +119,9 @@ impl BinaryCode {
     /// [`BinaryError`], when it cannot be read or is no ELF file for x86-64.
     pub fn open(path: &Path) -> Result<BinaryCode, BinaryError> {
         let file = File::open(path).map_err(|source| BinaryError::Open { path: path.to_owned(), source })?;
-        let cache = ReadCache::new(file);
-        Reader::read(&cache, path)
+        let file = Arc::new(file);
+        let cache = ReadCache::new(&*file);
+        Reader::read(&cache, &file, path)
     }
 
     /// All functions, by address.
@@ -117,9 +129,25 @@ impl BinaryCode {
         &self.functions
     }
 
-    /// The code from an address to the end of its section; empty where no code is.
+    /// The code from an address on, as far as it concerns the function that holds it; empty where no code is.
     pub fn bytes_at(&self, address: u64) -> &[u8] {
-        self.code.at(address)
+        let number = self.number_at(address).filter(|_| self.go.as_ref().is_some_and(|go| go.contains(&address)));
+        let Some(number) = number else { return self.code.at(address) };
+        let function = &self.functions[number];
+        let piece = self.go_code[number].get_or_init(|| self.read_function(function).unwrap_or_default());
+        piece.get((address - function.range.start) as usize..).unwrap_or_default()
+    }
+
+    /// Reads a function with its padding, and what a patch at its end may cover.
+    fn read_function(&self, function: &Function) -> Option<Box<[u8]>> {
+        let start = function.range.start;
+        let after = self.code_at.partition_point(|(address, ..)| *address <= start);
+        let (address, offset, bytes) = *self.code_at[..after].last()?;
+        let into = start - address;
+        let bytes = (self.padding_end(function).saturating_add(BEHIND_BYTES) - start).min(bytes.checked_sub(into)?);
+        let mut code = vec![0; usize::try_from(bytes).ok()?];
+        self.file.read_exact_at(&mut code, offset.checked_add(into)?).ok()?;
+        Some(code.into_boxed_slice())
     }
 
     /// The function that holds an address.
@@ -194,7 +222,7 @@ impl BinaryCode {
     ) -> Result<FunctionAnalysis, AnalysisError> {
         let (start, end) = (function.range.start, function.range.end);
         let with_padding = self.padding_end(function);
-        let code = self.code.at(start);
+        let code = self.bytes_at(start);
         let bytes = usize::try_from(with_padding - start).unwrap_or(usize::MAX).min(code.len());
         let facts = FunctionFacts {
             name: &function.name,
@@ -254,18 +282,19 @@ impl BinaryCode {
 /// A file that is being read.
 struct Reader<'a> {
     path: &'a Path,
-    elf: ElfFile64<'a, LittleEndian, &'a ReadCache<File>>,
+    file: &'a Arc<File>,
+    elf: ElfFile64<'a, LittleEndian, &'a ReadCache<&'a File>>,
     left: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn read(cache: &'a ReadCache<File>, path: &'a Path) -> Result<BinaryCode, BinaryError> {
+    fn read(cache: &'a ReadCache<&'a File>, file: &'a Arc<File>, path: &'a Path) -> Result<BinaryCode, BinaryError> {
         let elf = ElfFile64::<LittleEndian, _>::parse(cache)
             .map_err(|error| BinaryError::BadElf { path: path.to_owned(), why: error.to_string() })?;
         if elf.elf_header().e_machine(LittleEndian) != object::elf::EM_X86_64 {
             return Err(BinaryError::BadElf { path: path.to_owned(), why: "it is not for x86-64".to_owned() });
         }
-        Reader { path, elf, left: LOADED_BYTES_MAX }.build()
+        Reader { path, file, elf, left: LOADED_BYTES_MAX }.build()
     }
 
     fn bad(&self, why: impl ToString) -> BinaryError {
@@ -273,16 +302,15 @@ impl<'a> Reader<'a> {
     }
 
     fn build(mut self) -> Result<BinaryCode, BinaryError> {
-        let (code, mut data) = self.sections()?;
+        let (code_at, data) = self.sections()?;
         let text: Vec<Range<u64>> =
-            code.iter().map(|(address, content)| *address..*address + content.len() as u64).collect();
-        self.relocate(&mut data)?;
+            code_at.iter().map(|(address, _, bytes)| *address..address.saturating_add(*bytes)).collect();
         let range = |name: &str| {
             self.elf.section_by_name(name).map(|section| section.address()..section.address() + section.size())
         };
         let (eh_frame, restartable) = (range(".eh_frame"), range("__rseq_cs"));
         let text_at = range(".text").map_or(0, |range| range.start);
-        let data = Data::new(data);
+        let data = self.data(data)?;
         let unwinding = match eh_frame {
             Some(frames) => {
                 let content = data.at(frames.start);
@@ -306,7 +334,10 @@ impl<'a> Reader<'a> {
         inner.sort_unstable();
         inner.dedup();
         Ok(BinaryCode {
-            code: Data::new(code),
+            code: Data::in_file(self.file, code_at.clone()),
+            code_at,
+            file: Arc::clone(self.file),
+            go_code: go.as_ref().map(|_| functions.iter().map(|_| OnceLock::new()).collect()).unwrap_or_default(),
             text,
             restartable: restartable.map(|range| sequences(&data, range)).unwrap_or_default(),
             data,
@@ -320,10 +351,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What is loaded: code, then the rest.
+    /// Where what is loaded is in the file, as address, offset and size: code, then the rest.
     #[expect(clippy::type_complexity, reason = "two lists of the same kind")]
-    fn sections(&mut self) -> Result<(Vec<(u64, Vec<u8>)>, Vec<(u64, Vec<u8>)>), BinaryError> {
+    fn sections(&mut self) -> Result<(Vec<(u64, u64, u64)>, Vec<(u64, u64, u64)>), BinaryError> {
         let (mut code, mut data) = (Vec::new(), Vec::new());
+        let file_bytes = self.file.metadata().map_err(|error| self.bad(error))?.len();
         let mut loaded = 0u64;
         for section in self.elf.sections() {
             let header = section.elf_section_header();
@@ -331,20 +363,47 @@ impl<'a> Reader<'a> {
             if !flags.contains(SHF_ALLOC) || header.sh_type(LittleEndian) == SHT_NOBITS {
                 continue;
             }
-            loaded = loaded.saturating_add(section.size());
+            if section.name().is_ok_and(|name| GO_TABLES.contains(&name)) {
+                continue;
+            }
+            let (offset, bytes) = (header.sh_offset(LittleEndian), section.size());
+            loaded = loaded.saturating_add(bytes);
             if loaded > self.left {
                 return Err(BinaryError::TooLarge { path: self.path.to_owned(), bytes: loaded });
             }
-            let content = section.data().map_err(|error| self.bad(error))?.to_vec();
-            if section.address().checked_add(content.len() as u64).is_none() {
+            if offset.checked_add(bytes).is_none_or(|end| end > file_bytes) {
+                return Err(self.bad("a section goes beyond the end of the file"));
+            }
+            if section.address().checked_add(bytes).is_none() {
                 return Err(self.bad("a section reaches beyond the address space"));
             }
             let into = if flags.contains(SHF_EXECINSTR) { &mut code } else { &mut data };
-            into.push((section.address(), content));
+            into.push((section.address(), offset, bytes));
         }
-        code.sort_by_key(|(address, _)| *address);
-        data.sort_by_key(|(address, _)| *address);
+        code.sort_unstable();
+        data.sort_unstable();
         Ok((code, data))
+    }
+
+    /// The data as the loader will have it: held in memory where it relocates some, else left in the file.
+    fn data(&self, sections: Vec<(u64, u64, u64)>) -> Result<Data, BinaryError> {
+        let relocated = self.elf.sections().any(|section| {
+            let header = section.elf_section_header();
+            header.sh_type(LittleEndian) == SHT_RELA
+                && header.sh_flags(LittleEndian).contains(SHF_ALLOC)
+                && section.size() > 0
+        });
+        if !relocated {
+            return Ok(Data::in_file(self.file, sections));
+        }
+        let mut held = Vec::new();
+        for (address, offset, bytes) in sections {
+            let mut content = vec![0; usize::try_from(bytes).map_err(|error| self.bad(error))?];
+            self.file.read_exact_at(&mut content, offset).map_err(|error| self.bad(error))?;
+            held.push((address, content));
+        }
+        self.relocate(&mut held)?;
+        Ok(Data::new(held))
     }
 
     /// Writes into the data what the loader will: addresses within the file (psABI, 4.4, `R_X86_64_RELATIVE`). Those in
@@ -474,19 +533,53 @@ fn functions(mut symbols: Vec<Symbol>, unwound: &[Range<u64>], text: &[Range<u64
 fn pointers(data: &Data, text: &[Range<u64>], functions: &[Function], entries: &mut Vec<Entry>) {
     let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
     let all = first.start..last.end;
-    for (address, content) in data.sections() {
+    let starts = Starts::of(functions, &all);
+    data.scan(|address, content| {
         let skip = (address.wrapping_neg() % 8) as usize;
         for bytes in content.get(skip..).unwrap_or_default().chunks_exact(8) {
             let pointer = word(bytes, 0);
-            if !all.contains(&pointer) {
-                continue;
-            }
-            let after = functions.partition_point(|function| function.range.start <= pointer);
-            let is_start = after.checked_sub(1).is_some_and(|number| functions[number].range.start == pointer);
-            if !is_start {
+            if all.contains(&pointer) && !starts.has(functions, pointer) {
                 entries.push(Entry { address: pointer, kind: EntryKind::Pointer });
             }
         }
+    });
+}
+
+/// Where functions begin, by page: large programs have hundreds of thousands of pointers to functions.
+struct Starts {
+    first: u64,
+    /// Number of the first function that begins on the page or behind it; one more than there are pages.
+    pages: Vec<u32>,
+}
+
+impl Starts {
+    const PAGE_BITS: u32 = 12;
+    /// Pages that are indexed, at most: 4 GB of code. Beyond, all functions are searched.
+    const PAGES_MAX: u64 = 1 << 20;
+
+    fn of(functions: &[Function], all: &Range<u64>) -> Starts {
+        let pages = ((all.end - all.start) >> Starts::PAGE_BITS) + 2;
+        let mut index = Vec::new();
+        if pages <= Starts::PAGES_MAX {
+            let mut number = 0;
+            for page in 0..pages {
+                let begins = all.start.saturating_add(page << Starts::PAGE_BITS);
+                while functions.get(number).is_some_and(|function| function.range.start < begins) {
+                    number += 1;
+                }
+                index.push(number as u32);
+            }
+        }
+        Starts { first: all.start, pages: index }
+    }
+
+    fn has(&self, functions: &[Function], address: u64) -> bool {
+        let page = ((address - self.first) >> Starts::PAGE_BITS) as usize;
+        let on_page = match (self.pages.get(page), self.pages.get(page + 1)) {
+            (Some(from), Some(to)) => functions.get(*from as usize..*to as usize).unwrap_or_default(),
+            _ => functions,
+        };
+        on_page.binary_search_by_key(&address, |function| function.range.start).is_ok()
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a binary tells about one function, beyond the function's own bytes.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
 
 /// What a function was compiled from; the two have different runtimes and so different ways into their middles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +38,59 @@ pub struct Entry {
 }
 
 /// The data sections of a binary, for jump tables that hold offsets.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub struct Data {
-    /// Address and content, by address; none overlap.
-    sections: Vec<(u64, Vec<u8>)>,
+    /// By address; none overlap.
+    sections: Vec<Section>,
+}
+
+/// One section, in memory or still in its file.
+#[derive(Debug)]
+struct Section {
+    address: u64,
+    bytes: u64,
+    file: Option<(Arc<File>, u64)>,
+    content: OnceLock<Vec<u8>>,
+}
+
+impl Section {
+    /// Reads the content from the file when it is first asked for; empty where that fails.
+    fn content(&self) -> &[u8] {
+        self.content.get_or_init(|| {
+            let mut content = vec![0; usize::try_from(self.bytes).unwrap_or_default()];
+            match &self.file {
+                Some((file, offset)) if file.read_exact_at(&mut content, *offset).is_ok() => content,
+                _ => Vec::new(),
+            }
+        })
+    }
 }
 
 impl Data {
     /// From sections in any order; one that overlaps an earlier one is left out.
-    pub fn new(mut sections: Vec<(u64, Vec<u8>)>) -> Data {
-        sections.sort_by_key(|(address, _)| *address);
+    pub fn new(sections: Vec<(u64, Vec<u8>)>) -> Data {
+        let held = |(address, content): (u64, Vec<u8>)| {
+            let bytes = content.len() as u64;
+            Section { address, bytes, file: None, content: OnceLock::from(content) }
+        };
+        Data::of(sections.into_iter().map(held).collect())
+    }
+
+    /// From sections of a file as address, offset and size, read when they are first asked for. All are in the file.
+    pub fn in_file(file: &Arc<File>, sections: Vec<(u64, u64, u64)>) -> Data {
+        let stored = |(address, offset, bytes)| {
+            let file = Some((Arc::clone(file), offset));
+            Section { address, bytes, file, content: OnceLock::new() }
+        };
+        Data::of(sections.into_iter().map(stored).collect())
+    }
+
+    fn of(mut sections: Vec<Section>) -> Data {
+        sections.sort_by_key(|section| section.address);
         let mut free_from = 0;
-        sections.retain(|(address, content)| {
-            let Some(end) = address.checked_add(content.len() as u64) else { return false };
-            let is_free = *address >= free_from;
+        sections.retain(|section| {
+            let Some(end) = section.address.checked_add(section.bytes) else { return false };
+            let is_free = section.address >= free_from;
             if is_free {
                 free_from = end;
             }
@@ -57,16 +99,42 @@ impl Data {
         Data { sections }
     }
 
-    /// The sections, by address.
-    pub fn sections(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.sections.iter().map(|(address, content)| (*address, content.as_slice()))
+    /// Hands over all content in pieces, by address; what is still in the file does not stay in memory.
+    pub fn scan(&self, mut take: impl FnMut(u64, &[u8])) {
+        /// A multiple of a page, so that words do not fall between pieces.
+        const PIECE_BYTES: usize = 256 << 10;
+        let mut buffer = Vec::new();
+        for section in &self.sections {
+            let (Some((file, offset)), None) = (&section.file, section.content.get()) else {
+                take(section.address, section.content());
+                continue;
+            };
+            // The first piece ends where a whole one would, so that all others begin at a multiple of a word.
+            let mut at = 0;
+            while at < section.bytes {
+                let to_end = PIECE_BYTES as u64 - (section.address + at) % PIECE_BYTES as u64;
+                let bytes = to_end.min(section.bytes - at);
+                buffer.resize(bytes as usize, 0);
+                if file.read_exact_at(&mut buffer, offset + at).is_err() {
+                    break;
+                }
+                take(section.address + at, &buffer);
+                at += bytes;
+            }
+        }
     }
 
     /// What is stored from an address to the end of its section; empty where nothing is.
     pub fn at(&self, address: u64) -> &[u8] {
-        let after = self.sections.partition_point(|(start, _)| *start <= address);
-        let Some((start, content)) = self.sections[..after].last() else { return &[] };
-        usize::try_from(address - start).ok().and_then(|into| content.get(into..)).unwrap_or_default()
+        let after = self.sections.partition_point(|section| section.address <= address);
+        let Some(section) = self.sections[..after].last().filter(|section| address - section.address < section.bytes)
+        else {
+            return &[];
+        };
+        usize::try_from(address - section.address)
+            .ok()
+            .and_then(|into| section.content().get(into..))
+            .unwrap_or_default()
     }
 }
 
