@@ -42,6 +42,8 @@ pub enum Command {
     Ps(Ps),
     /// Trace lines or functions and print the hits in one order over the fleet
     Trace(Trace),
+    /// Give the fleet the symbols of builds that run stripped
+    Symbols(Symbols),
     /// Run the debug adapter (for editors)
     Dap(Dap),
     /// Run the language server (for editors)
@@ -244,6 +246,48 @@ pub enum TraceMode {
 /// A budget on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateFlag(pub Option<u32>);
+
+/// `riptrace symbols`
+#[derive(Debug, Args)]
+pub struct Symbols {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: SymbolsWhat,
+}
+
+/// What to do with symbols.
+#[derive(Debug, Subcommand)]
+pub enum SymbolsWhat {
+    /// Keep unstripped builds in the fleet's store: every process that runs the same code has full values from then on
+    Push(SymbolsPush),
+    /// List the builds that were pushed
+    Ls(SymbolsLs),
+}
+
+/// `riptrace symbols push`
+#[derive(Debug, Args)]
+pub struct SymbolsPush {
+    /// Builds as the linker made them, before they were stripped
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `riptrace symbols ls`
+#[derive(Debug, Args)]
+pub struct SymbolsLs {
+    /// Bus flags.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// `riptrace dap`
 #[derive(Debug, Args)]

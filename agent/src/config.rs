@@ -24,6 +24,8 @@ pub struct AgentConfig {
     pub cpu_percent: u32,
     /// Where symbols are kept between runs.
     pub symbols: SymbolCache,
+    /// Servers that are asked for symbols by build-id, as `DEBUGINFOD_URLS` lists them.
+    pub debuginfod: Vec<String>,
 }
 
 /// Share of one CPU that the tracepoints of one process may take if nothing else is said, in percent: what nobody who

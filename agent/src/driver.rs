@@ -19,6 +19,7 @@ mod engines;
 #[cfg(test)]
 mod native;
 mod patches;
+mod pushed;
 mod requests;
 mod rival;
 mod stacks;
@@ -90,7 +91,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     let incarnation = random_incarnation().map_err(AgentError::Random)?;
     refuse_if_taken(&client, &config.host).await?;
 
-    let builds = Arc::new(Builds::new(config.symbols.clone()));
+    let builds = Arc::new(Builds::new(config.symbols.clone(), pushed::sources(&client, &config)));
     let queue = HitQueue::new(QueueLimits::default());
     let sink = queue.sink();
     let publisher = Publisher::new(

@@ -11,6 +11,7 @@ pub mod fuzzing;
 pub mod plan;
 pub mod publish;
 mod state;
+pub mod symbol_store;
 pub mod symbols;
 pub mod target;
 

@@ -199,6 +199,7 @@ fn config(host: &HostName) -> AgentConfig {
         mechanisms: Mechanisms::Auto,
         cpu_percent: CPU_PERCENT_DEFAULT,
         symbols: SymbolCache::none(),
+        debuginfod: Vec::new(),
         host: host.clone(),
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         only_env: Some(("RIPTRACE_TEST_HOST".to_owned(), host.as_str().to_owned())),

@@ -89,5 +89,7 @@ pub const SESSION_STREAM_ALL: &str = "riptrace.session.*.stream";
 pub const TRACE_STREAM: &str = "riptrace_trace";
 /// JetStream stream that keeps [`SESSION_STREAM_ALL`].
 pub const SESSION_STREAM: &str = "riptrace_session";
+/// JetStream object store of pushed builds; name of an object: the key of its code.
+pub const SYMBOLS_BUCKET: &str = "riptrace_symbols";
 /// JetStream key-value bucket of open sessions and the tracepoints they want; key: session id.
 pub const SESSION_BUCKET: &str = "riptrace_sessions";

@@ -42,6 +42,7 @@ pub(super) fn config(flags: args::HostFlags) -> Result<AgentConfig, Failure> {
         },
         cpu_percent: flags.cpu_share,
         symbols: symbol_cache(flags.cache, flags.cache_size),
+        debuginfod: debuginfod_servers(),
     })
 }
 
@@ -52,4 +53,10 @@ fn symbol_cache(folder: Option<PathBuf>, mib: u64) -> SymbolCache {
         Some(folder) => SymbolCache::at(folder, mib.saturating_mul(1 << 20)),
         None => SymbolCache::none(),
     }
+}
+
+/// What `DEBUGINFOD_URLS` lists: URLs with spaces between them, and `ima:` settings that are not for us.
+fn debuginfod_servers() -> Vec<String> {
+    let urls = std::env::var("DEBUGINFOD_URLS").unwrap_or_default();
+    urls.split_whitespace().filter(|word| !word.starts_with("ima:")).map(str::to_owned).collect()
 }

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod lsp;
 mod ps;
+mod symbols;
 mod trace;
 mod up;
 
@@ -22,6 +23,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Coordinator(args) => coordinator::run(args).await,
         Command::Ps(args) => ps::run(args).await,
         Command::Trace(args) => trace::run(args).await,
+        Command::Symbols(args) => symbols::run(args).await,
         Command::Dap(args) => dap::run(args).await,
         Command::Lsp(args) => lsp::run(args).await,
         Command::Demo(args) => demo::run(args).await,

@@ -7,6 +7,7 @@ use super::stacks::Stacks;
 use crate::engine::analysis::BinaryCode;
 use crate::publish::frames::FrameResolver;
 use crate::publish::sink::CapturedHit;
+use crate::symbols::sources::Sources;
 use crate::symbols::{self, Build, SymbolCache};
 use crate::target::{self, Mapping, TargetError};
 use riptrace_protocol::batch::FrameEntry;
@@ -68,6 +69,7 @@ impl Loaded {
     /// The code of what process `pid` runs, to be analysed; read when it is first asked for.
     pub(super) fn code(&self, pid: u32) -> Result<&BinaryCode, String> {
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+        let exe = self.build.code_file().map_or(exe, Path::to_owned);
         let code = self.code.get_or_init(|| BinaryCode::open(&exe).map_err(|error| error.to_string()));
         code.as_ref().map_err(Clone::clone)
     }
@@ -79,6 +81,7 @@ type Opening = Arc<OnceLock<Result<Arc<Build>, String>>>;
 /// The executables of this host.
 pub(super) struct Builds {
     cache: SymbolCache,
+    sources: Sources,
     facts: Mutex<BTreeMap<FileKey, Result<BuildFacts, String>>>,
     opened: Mutex<BTreeMap<BuildId, Opening>>,
     codes: Mutex<BTreeMap<BuildId, Reading>>,
@@ -92,10 +95,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Builds {
-    /// None yet; what takes work to read is kept in `cache`.
-    pub(super) fn new(cache: SymbolCache) -> Builds {
+    /// None yet; what takes work to read is kept in `cache`, and what builds lack is looked for in `sources`.
+    pub(super) fn new(cache: SymbolCache, sources: Sources) -> Builds {
         Builds {
             cache,
+            sources,
             facts: Mutex::default(),
             opened: Mutex::default(),
             codes: Mutex::default(),
@@ -155,12 +159,23 @@ impl Builds {
     fn open(&self, id: &BuildId, exe: &Path) -> Result<Arc<Build>, String> {
         let opening = Arc::clone(lock(&self.opened).entry(id.clone()).or_default());
         let result = opening.get_or_init(|| {
-            let opened = Build::open_cached(exe, &self.cache);
+            let opened = Build::open_with(exe, &self.cache, &self.sources);
             opened.map(Arc::new).map_err(|error| error.to_string())
         });
         if result.is_err() {
             // The next one tries again.
             lock(&self.opened).remove(id);
+        }
+        // Somebody may have pushed its symbols by now.
+        if let Ok(build) = result
+            && build.lacks_debug_info()
+            && let Ok(better) = Build::open_with(exe, &self.cache, &self.sources)
+            && !better.lacks_debug_info()
+        {
+            let better = Arc::new(better);
+            lock(&self.opened).insert(id.clone(), Arc::new(OnceLock::from(Ok(Arc::clone(&better)))));
+            lock(&self.codes).remove(id);
+            return Ok(better);
         }
         result.clone()
     }

@@ -208,7 +208,7 @@ impl Host {
         self.engines.armed(process, tracepoint.id.clone(), job);
         Ok(Armed {
             mechanism: outcome.mechanism,
-            note: outcome.note,
+            note: [outcome.note, loaded.build.symbols_note()].into_iter().flatten().reduce(|a, b| format!("{a}; {b}")),
             sites: shown,
             layouts: layouts.into_values().map(Arc::new).collect(),
         })

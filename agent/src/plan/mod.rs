@@ -10,6 +10,7 @@ pub mod listing;
 mod path;
 mod roots;
 mod secrets;
+mod stripped;
 mod table;
 
 pub use activation::ActivationPlace;
@@ -112,6 +113,9 @@ pub fn compile_one_of(
     bias: u64,
     sites: usize,
 ) -> Result<Plan, PlanError> {
+    if build.is_stripped() {
+        return stripped::compile(build, site, tracepoint);
+    }
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
     if site.moment == Meaning::Return {

@@ -64,8 +64,14 @@ pub(super) struct Sections {
 
 impl Sections {
     /// Loads what locating code and variables needs.
-    pub(super) fn load(image: &Image, kept: &Kept) -> Result<Sections, SymbolsError> {
-        let mut contents = content::load(image, kept, &NEEDED)?;
+    ///
+    /// `debug` has the debug information and `image` the code; they may be one file.
+    pub(super) fn load(image: &Image, debug: &Image, kept: &Kept) -> Result<Sections, SymbolsError> {
+        let mut contents = content::load(debug, kept, &NEEDED)?;
+        // A file with nothing but debug information leaves what is loaded to the executable.
+        if !contents.contains_key(".eh_frame") {
+            contents.extend(content::load(image, kept, &[".eh_frame"])?);
+        }
         let mut take = |name: &str| contents.remove(name).unwrap_or_default();
         let dwarf = DwarfSections::load(|id| Ok::<_, SymbolsError>(take(id.name())))?;
         Ok(Sections {

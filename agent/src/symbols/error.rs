@@ -36,9 +36,14 @@ pub enum SymbolsError {
 pub enum ResolveError {
     /// There is no debug information.
     #[error(
-        "the executable has no DWARF debug information (was it built with -ldflags=-w or stripped?); deploy a build that keeps it"
+        "the executable has no DWARF debug information (was it built with -ldflags=-w or stripped?); deploy a build that keeps it, or push one of the same code with `riptrace symbols push`"
     )]
     NoDwarf,
+    /// There is no debug information, and Go's function table cannot be used either.
+    #[error(
+        "the executable has no DWARF debug information, and {0}; push a build of the same code that has it with `riptrace symbols push`"
+    )]
+    NoTable(String),
     /// The debug information is damaged.
     #[error("the debug information cannot be read ({0}); rebuild the executable")]
     BadDwarf(String),

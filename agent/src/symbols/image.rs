@@ -9,6 +9,7 @@
 //!
 //! Source: System V ABI, chapter 4 (object files), and its AMD64 supplement; ELF64 little endian only.
 
+use super::sources::code::CodeKey;
 use super::{Svma, SymbolsError};
 use object::{CompressedData, CompressionFormat};
 use riptrace_protocol::ids::Avma;
@@ -18,6 +19,7 @@ use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Largest section that is loaded, in bytes after decompression: four times the debug information of the largest
 /// executables met (Chromium, about 500 MB), and far below what a small host has.
@@ -37,7 +39,10 @@ const EM_X86_64: u16 = 62;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const SHT_SYMTAB: u32 = 2;
+const SHT_RELA: u32 = 4;
 const SHT_NOBITS: u32 = 8;
+const SHF_ALLOC: u64 = 2;
+const R_X86_64_RELATIVE: u64 = 8;
 const SHF_COMPRESSED: u64 = 0x800;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
@@ -89,6 +94,7 @@ pub(super) struct Image {
     position_independent: bool,
     segments: Vec<Segment>,
     sections: Vec<Section>,
+    code_key: OnceLock<CodeKey>,
 }
 
 /// How a section is stored.
@@ -172,6 +178,7 @@ impl Image {
             position_independent: false,
             segments: Vec::new(),
             sections: Vec::new(),
+            code_key: OnceLock::new(),
         };
         image.read_headers()?;
         Ok(image)
@@ -243,6 +250,25 @@ impl Image {
         Ok(())
     }
 
+    /// What is wrong with a file that has no code.
+    pub(super) fn without_code(&self) -> SymbolsError {
+        self.bad("it has no code")
+    }
+
+    /// Its code's key, computed once.
+    pub(super) fn code_key(&self) -> Result<CodeKey, SymbolsError> {
+        match self.code_key.get() {
+            Some(key) => Ok(key.clone()),
+            None => self.hash_code().map(|key| self.code_key.get_or_init(|| key).clone()),
+        }
+    }
+
+    /// The GNU build-id (`NT_GNU_BUILD_ID` is 3).
+    pub(super) fn gnu_build_id(&self) -> Option<Vec<u8>> {
+        let note = self.notes().into_iter().find(|note| note.owner == b"GNU" && note.kind == 3)?;
+        Some(note.content).filter(|id| !id.is_empty())
+    }
+
     fn bad(&self, why: impl Into<String>) -> SymbolsError {
         SymbolsError::BadElf { path: self.path.clone(), why: why.into() }
     }
@@ -258,7 +284,7 @@ impl Image {
     }
 
     /// Reads bytes of the file; an error when they are not all there.
-    fn file_range(&self, offset: u64, bytes: u64) -> Result<Vec<u8>, SymbolsError> {
+    pub(super) fn file_range(&self, offset: u64, bytes: u64) -> Result<Vec<u8>, SymbolsError> {
         let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.file_bytes);
         if !inside || bytes > SECTION_BYTES_MAX {
             return Err(self.bad(format!("{bytes} bytes at offset {offset:#x} are beyond its end: is it cut short?")));
@@ -440,6 +466,26 @@ impl Image {
         self.loaded()
             .filter(|segment| segment.flags & PF_W != 0)
             .filter_map(|segment| Some(segment.address..segment.address.checked_add(segment.file_bytes)?))
+    }
+
+    /// Initialised memory, by the order of the segments.
+    pub(super) fn loaded_ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.loaded().filter_map(|segment| Some(segment.address..segment.address.checked_add(segment.file_bytes)?))
+    }
+
+    /// The words that the loader fills with addresses of this file: where they are and what they become, by address
+    /// (psABI, 4.4, `R_X86_64_RELATIVE`). Empty for an executable that is not moved.
+    pub(super) fn relative_relocations(&self) -> Vec<(u64, u64)> {
+        let mut found = Vec::new();
+        for section in self.sections.iter().filter(|section| section.kind == SHT_RELA && section.flags & SHF_ALLOC != 0)
+        {
+            let Ok(content) = self.file_range(section.offset, section.bytes) else { continue };
+            // Elf64_Rela: r_offset, r_info, r_addend.
+            let relative = content.chunks_exact(24).filter(|entry| u64_at(entry, 8) == R_X86_64_RELATIVE);
+            found.extend(relative.map(|entry| (u64_at(entry, 0), u64_at(entry, 16))));
+        }
+        found.sort_unstable();
+        found
     }
 
     /// By how much the executable was moved, told by one mapping of it.

@@ -28,12 +28,15 @@ mod image;
 mod index;
 mod lines;
 mod names;
+mod pclntab;
 pub(crate) mod place;
 mod prologue;
 mod resolve;
 mod results;
 pub(crate) mod scope;
+pub mod sources;
 mod statements;
+pub(crate) mod stripped;
 pub(crate) mod types;
 pub(crate) mod unwind;
 
@@ -47,11 +50,13 @@ use debug_info::Sections;
 use image::Image;
 use index::Index;
 use names::SymbolNames;
+use pclntab::FunctionTable;
 use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::Avma;
 use riptrace_protocol::layout::Moment;
 use riptrace_protocol::location::Location;
+use sources::{Origin, Sources};
 use std::path::Path;
 use std::sync::OnceLock;
 use types::go_dynamic::GoTypes;
@@ -127,6 +132,10 @@ pub struct Build {
     names: OnceLock<SymbolNames>,
     unwind_tables: OnceLock<Option<UnwindTables>>,
     kept: cache::Entry,
+    /// Another file with the debug information of the same code, where the executable has none.
+    debug: Option<(Image, Origin)>,
+    /// Go's function table, where there is no debug information.
+    table: OnceLock<Result<FunctionTable, ResolveError>>,
 }
 
 /// Debug information that is in memory.
@@ -145,14 +154,19 @@ impl Build {
     /// Opens an executable (for example `/proc/PID/exe`). The debug information is read when it is first needed, and
     /// kept in memory.
     pub fn open(path: &Path) -> Result<Build, SymbolsError> {
-        Build::open_cached(path, &SymbolCache::none())
+        Build::open_with(path, &SymbolCache::none(), &Sources::default())
     }
 
-    /// The same; what takes work to read is kept on disk as well, and taken from there.
-    pub fn open_cached(path: &Path, cache: &SymbolCache) -> Result<Build, SymbolsError> {
+    /// The same; what takes work to read is kept on disk as well, and taken from there, and an executable without debug
+    /// information gets that of another file of the same code. May take as long as the network does.
+    pub fn open_with(path: &Path, cache: &SymbolCache, sources: &Sources) -> Result<Build, SymbolsError> {
         let image = Image::open(path)?;
         let facts = facts::read(&image)?;
-        let kept = cache.entry(&image.key(&facts.id.0));
+        let debug = match facts.dwarf {
+            true => None,
+            false => sources::find(path, &image, image.gnu_build_id().as_deref(), cache, sources),
+        };
+        let kept = cache.entry(&debug.as_ref().map_or(&image, |(debug, _)| debug).key(&facts.id.0));
         Ok(Build {
             image,
             facts,
@@ -162,6 +176,8 @@ impl Build {
             names: OnceLock::new(),
             unwind_tables: OnceLock::new(),
             kept,
+            debug,
+            table: OnceLock::new(),
         })
     }
 
@@ -179,14 +195,20 @@ impl Build {
 
     /// Every address of a location, as a debugger would pick them.
     pub fn resolve(&self, location: &Location) -> Result<Vec<Site>, ResolveError> {
-        resolve::resolve(&self.view()?, &self.image, location)
+        match self.table() {
+            Some(table) => stripped::resolve(table?, &self.image, location),
+            None => resolve::resolve(&self.view()?, &self.image, location),
+        }
     }
 
     /// The frames at a program counter, inlined ones included, innermost first. Empty when nothing is known there.
     /// `is_return_address`: the pc is where a call returns to, so the call is the instruction before it.
     pub fn frames(&self, pc: Svma, is_return_address: bool) -> Vec<Frame> {
         let address = pc.0.wrapping_sub(u64::from(is_return_address));
-        let frames = self.view().and_then(|view| frames::at(&view, &self.image, address));
+        let frames = match self.table() {
+            Some(table) => table.map(|table| stripped::frames(table, address)),
+            None => self.view().and_then(|view| frames::at(&view, &self.image, address)),
+        };
         let frames = frames.unwrap_or_else(|error| {
             tracing::debug!(%error, pc = format_args!("{:#x}", pc.0), "no frames");
             Vec::new()
@@ -219,7 +241,7 @@ impl Build {
             return None;
         }
         *self.goroutine.get_or_init(|| {
-            goroutine::find(view, &self.image, &self.facts).unwrap_or_else(|error| {
+            goroutine::find(view, self.debug_image(), &self.facts).unwrap_or_else(|error| {
                 tracing::debug!(%error, "no goroutine ids");
                 None
             })
@@ -240,14 +262,54 @@ impl Build {
         types.as_ref()
     }
 
+    /// Whether neither the executable nor another file has debug information of it. One may be pushed later.
+    pub fn lacks_debug_info(&self) -> bool {
+        !self.facts.dwarf && self.debug.is_none()
+    }
+
+    /// What a person should know of where the symbols are from; `None` when they are the executable's own.
+    pub fn symbols_note(&self) -> Option<String> {
+        match &self.debug {
+            Some((_, origin)) => Some(origin.to_string()),
+            None if self.lacks_debug_info() => Some(
+                "no variables: the build was stripped; `riptrace symbols push` a build of the same code that was not"
+                    .to_owned(),
+            ),
+            None => None,
+        }
+    }
+
+    /// The file whose code and symbol table should be analysed, when it is not the executable itself.
+    pub(crate) fn code_file(&self) -> Option<&Path> {
+        let (debug, _) = self.debug.as_ref()?;
+        let is_better =
+            !self.image.has_section(".symtab") && debug.has_section(".symtab") && debug.has_section(".text");
+        is_better.then(|| debug.path())
+    }
+
+    fn debug_image(&self) -> &Image {
+        self.debug.as_ref().map_or(&self.image, |(debug, _)| debug)
+    }
+
+    /// Go's function table, when it is all that there is.
+    fn table(&self) -> Option<Result<&FunctionTable, ResolveError>> {
+        if !self.lacks_debug_info() || self.facts.language != Language::Go {
+            return None;
+        }
+        let table = self.table.get_or_init(|| {
+            FunctionTable::read(&self.image, &self.facts).map_err(|error| ResolveError::NoTable(error.to_string()))
+        });
+        Some(table.as_ref().map_err(Clone::clone))
+    }
+
     /// The debug information, for the length of one question.
     pub(crate) fn view(&self) -> Result<View<'_>, ResolveError> {
         let loaded = self.loaded.get_or_init(|| {
-            if !self.facts.dwarf {
+            if self.lacks_debug_info() {
                 return Err(ResolveError::NoDwarf);
             }
-            let sections =
-                Sections::load(&self.image, &self.kept).map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
+            let sections = Sections::load(&self.image, self.debug_image(), &self.kept)
+                .map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
             self.kept.used();
             let index = Index::build(&sections)?;
             Ok(Loaded { sections, index })

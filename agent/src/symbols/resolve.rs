@@ -27,6 +27,12 @@ pub(super) fn resolve(view: &View<'_>, image: &Image, location: &Location) -> Re
         Location::Line { file, line } => of_line(view, image, file, *line)?,
         Location::Function { name, at } => of_function(view, image, name, *at)?,
     };
+    checked(&mut sites)?;
+    Ok(sites)
+}
+
+/// Puts sites into the order of addresses, and refuses what must not be traced.
+pub(super) fn checked(sites: &mut Vec<Site>) -> Result<(), ResolveError> {
     sites.sort_by_key(|site| site.address);
     sites.dedup_by(|a, b| a.address == b.address);
     if sites.len() > PROBE_SITES_MAX {
@@ -34,7 +40,7 @@ pub(super) fn resolve(view: &View<'_>, image: &Image, location: &Location) -> Re
     }
     match sites.iter().find_map(|site| Some((site, denied(&site.function).filter(|_| site.is_go)?))) {
         Some((site, why)) => Err(ResolveError::Denied { function: site.function.clone(), why }),
-        None => Ok(sites),
+        None => Ok(()),
     }
 }
 
@@ -77,7 +83,7 @@ pub(super) fn find_file(view: &View<'_>, wanted: &str) -> Result<FileNumber, Res
     }
 }
 
-fn common_end(a: &str, b: &str) -> usize {
+pub(super) fn common_end(a: &str, b: &str) -> usize {
     a.bytes().rev().zip(b.bytes().rev()).take_while(|(a, b)| a == b).count()
 }
 
@@ -313,7 +319,7 @@ fn of_function(view: &View<'_>, image: &Image, wanted: &str, point: FunctionPoin
 }
 
 /// The full names that a name means: itself, else its generic instances, else what ends in it if that is one function.
-fn choose_names<'a>(names: &BTreeSet<&'a str>, wanted: &str) -> Result<BTreeSet<&'a str>, ResolveError> {
+pub(super) fn choose_names<'a>(names: &BTreeSet<&'a str>, wanted: &str) -> Result<BTreeSet<&'a str>, ResolveError> {
     if let Some(exact) = names.get(wanted) {
         return Ok(BTreeSet::from([*exact]));
     }

@@ -53,6 +53,13 @@ impl SymbolCache {
         self.root.as_deref()
     }
 
+    /// Something was added that is in use: makes room when the cache has grown over its limit.
+    pub(super) fn made_room_for(&self, folder: &Path) {
+        if let Some(root) = &self.root {
+            evict::make_room(root, folder, self.bytes_max);
+        }
+    }
+
     /// What is kept of one build. `key` is lower-case hexadecimal.
     pub(super) fn entry(&self, key: &str) -> Entry {
         let folder = self.root.as_ref().map(|root| root.join(VERSION_FOLDER).join(key));

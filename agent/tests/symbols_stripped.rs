@@ -1,0 +1,133 @@
+//! Go programs without debug information: functions, lines and stacks are those of the same program with it.
+
+use riptrace_agent::plan::compile;
+use riptrace_agent::symbols::{Build, ResolveError};
+use riptrace_protocol::hit::Frame;
+use riptrace_protocol::layout::{Moment, Root};
+use riptrace_protocol::location::{FunctionPoint, Location};
+use riptrace_protocol::tracepoint::Tracepoint;
+use riptrace_provision::{BuildFlags, Cache, GoVersion};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A fixture with and without debug information.
+struct Twins {
+    whole: Build,
+    stripped: Build,
+    sources: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Twins {
+    fn build(fixture: &str, version: GoVersion, arguments: &[&str]) -> Twins {
+        let cache = Cache::from_env().unwrap_or_else(|error| panic!("{error}"));
+        let go = riptrace_provision::go(&cache, version, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(fixture);
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, further: &[&str]| {
+            let out = folder.path().join(name);
+            let flags = BuildFlags::with_args(arguments.iter().chain(further).copied());
+            go.build(&sources, ".", &out, &flags).unwrap_or_else(|error| panic!("{error}"));
+            Build::open(&out).unwrap()
+        };
+        let (whole, stripped) = (program("whole", &[]), program("stripped", &["-ldflags=-s -w"]));
+        assert!(whole.facts().dwarf && !stripped.facts().dwarf);
+        Twins { whole, stripped, sources, _folder: folder }
+    }
+}
+
+/// Type arguments are not in the function table.
+fn without_types(name: &str) -> String {
+    let mut depth = 0;
+    let outside = |character: char| match character {
+        '[' => {
+            depth += 1;
+            false
+        }
+        ']' => {
+            depth -= 1;
+            false
+        }
+        _ => depth == 0,
+    };
+    name.chars()
+        .filter({
+            let mut outside = outside;
+            move |&character| outside(character)
+        })
+        .collect()
+}
+
+/// The stacks of all sites of a location: function, file and line of each frame.
+fn stacks(build: &Build, location: &Location) -> Result<BTreeSet<Vec<(String, String, u32, bool)>>, ResolveError> {
+    let frame = |frame: Frame| (without_types(&frame.function), frame.file, frame.line, frame.inlined);
+    let sites = build.resolve(location)?;
+    Ok(sites.iter().map(|site| build.frames(site.address, false).into_iter().map(frame).collect()).collect())
+}
+
+#[test]
+fn every_line_of_a_stripped_build_has_the_stacks_of_the_whole_one() {
+    for (version, arguments) in
+        [("1.27", [].as_slice()), ("1.27", &["-buildmode=pie"]), ("1.22", &["-gcflags=all=-N -l"])]
+    {
+        let twins = Twins::build("values", version.parse().unwrap(), arguments);
+        let mut lines = 0;
+        for file in std::fs::read_dir(&twins.sources).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "go") {
+                continue;
+            }
+            let count = std::fs::read_to_string(&path).unwrap().lines().count() as u32;
+            for line in 1..=count {
+                let location = Location::Line { file: path.display().to_string(), line };
+                let what = format!("go {version} {arguments:?} {location}");
+                match (stacks(&twins.whole, &location), stacks(&twins.stripped, &location)) {
+                    (Ok(whole), Ok(stripped)) => {
+                        assert_eq!(stripped, whole, "{what}");
+                        lines += 1;
+                    }
+                    (Err(whole), Err(stripped)) => {
+                        let kind = |error: &ResolveError| std::mem::discriminant(error);
+                        assert_eq!(kind(&whole), kind(&stripped), "{what}: {whole}; {stripped}");
+                    }
+                    (whole, stripped) => panic!("{what}: whole {whole:?}, stripped {stripped:?}"),
+                }
+            }
+        }
+        assert!(lines > 100, "go {version}: {lines} lines have code");
+    }
+}
+
+#[test]
+fn functions_of_a_stripped_build_are_found_and_their_argument_words_told() {
+    let twins = Twins::build("values", GoVersion::newest(), &[]);
+    for name in ["main.index", "main.small", "(*Stack).Push", "Stack.Push", "main.closure.func1"] {
+        for at in [FunctionPoint::Entry, FunctionPoint::Return] {
+            let location = Location::Function { name: name.to_owned(), at };
+            let stacks = (stacks(&twins.whole, &location), stacks(&twins.stripped, &location));
+            match stacks {
+                (Ok(whole), Ok(stripped)) => assert_eq!(stripped, whole, "{location}"),
+                (Err(whole), Err(stripped)) => assert_eq!(stripped.to_string(), whole.to_string(), "{location}"),
+                (whole, stripped) => panic!("{location}: whole {whole:?}, stripped {stripped:?}"),
+            }
+        }
+    }
+    let location = Location::Function { name: "(*Stack).Push".to_owned(), at: FunctionPoint::Entry };
+    let site = &twins.stripped.resolve(&location).unwrap()[0];
+    assert_eq!(site.moment, Moment::Entry);
+    let tracepoint = |condition: Option<&str>| -> Tracepoint {
+        serde_json::from_value(json!({"id": "t", "location": location, "condition": condition})).unwrap()
+    };
+    let plan = compile(&twins.stripped, site, &tracepoint(None), 0).unwrap();
+    plan.layout.check().unwrap();
+    // The receiver and an int.
+    let names: Vec<&str> = plan.layout.variables.iter().map(|variable| variable.name.as_str()).collect();
+    assert_eq!(names, ["rax", "rbx"]);
+    assert!(plan.layout.variables.iter().all(|variable| matches!(variable.root, Root::Whole { bytes: 8, .. })));
+    assert!(plan.layout.types.iter().all(|ty| ty.name == "argument word"));
+    let error = compile(&twins.stripped, site, &tracepoint(Some("x > 1")), 0).unwrap_err();
+    assert!(error.to_string().contains("riptrace symbols push"), "{error}");
+    let absent = Location::Line { file: "values/main.go".to_owned(), line: 1 };
+    assert!(matches!(twins.stripped.resolve(&absent), Err(ResolveError::NoCode { .. })));
+}
