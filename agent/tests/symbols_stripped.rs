@@ -131,3 +131,51 @@ fn functions_of_a_stripped_build_are_found_and_their_argument_words_told() {
     let absent = Location::Line { file: "values/main.go".to_owned(), line: 1 };
     assert!(matches!(twins.stripped.resolve(&absent), Err(ResolveError::NoCode { .. })));
 }
+
+/// Marsaglia's xorshift: the same damage in every run.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn a_damaged_program_gives_less_and_never_a_panic() {
+    let cache = Cache::from_env().unwrap_or_else(|error| panic!("{error}"));
+    let go = riptrace_provision::go(&cache, GoVersion::newest(), &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/values");
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    let flags = BuildFlags::with_args(["-ldflags=-s -w"]);
+    go.build(&sources, ".", &program, &flags).unwrap_or_else(|error| panic!("{error}"));
+    let whole = std::fs::read(&program).unwrap();
+    // Magic, two zeroes, quantum 1, words of eight bytes: where the function table begins.
+    let table = whole.windows(8).position(|bytes| bytes == [0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8]).unwrap();
+    let location = Location::Function { name: "main.main".to_owned(), at: FunctionPoint::Entry };
+    let address = Build::open(&program).unwrap().resolve(&location).unwrap()[0].address;
+    let damaged = folder.path().join("damaged");
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for round in 0..40 {
+        let mut bytes = whole.clone();
+        // ELF headers, the table's header, or anywhere in the table.
+        let (from, room) = match round % 3 {
+            0 => (0, 1024),
+            1 => (table, 72),
+            _ => (table, whole.len() - table),
+        };
+        for _ in 0..=next(&mut state) % 8 {
+            let at = from + (next(&mut state) % room as u64) as usize;
+            bytes[at] = next(&mut state) as u8;
+        }
+        if round % 5 == 4 {
+            bytes.truncate((next(&mut state) % whole.len() as u64) as usize);
+        }
+        std::fs::write(&damaged, &bytes).unwrap();
+        let Ok(build) = Build::open(&damaged) else { continue };
+        // Any answer will do that is one.
+        let _ = build.resolve(&location);
+        let _ = build.resolve(&Location::Line { file: "values/main.go".to_owned(), line: 30 });
+        let _ = build.frames(address, false);
+    }
+}

@@ -135,37 +135,39 @@ fn of_line(table: &FunctionTable, image: &Image, wanted: &str, line: u32) -> Res
         }
         lines_with_code
             .extend(lines.iter().filter(|&&(_, _, file, line)| file == wanted && line != 0).map(|run| run.3));
-        // One site for each copy: by the chain of calls around it.
-        let mut groups: BTreeMap<Vec<(&str, &str, u32)>, u64> = BTreeMap::new();
+        // One site for each copy, at its lowest address.
+        let mut groups: BTreeMap<Option<i32>, u64> = BTreeMap::new();
         for &(start, end, file, at_line) in &lines {
             if file != wanted || at_line != line {
                 continue;
             }
             for begins in pieces(table, &func, start, end) {
-                let calls = table.calls(&func, begins);
-                let around = calls.iter().skip(1).map(|call| (call.function, call.file, call.line)).collect();
-                let lowest = groups.entry(around).or_insert(begins);
+                let copy = table.calls(&func, begins).first().and_then(|call| call.copy);
+                let lowest = groups.entry(copy).or_insert(begins);
                 *lowest = begins.min(*lowest);
             }
         }
         // A line whose only code is a call that was inlined has none of its own: it is where the copy begins.
-        let mut inlined_here: BTreeMap<Vec<(&str, &str, u32)>, u64> = BTreeMap::new();
+        let mut inlined_here: BTreeMap<Option<i32>, (u64, bool)> = BTreeMap::new();
         for (start, ..) in table.inlined_runs(&func) {
             let calls = table.calls(&func, start);
-            for (number, call) in calls.iter().enumerate().skip(1) {
-                if call.file == wanted && call.line == line {
-                    let around = calls[number + 1..].iter().map(|call| (call.function, call.file, call.line)).collect();
-                    let lowest = inlined_here.entry(around).or_insert(start);
-                    *lowest = start.min(*lowest);
+            for pair in calls.windows(2) {
+                if pair[1].file == wanted && pair[1].line == line {
+                    let lowest = inlined_here.entry(pair[0].copy).or_insert((start, pair[1].copy.is_some()));
+                    lowest.0 = start.min(lowest.0);
                 }
             }
         }
-        let of = |(around, start): (&Vec<(&str, &str, u32)>, &u64)| {
-            let address = if around.is_empty() { past_prologue(image, &func, *start) } else { *start };
-            site(name, !around.is_empty(), address, (wanted, line), Moment::Line)
+        let of = |(copy, start): (&Option<i32>, &u64)| {
+            let address = if copy.is_none() { past_prologue(image, &func, *start) } else { *start };
+            site(name, copy.is_some(), address, (wanted, line), Moment::Line)
         };
+        calls_sites.extend(
+            inlined_here
+                .values()
+                .map(|&(start, is_inlined)| site(name, is_inlined, start, (wanted, line), Moment::Line)),
+        );
         sites.extend(groups.iter().map(of));
-        calls_sites.extend(inlined_here.iter().map(of));
     }
     if sites.is_empty() {
         sites = calls_sites;
@@ -201,10 +203,8 @@ fn of_function(
         let mut seen = BTreeSet::new();
         for (start, ..) in table.inlined_runs(func) {
             let calls = table.calls(func, start);
-            for (number, call) in calls.iter().enumerate().take(calls.len().saturating_sub(1)) {
-                let around: Vec<_> =
-                    calls[number + 1..].iter().map(|call| (call.function, call.file, call.line)).collect();
-                if seen.insert((call.function, around)) {
+            for call in calls.iter().filter(|call| call.copy.is_some()) {
+                if seen.insert(call.copy) {
                     names.insert(call.function);
                     copies.push((call.function, *func, start));
                 }

@@ -94,6 +94,8 @@ pub(in crate::symbols) struct Call<'a> {
     pub(in crate::symbols) function: &'a str,
     pub(in crate::symbols) file: &'a str,
     pub(in crate::symbols) line: u32,
+    /// Which inlined call of the function that holds the instruction; `None` for that function itself.
+    pub(in crate::symbols) copy: Option<i32>,
 }
 
 impl FunctionTable {
@@ -281,13 +283,13 @@ impl FunctionTable {
         while calls.len() < CALLS_MAX {
             let file = self.value_at(func, self.field(func, 1), address).map_or("", |number| self.file(func, number));
             let line = self.value_at(func, self.field(func, 2), address).and_then(|line| u32::try_from(line).ok());
-            let call = |function: &'a str| Call { function, file, line: line.unwrap_or(0) };
+            let call = |function: &'a str, copy| Call { function, file, line: line.unwrap_or(0), copy };
             let index = self.value_at(func, self.pcdata(func, PCDATA_INLINE_INDEX), address).filter(|&n| n >= 0);
             let Some((name, parent)) = index.and_then(|index| self.inlined(func, index)) else {
-                calls.push(call(self.name(func)));
+                calls.push(call(self.name(func), None));
                 break;
             };
-            calls.push(call(self.name_at(name)));
+            calls.push(call(self.name_at(name), index));
             address = parent;
         }
         calls
