@@ -104,6 +104,7 @@ impl Builds {
             opened: Mutex::default(),
             codes: Mutex::default(),
             loaded: Mutex::default(),
+            stacks: Stacks::default(),
         }
     }
 

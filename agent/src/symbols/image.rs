@@ -357,6 +357,11 @@ impl Image {
         Ok(Some(Stored { name: section.name.clone(), offset, bytes, packing, unpacked_bytes }))
     }
 
+    /// Content of a section, unpacked; empty when there is none.
+    pub(super) fn section(&self, name: &str) -> Result<Vec<u8>, SymbolsError> {
+        self.stored(name)?.map_or_else(|| Ok(Vec::new()), |stored| self.unpacked(&stored))
+    }
+
     /// Content of a section, in memory.
     pub(super) fn unpacked(&self, stored: &Stored) -> Result<Vec<u8>, SymbolsError> {
         if stored.packing == Packing::None {

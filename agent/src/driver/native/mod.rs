@@ -11,6 +11,8 @@ use crate::engine::{AttachOptions, Engine, Mechanisms, Probe, ProbeSite, Process
 use crate::plan;
 use crate::publish::frames::FrameResolver;
 use crate::publish::sink::{CapturedHit, HitQueue, QueueLimits};
+use crate::symbols::SymbolCache;
+use crate::symbols::sources::Sources;
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::layout::Layout;
@@ -123,7 +125,7 @@ fn tracepoint(name: &str, file: &str, line: u32, limits: CaptureLimits) -> Trace
 /// Starts a program, arms all its marks, lets it run to its end and takes its hits.
 fn trace(program: &Path, source: &str, mechanisms: Mechanisms, limits: CaptureLimits) -> Run {
     let mut target = Target::start(program);
-    let builds = Builds::default();
+    let builds = Builds::new(SymbolCache::none(), Sources::default());
     let loaded = builds.load(target.key).unwrap();
     let mut queue = HitQueue::new(QueueLimits::default());
     let options = AttachOptions {

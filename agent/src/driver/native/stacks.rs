@@ -2,6 +2,7 @@
 
 use super::{Run, Seen, compile, sources, trace};
 use crate::engine::Mechanisms;
+use riptrace_protocol::hit::Frame;
 use riptrace_protocol::hit::StackEnd;
 use riptrace_protocol::tracepoint::CaptureLimits;
 
@@ -11,7 +12,8 @@ fn functions(seen: &Seen) -> Vec<&str> {
 
 /// The functions of the program's own source, from the site outwards.
 fn own(seen: &Seen) -> Vec<&str> {
-    seen.frames.iter().filter(|frame| frame.line > 0).map(|frame| frame.function.as_str()).collect()
+    let of_program = |frame: &&Frame| frame.file.ends_with("stacks.c");
+    seen.frames.iter().filter(of_program).map(|frame| frame.function.as_str()).collect()
 }
 
 fn check(run: &Run, is_optimised: bool) {
@@ -24,8 +26,9 @@ fn check(run: &Run, is_optimised: bool) {
     }
     let compare = one("compare");
     assert_eq!(own(compare), ["compare", "sort_all", "main"], "{:?}", functions(compare));
-    let of_library = compare.frames.iter().find(|frame| frame.line == 0).unwrap();
-    assert!(of_library.file.ends_with("libc.so.6"), "{of_library:?}");
+    // A machine may have the debug information of its C library installed.
+    let of_library = &compare.frames[1];
+    assert!(of_library.line > 0 || of_library.file.ends_with("libc.so.6"), "{of_library:?}");
     // Where a copy begins at the very address of the call of it, the stack shows the copy as well.
     let visit = one("visit");
     let without_copy = |names: Vec<&str>| -> Vec<String> {

@@ -222,6 +222,12 @@ impl FunctionTable {
         offset.map_or("", |offset| text(self.part(self.header.files, self.header.values), offset as usize))
     }
 
+    /// Whether a function has code of a file, its own or inlined. The line of an inlined call is also that of an
+    /// instruction of the function.
+    pub(in crate::symbols) fn has_code_of(&self, func: &Func, file: &str) -> bool {
+        self.values(func, self.field(func, 1)).any(|(number, _)| self.file(func, number) == file)
+    }
+
     /// Every run of instructions of a function with one file and line, by address: start, end, file, line.
     pub(in crate::symbols) fn lines<'a>(&'a self, func: &Func) -> Vec<(u64, u64, &'a str, u32)> {
         let mut files = self.values(func, self.field(func, 1));
