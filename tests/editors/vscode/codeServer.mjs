@@ -35,6 +35,8 @@ const QUIET_SETTINGS = {
   "editor.inlayHints.enabled": "on",
   "debug.toolBarLocation": "docked",
   "debug.openDebug": "openOnDebugBreak",
+  // A session would begin with the question where to save what has no file yet.
+  "debug.saveBeforeStart": "none",
   // The sources belong to the services that run: a key that misses its box must not change them. In the browser,
   // VS Code would save such a change by itself.
   "files.autoSave": "off",
@@ -44,9 +46,11 @@ const QUIET_SETTINGS = {
 /**
  * Starts a server with these extensions (.vsix files), set to the binary and the fleet of the tests. What the
  * server logs, and adapter and language server say and log, goes to files among the artefacts that begin with `name`.
+ * `settings` are the user's, beside those that keep the workbench quiet; without `taps`, adapter and language server
+ * run as they are, and nothing of them is written down.
  * Returns `{ url, close }`.
  */
-export async function startCodeServer({ name, extensions }) {
+export async function startCodeServer({ name, extensions, settings = {}, taps = true }) {
   const entry = path.join(process.env.RIPTRACE_EDITOR_TOOLS, "node_modules/code-server/out/node/entry.js");
   const directory = await mkdtemp(path.join(tmpdir(), "riptrace-workbench-"));
   const state = [
@@ -61,10 +65,10 @@ export async function startCodeServer({ name, extensions }) {
     XDG_CONFIG_HOME: path.join(directory, "config"),
     XDG_DATA_HOME: path.join(directory, "data"),
   };
-  await writeSettings(path.join(directory, "user", "User"), QUIET_SETTINGS);
+  await writeSettings(path.join(directory, "user", "User"), { ...QUIET_SETTINGS, ...settings });
   // Settings of the scope "machine", such as where a binary is, are only read from here.
   await writeSettings(path.join(directory, "user", "Machine"), {
-    "riptrace.path": await tappedBinary(directory, name),
+    "riptrace.path": taps ? await tappedBinary(directory, name) : binary,
     "riptrace.nats": nats,
   });
   for (const extension of extensions) {
