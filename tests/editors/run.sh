@@ -129,7 +129,7 @@ run_unit() {
 run_testsupport() {
     need_fleet
     "$editors_tests/provision.sh" tools
-    step "debug adapter under @vscode/debugadapter-testsupport" node_tests "$editors_tests/testsupport/adapter.test.mjs"
+    step "debug adapter under @vscode/debugadapter-testsupport" node_tests "$editors_tests"/testsupport/{adapter,requests}.test.mjs
     step "the shop's sources are untouched" shop_untouched
 }
 

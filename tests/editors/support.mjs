@@ -37,19 +37,24 @@ function required(name) {
   return value;
 }
 
-/** `FILE:LINE` from the environment, else the line of the shop's source that carries `marker`. */
+/** `FILE:LINE` from the environment, else the line of the shop's source that ends with `// marker`. */
 function location(variable, defaultFile, marker) {
   const given = process.env[variable];
-  const match = given ? /^(.+):(\d+)$/.exec(given) : [undefined, defaultFile];
+  if (!given) return locationOf(defaultFile, marker);
+  const match = /^(.+):(\d+)$/.exec(given);
   if (!match) throw new Error(`${variable} is '${given}': expected FILE:LINE`);
-  const file = match[1];
+  return spot(match[1], (_, index) => index === Number(match[2]) - 1, `no line ${match[2]}`);
+}
+
+/** The line of the shop's source `file` that ends with `// marker`. */
+export function locationOf(file, marker) {
+  return spot(file, (text) => text.trimEnd().endsWith(`// ${marker}`), `no line that ends in '// ${marker}'`);
+}
+
+function spot(file, isIt, otherwise) {
   const lines = readFileSync(path.join(shop, file), "utf8").split("\n");
-  const index = given ? Number(match[2]) - 1 : lines.findIndex((text) => text.trimEnd().endsWith(`// ${marker}`));
-  if (!(index in lines)) {
-    throw new Error(
-      `${path.join(shop, file)} has no ${given ? `line ${match[2]}` : `line that ends in '// ${marker}'`}`,
-    );
-  }
+  const index = lines.findIndex(isIt);
+  if (index < 0) throw new Error(`${path.join(shop, file)} has ${otherwise}`);
   return { file, path: path.join(shop, file), line: index + 1, text: lines[index] };
 }
 

@@ -3,63 +3,9 @@
  * requests all the time. Every wait has a deadline.
  */
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
-import { ANSWER_MS, breakpoint, breakpointVariables, FIRST_HIT_MS, logpoint, nats, shop, within } from "../support.mjs";
-import { Adapter } from "./adapter.mjs";
-
-const CLIENT = {
-  clientID: "vscode",
-  adapterID: "riptrace",
-  linesStartAt1: true,
-  columnsStartAt1: true,
-  pathFormat: "path",
-  supportsVariableType: true,
-  supportsVariablePaging: true,
-};
-
-const adapters = [];
-after(() => adapters.forEach((adapter) => adapter.kill()));
-
-/** An adapter that answered `initialize`. */
-async function initialized(name) {
-  const adapter = await Adapter.start(name);
-  adapters.push(adapter);
-  adapter.capabilities = await adapter.request("initialize", CLIENT);
-  return adapter;
-}
-
-/** Attaches and sets these breakpoints, in the order that VS Code uses. Returns the breakpoints of the response. */
-async function attached(adapter, { file, breakpoints, configuration = {} }) {
-  const attach = adapter.request("attach", { nats, cwd: shop, ...configuration }, FIRST_HIT_MS);
-  await Promise.race([adapter.event("initialized", () => true, { milliseconds: FIRST_HIT_MS }), attach]);
-  await adapter.event("initialized", () => true, { milliseconds: FIRST_HIT_MS });
-  const answer = await adapter.request("setBreakpoints", { source: { path: file }, breakpoints });
-  await adapter.request("configurationDone", {});
-  await attach;
-  return answer.breakpoints;
-}
-
-/** Disconnects and waits for the end of the process. */
-async function disconnected(adapter) {
-  await adapter.request("disconnect", { terminateDebuggee: true });
-  const { code } = await within(ANSWER_MS, "the adapter ends after disconnect", adapter.ended);
-  assert.equal(code, 0);
-}
-
-async function armed(adapter, id) {
-  const { breakpoint: changed } = await adapter.event(
-    "breakpoint",
-    ({ reason, breakpoint: { id: changedId, verified } }) => reason === "changed" && changedId === id && verified,
-    { milliseconds: FIRST_HIT_MS },
-  );
-  return changed;
-}
-
-function numberOf({ description }) {
-  const match = /^Hit (\d+)\b/i.exec(description ?? "");
-  assert.ok(match, `the stop's description is '${description}': expected 'Hit N ...'`);
-  return Number(match[1]);
-}
+import { test } from "node:test";
+import { breakpoint, breakpointVariables, FIRST_HIT_MS, logpoint, shop, within } from "../support.mjs";
+import { armed, attached, disconnected, initialized, numberOf } from "./session.mjs";
 
 test("the adapter says what it can do", async () => {
   const adapter = await initialized("capabilities");
@@ -257,11 +203,14 @@ test("a line that no build has code for stays unverified, with the reason", asyn
   // The package clause: no build can have an instruction there, and no line may stand in for it silently.
   const [point] = await attached(adapter, { file: breakpoint.path, breakpoints: [{ line: 1 }] });
   assert.equal(point.verified, false);
-  await adapter.event(
-    "breakpoint",
-    ({ breakpoint: { id, verified, message } }) => id === point.id && !verified && /\S{3}/.test(message ?? ""),
-    { milliseconds: FIRST_HIT_MS },
-  );
+  // With the answer when the fleet was quick, else in an event.
+  if (!/\S{3}/.test(point.message ?? "")) {
+    await adapter.event(
+      "breakpoint",
+      ({ breakpoint: { id, verified, message } }) => id === point.id && !verified && /\S{3}/.test(message ?? ""),
+      { milliseconds: FIRST_HIT_MS },
+    );
+  }
   await disconnected(adapter);
 });
 
