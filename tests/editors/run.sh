@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # The editor tests.
 #
-#   run.sh [unit|testsupport|neovim|vscode|all]...        (default: all)
+#   run.sh [unit|testsupport|neovim|vscode|pictures|all]...        (default: all)
 #
 # unit         the extension's and the plugin's own tests; no fleet, no browser
 # testsupport  the debug adapter under Microsoft's DebugClient
 # neovim       Neovim 0.11: language server, :checkhealth, debugging with nvim-dap
 # vscode       the real VS Code workbench in a headless browser, with the .vsix that is built here
 # all          all of them, in this order
+# pictures     the pictures of the READMEs, from what the runs of neovim and vscode have left; not part of all
 #
 # All but `unit` need a running fleet with the shop under load, and these variables:
 #
@@ -157,8 +158,16 @@ run_vscode() {
     step "VS Code extension: build and package" build_extension
     step "VS Code: the real workbench" node_tests "$editors_tests/vscode/workbench.test.mjs"
     step "the shop's sources are untouched" shop_untouched
+    step "VS Code: the first steps" node_tests "$editors_tests/vscode/firstSteps.test.mjs"
     step "VS Code: the extension's API" node_tests "$editors_tests/vscode/api.test.mjs"
     step "the shop's sources are untouched" shop_untouched
+}
+
+run_pictures() {
+    "$editors_tests/provision.sh" tools chromium
+    RIPTRACE_CHROMIUM=$(find_chromium)
+    export RIPTRACE_CHROMIUM
+    step "pictures of the READMEs" "$editors_node" "$editors_tests/pictures.mjs"
 }
 
 editors_artefacts=$editors_repo/tests/artefacts
@@ -169,14 +178,14 @@ export RIPTRACE_EDITOR_TOOLS=$editors_tools RIPTRACE_VSIX=$extension/riptrace.vs
 if [ $# = 0 ]; then set -- all; fi
 for part in "$@"; do
     case $part in
-        unit | testsupport | neovim | vscode) "run_$part" ;;
+        unit | testsupport | neovim | vscode | pictures) "run_$part" ;;
         all)
             run_unit
             run_testsupport
             run_neovim
             run_vscode
             ;;
-        *) fail "unknown part '$part': expected unit, testsupport, neovim, vscode or all" ;;
+        *) fail "unknown part '$part': expected unit, testsupport, neovim, vscode, pictures or all" ;;
     esac
 done
 if [ ${#failed_parts[@]} != 0 ]; then

@@ -141,7 +141,7 @@ async function attach(): Promise<void> {
     return;
   }
   const choices = readFleet(query).then((look) => {
-    if (look.kind === "problem") {
+    if (look.kind !== "fleet") {
       void vscode.window.showWarningMessage(look.problem);
     }
     const configurations = look.kind === "fleet" ? choicesOf(look.fleet) : [withDefaults({})];

@@ -33,7 +33,7 @@ async function fleetChoices(log: vscode.LogOutputChannel): Promise<vscode.DebugC
     return [withDefaults({})];
   }
   const look = await readFleet(query);
-  if (look.kind === "problem") {
+  if (look.kind !== "fleet") {
     log.warn(look.problem);
     return [withDefaults({})];
   }

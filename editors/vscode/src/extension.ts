@@ -3,6 +3,7 @@
  */
 import * as vscode from "vscode";
 import { registerCommands, SHOW_TIMELINE } from "./commands";
+import { registerContexts } from "./contexts";
 import { registerDebugger } from "./debugger";
 import { fleetQuery } from "./fleetQuery";
 import { FleetView } from "./fleetView";
@@ -25,6 +26,7 @@ export function activate(context: vscode.ExtensionContext): void {
     sessions,
     fleetView,
     timelineView,
+    registerContexts(sessions),
     registerDebugger(log),
     registerStatusBar(sessions, { session: SHOW_TIMELINE, none: "riptrace.attach" }),
     registerCommands({ log, languageServer, sessions, fleetView, timelineView }),

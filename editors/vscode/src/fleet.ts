@@ -42,8 +42,8 @@ export async function showFleet(query: FleetQuery): Promise<FleetReport> {
 /** What a look at the fleet came to. */
 export type FleetLook =
   | { readonly kind: "fleet"; readonly fleet: Fleet }
-  /** `problem` is a sentence that says what is wrong and what to do. */
-  | { readonly kind: "problem"; readonly problem: string };
+  /** `problem` is a sentence that says what is wrong and what to do; `missing`: there is no binary to ask with. */
+  | { readonly kind: "problem" | "missing"; readonly problem: string };
 
 /** The fleet as data. */
 export async function readFleet(query: FleetQuery): Promise<FleetLook> {

@@ -9,7 +9,7 @@ import { rateText, type Rates } from "./rates";
 import { duration, number, plural } from "./words";
 
 /** What the node is, for the commands that its context menu offers. */
-export type NodeKind = "section" | "host" | "process" | "build" | "tracepoint" | "probe" | "site";
+export type NodeKind = "section" | "host" | "process" | "build" | "tracepoint" | "probe" | "site" | "action";
 
 export interface FleetNode {
   readonly id: string;
@@ -30,6 +30,8 @@ export interface FleetNode {
   readonly own?: true;
   /** The source that it stands for. */
   readonly source?: { readonly file: string; readonly line: number };
+  /** What a click does, where that is not to show the source: a command and its arguments. */
+  readonly command?: { readonly id: string; readonly arguments: readonly unknown[] };
 }
 
 const RED = "charts.red";
@@ -39,10 +41,43 @@ const GREY = "disabledForeground";
 
 export function fleetTree(fleet: Fleet, rates: Rates): readonly FleetNode[] {
   return [
-    section("tracepoints", "Tracepoints", fleet.tracepoints.map((each) => tracepointNode(each, rates))),
-    section("hosts", "Hosts", fleet.hosts.map((host) => hostNode(host))),
+    section(
+      "tracepoints",
+      "Tracepoints",
+      fleet.tracepoints.map((each) => tracepointNode(each, rates)),
+    ),
+    section(
+      "hosts",
+      "Hosts",
+      fleet.hosts.map((host) => hostNode(host)),
+    ),
     section("builds", "Builds", buildNodes(fleet), false),
   ];
+}
+
+/**
+ * What to do where there is no fleet to show. The view says why above them: VS Code shows no welcome text beside that.
+ */
+export function adviceNodes(why: "problem" | "missing"): readonly FleetNode[] {
+  const here =
+    why === "missing"
+      ? [action("Say where the binary is", "gear", "workbench.action.openSettings", "riptrace.path")]
+      : [
+          action("Start a fleet on this machine", "server-process", "riptrace.startFleet"),
+          action("Say where the fleet is", "gear", "riptrace.openSettings"),
+        ];
+  return [
+    ...here,
+    action("Try again", "refresh", "riptrace.refreshFleet"),
+    action("First steps", "book", "riptrace.openWalkthrough"),
+  ];
+}
+
+function action(label: string, icon: string, id: string, ...given: readonly unknown[]): FleetNode {
+  return {
+    ...{ id: `action ${id}`, kind: "action", label, description: "", tooltip: label, icon: { name: icon } },
+    ...{ open: false, children: [], command: { id, arguments: given } },
+  };
 }
 
 function section(id: string, label: string, children: readonly FleetNode[], open = true): FleetNode {

@@ -8,7 +8,7 @@ import * as vscode from "vscode";
 import { DecodeError } from "./decode";
 import { readFleet, type FleetLook, type FleetQuery } from "./fleet";
 import { parseFleet } from "./fleetModel";
-import { fleetTree, type FleetNode } from "./fleetTree";
+import { adviceNodes, fleetTree, type FleetNode } from "./fleetTree";
 import { Rates } from "./rates";
 import type { Sessions } from "./sessions";
 
@@ -81,13 +81,21 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
     item.id = node.id;
     item.description = node.description;
     item.tooltip = node.tooltip;
-    item.contextValue = [node.kind, ...(node.selector === undefined ? [] : ["selectable"]), ...(node.own ? ["own"] : [])].join(".");
+    item.contextValue = [
+      node.kind,
+      ...(node.selector === undefined ? [] : ["selectable"]),
+      ...(node.own ? ["own"] : []),
+    ].join(".");
     item.iconPath = new vscode.ThemeIcon(
       node.icon.name,
       node.icon.color === undefined ? undefined : new vscode.ThemeColor(node.icon.color),
     );
-    item.accessibilityInformation = { label: `${node.kind} ${node.label}, ${node.description}` };
-    if (node.source !== undefined) {
+    item.accessibilityInformation = {
+      label: node.command === undefined ? `${node.kind} ${node.label}, ${node.description}` : node.label,
+    };
+    if (node.command !== undefined) {
+      item.command = { command: node.command.id, title: node.label, arguments: [...node.command.arguments] };
+    } else if (node.source !== undefined) {
       item.command = { command: "riptrace.openSource", title: "Open source", arguments: [node] };
     }
     return item;
@@ -125,12 +133,12 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
     }
     const session = this.sessions.current;
     const found = session === undefined ? await this.askPs() : await askAdapter(session);
-    const problem = found.kind === "problem" ? found.problem : undefined;
+    const problem = found.kind === "fleet" ? undefined : found.problem;
     if (found.kind === "fleet") {
       this.rates.look(found.fleet, performance.now());
       this.nodes = fleetTree(found.fleet, this.rates);
     } else {
-      this.nodes = [];
+      this.nodes = adviceNodes(found.kind);
     }
     this.view.message = problem ?? "";
     await vscode.commands.executeCommand("setContext", STATE_KEY, found.kind);
@@ -147,7 +155,7 @@ export class FleetView implements vscode.TreeDataProvider<FleetNode>, vscode.Dis
 
   private async askPs(): Promise<FleetLook> {
     const query = this.query();
-    return "missing" in query ? { kind: "problem", problem: query.missing } : readFleet(query);
+    return "missing" in query ? { kind: "missing", problem: query.missing } : readFleet(query);
   }
 }
 

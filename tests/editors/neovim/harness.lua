@@ -84,6 +84,32 @@ function M.location(variable, file, marker)
   error(('%s has no line that ends in // %s'):format(path, marker))
 end
 
+--- Writes the screen, cell by cell with its colours, into the artefact NAME.json: pictures.mjs draws it.
+---@param name string
+function M.picture(name)
+  local normal = vim.api.nvim_get_hl(0, { name = 'Normal' })
+  local screen = { foreground = normal.fg, background = normal.bg, rows = {} }
+  vim.cmd('redraw!')
+  for row = 0, vim.o.lines - 1 do
+    -- Neighbours of one style are one piece.
+    local pieces, last = {}, nil
+    for column = 0, vim.o.columns - 1 do
+      local cell = vim.api.nvim__inspect_cell(1, row, column)
+      local style = next(cell[2]) and cell[2] or vim.empty_dict()
+      if last and vim.deep_equal(last[2], style) then
+        last[1] = last[1] .. cell[1]
+      else
+        last = { cell[1], style }
+        table.insert(pieces, last)
+      end
+    end
+    table.insert(screen.rows, pieces)
+  end
+  local file = assert(io.open(('%s/tests/artefacts/%s.json'):format(M.repo, name), 'w'))
+  file:write(vim.json.encode(screen))
+  file:close()
+end
+
 local tests = {}
 
 ---@param name string

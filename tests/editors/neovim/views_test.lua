@@ -8,6 +8,10 @@ local binary = h.required('RIPTRACE_BIN')
 local nats = h.required('RIPTRACE_NATS')
 local file, line = h.location('RIPTRACE_BP', 'cart/cart.go', 'BP cart-add')
 
+-- The screen of the pictures.
+vim.o.termguicolors, vim.o.number, vim.o.showmode = true, true, false
+vim.cmd('syntax on')
+
 vim.cmd.cd(h.required('RIPTRACE_SHOP'))
 riptrace.setup({ path = binary, nats = nats, lsp = { enable = false } })
 
@@ -110,6 +114,7 @@ h.test(':RipTraceTimeline has a lane for the service and a line for each hit', f
   h.match(text(), '│%+')
   h.match(text(), '#%d+%s+%d%d:%d%d:%d%d%.%d+ ±')
   h.match(text(), 'following')
+  h.picture('neovim-timeline')
 end)
 
 h.test('Enter on a lane lists its hits from there, and the view stays', function()
@@ -150,6 +155,7 @@ h.test('the tracepoint is in the fleet buffer with its mechanism, and leads to i
   h.wait(h.FIRST_HIT_MS, 'an armed tracepoint', function()
     return text():find('armed in %d+ of %d+') and text():find('armed by %a+')
   end)
+  h.picture('neovim-fleet')
   go_to('armed in %d+')
   press('<CR>')
   h.equal(vim.fs.normalize(vim.api.nvim_buf_get_name(0)), vim.fs.normalize(file))

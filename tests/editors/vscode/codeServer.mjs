@@ -48,9 +48,10 @@ const QUIET_SETTINGS = {
  * server logs, and adapter and language server say and log, goes to files among the artefacts that begin with `name`.
  * `settings` are the user's, beside those that keep the workbench quiet; without `taps`, adapter and language server
  * run as they are, and nothing of them is written down.
- * Returns `{ url, close }`.
+ * With `isNew` it is a machine on which RipTrace was never used: no binary is set, and none is found.
+ * Returns `{ url, configure, close }`; `configure` sets binary and fleet where they were not.
  */
-export async function startCodeServer({ name, extensions, settings = {}, taps = true }) {
+export async function startCodeServer({ name, extensions, settings = {}, taps = true, isNew = false }) {
   const entry = path.join(process.env.RIPTRACE_EDITOR_TOOLS, "node_modules/code-server/out/node/entry.js");
   const directory = await mkdtemp(path.join(tmpdir(), "riptrace-workbench-"));
   const state = [
@@ -67,10 +68,18 @@ export async function startCodeServer({ name, extensions, settings = {}, taps = 
   };
   await writeSettings(path.join(directory, "user", "User"), { ...QUIET_SETTINGS, ...settings });
   // Settings of the scope "machine", such as where a binary is, are only read from here.
-  await writeSettings(path.join(directory, "user", "Machine"), {
-    "riptrace.path": taps ? await tappedBinary(directory, name) : binary,
-    "riptrace.nats": nats,
-  });
+  const configure = async () =>
+    writeSettings(path.join(directory, "user", "Machine"), {
+      "riptrace.path": taps ? await tappedBinary(directory, name) : binary,
+      "riptrace.nats": nats,
+    });
+  if (isNew) {
+    // Its folders are where a binary is looked for.
+    environment.HOME = directory;
+    delete environment.NATS_URL;
+  } else {
+    await configure();
+  }
   for (const extension of extensions) {
     await run(process.execPath, [entry, ...state, "--install-extension", extension], {
       env: environment,
@@ -104,7 +113,7 @@ export async function startCodeServer({ name, extensions, settings = {}, taps = 
       await rm(directory, { recursive: true, force: true, maxRetries: 5 });
     }
   }
-  return { url, close };
+  return { url, configure, close };
 }
 
 /** The binary, with what `dap` and `lsp` say and log written to files: output channels stay empty in code-server. */

@@ -350,6 +350,31 @@ export class Workbench {
     await this.callStackRows.first().waitFor({ timeout: ANSWER_MS });
   }
 
+  /** A message in the corner of the window. */
+  notification(text) {
+    return this.page.locator(".notification-toast", { hasText: text }).first();
+  }
+
+  /** What the Fleet view says in place of a fleet. */
+  fleetSays(text) {
+    return this.page.locator('.pane:has(> .pane-header[aria-label^="Fleet"])', { hasText: text }).first();
+  }
+
+  async showWalkthrough() {
+    await this.runCommand("RipTrace: First steps");
+    await this.walkthroughStep("binary").waitFor({ timeout: ANSWER_MS });
+  }
+
+  /** A step of the walkthrough by its id in the manifest. */
+  walkthroughStep(id) {
+    return this.page.locator(`.getting-started-step[data-step-id$="#${id}"]`);
+  }
+
+  /** A step of the walkthrough that is done. */
+  walkthroughStepDone(id) {
+    return this.walkthroughStep(id).and(this.page.locator(":has(.complete)"));
+  }
+
   async showTimeline() {
     await this.runCommand("RipTrace: Show timeline");
     await this.timeline.locator("body").waitFor({ timeout: ANSWER_MS });

@@ -1,0 +1,84 @@
+/**
+ * The first use: a workbench in which RipTrace is installed and nothing else is there. What is missing is said with the
+ * way to mend it, and the walkthrough ticks off each step when it is done.
+ */
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { test } from "node:test";
+import { ANSWER_MS, artefacts, breakpoint, FIRST_HIT_MS, shop } from "../support.mjs";
+import { openBrowser } from "./browser.mjs";
+import { startCodeServer } from "./codeServer.mjs";
+import { Workbench } from "./workbench.mjs";
+
+test("the first steps", async (t) => {
+  await mkdir(artefacts, { recursive: true });
+  const server = await startCodeServer({ name: "vscode-first", extensions: [process.env.RIPTRACE_VSIX], isNew: true });
+  t.after(() => server.close());
+  const browser = await openBrowser();
+  t.after(() => browser.close());
+  const { page } = browser;
+  const workbench = new Workbench(page);
+  await workbench.load(`${server.url}/?folder=${encodeURIComponent(shop)}`);
+  const screenshot = (name) => page.screenshot({ path: path.join(artefacts, `vscode-${name}.png`) });
+  /** After a failed step the rest is not tried. */
+  const step = async (name, action) => {
+    let problem;
+    await t.test(name, async () => {
+      try {
+        await action();
+      } catch (error) {
+        problem = error;
+        await screenshot(`failed-${name.replaceAll(/[^A-Za-z0-9]+/g, "-")}`);
+        throw error;
+      }
+    });
+    if (problem) throw new Error(`"${name}" failed; screenshots and logs are in ${artefacts}`);
+  };
+
+  await step("the walkthrough has its steps, and none is done", async () => {
+    await workbench.showWalkthrough();
+    for (const id of ["binary", "fleet", "line", "hits"]) {
+      await workbench.walkthroughStep(id).waitFor({ timeout: ANSWER_MS });
+      await workbench.walkthroughStepDone(id).waitFor({ state: "detached", timeout: ANSWER_MS });
+    }
+  });
+
+  await step("that there is no binary is said, with what to do", async () => {
+    const said = workbench.notification(/no riptrace binary on PATH.*Build it.*riptrace\.path/);
+    await said.waitFor({ timeout: ANSWER_MS });
+    await said.locator("a.monaco-button, .monaco-button", { hasText: "Open setting" }).waitFor({ timeout: ANSWER_MS });
+    await workbench.runCommand("RipTrace: Show fleet");
+    await workbench.fleetSays(/no riptrace binary on PATH/).waitFor({ timeout: ANSWER_MS });
+    await workbench.fleetRow(/^Say where the binary is/).waitFor({ timeout: ANSWER_MS });
+    await workbench.fleetRow(/^First steps/).waitFor({ timeout: ANSWER_MS });
+    await screenshot("first-without");
+  });
+
+  await step("the binary and the fleet, once set, tick off their steps", async () => {
+    await server.configure();
+    await workbench.fleetRow(/^Hosts\d/).waitFor({ timeout: ANSWER_MS });
+    await workbench.walkthroughStepDone("binary").waitFor({ timeout: ANSWER_MS });
+    await workbench.walkthroughStepDone("fleet").waitFor({ timeout: ANSWER_MS });
+    await screenshot("first-steps");
+  });
+
+  await step("a breakpoint and F5 tick off the rest", async () => {
+    await workbench.openFile(breakpoint.file);
+    await workbench.goToLine(breakpoint.line);
+    await workbench.runCommand("RipTrace: Trace this line");
+    await workbench.stopDescription(/Hit \d+/i, FIRST_HIT_MS);
+    await workbench.showWalkthrough();
+    for (const id of ["binary", "fleet", "line", "hits"]) {
+      await workbench.walkthroughStepDone(id).waitFor({ timeout: ANSWER_MS });
+    }
+    await workbench.statusBar
+      .locator('[id="riptrace.riptrace.riptrace.hits"]', { hasText: /[\d,]+ hits?/ })
+      .waitFor({ timeout: ANSWER_MS });
+    await screenshot("first-done");
+  });
+
+  await step("Stop tracing ends it", async () => {
+    await workbench.runCommand("RipTrace: Stop tracing");
+    await workbench.debugButton("disconnect").waitFor({ state: "detached", timeout: ANSWER_MS });
+  });
+});
