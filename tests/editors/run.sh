@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The editor tests.
 #
-#   run.sh [unit|testsupport|neovim|vscode|pictures|all]...        (default: all)
+#   run.sh [unit|testsupport|neovim|emacs|vscode|pictures|all]...        (default: all)
 #
 # unit         the extension's and the plugin's own tests; no fleet, no browser
 # testsupport  the debug adapter under Microsoft's DebugClient
 # neovim       Neovim 0.11: language server, :checkhealth, debugging with nvim-dap
+# emacs        Debian's Emacs with dap-mode: debugging
 # vscode       the real VS Code workbench in a headless browser, with the .vsix that is built here
 # all          all of them, in this order
 # pictures     the pictures of the READMEs, from what the runs of neovim and vscode have left; not part of all
@@ -110,6 +111,16 @@ nvim_tests() {
     return "$status"
 }
 
+# Runs one test file in an Emacs that sees nothing of the user's configuration. Its log is shown when it fails.
+emacs_tests() {
+    local home status=0 log=$editors_artefacts/emacs.log
+    home=$(mktemp -d)
+    (cd "$home" && HOME=$home timeout "$part_seconds" emacs --batch -l "$editors_tests/emacs/$1" 2>"$log") || status=$?
+    if [ "$status" != 0 ]; then tail -n 20 "$log" >&2; fi
+    rm -rf "$home"
+    return "$status"
+}
+
 # Packs the plugin as it is published, and unpacks it where Neovim looks for packages: the tests use it from there.
 nvim_package() {
     rm -rf "$RIPTRACE_NVIM_PACKAGES"
@@ -149,6 +160,13 @@ run_neovim() {
     step "the shop's sources are untouched" shop_untouched
 }
 
+run_emacs() {
+    need_fleet
+    "$editors_tests/provision.sh" emacs
+    step "Emacs: debugging with dap-mode" emacs_tests dap_test.el
+    step "the shop's sources are untouched" shop_untouched
+}
+
 run_vscode() {
     need_fleet
     "$editors_tests/provision.sh" tools chromium
@@ -178,14 +196,15 @@ export RIPTRACE_EDITOR_TOOLS=$editors_tools RIPTRACE_VSIX=$extension/riptrace.vs
 if [ $# = 0 ]; then set -- all; fi
 for part in "$@"; do
     case $part in
-        unit | testsupport | neovim | vscode | pictures) "run_$part" ;;
+        unit | testsupport | neovim | emacs | vscode | pictures) "run_$part" ;;
         all)
             run_unit
             run_testsupport
             run_neovim
+            run_emacs
             run_vscode
             ;;
-        *) fail "unknown part '$part': expected unit, testsupport, neovim, vscode, pictures or all" ;;
+        *) fail "unknown part '$part': expected unit, testsupport, neovim, emacs, vscode, pictures or all" ;;
     esac
 done
 if [ ${#failed_parts[@]} != 0 ]; then
