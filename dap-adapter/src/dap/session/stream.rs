@@ -267,8 +267,9 @@ impl State {
         }
         if self.rows.unshown > 0 && turn.now >= self.rows.second + SECOND {
             let unshown = std::mem::take(&mut self.rows.unshown);
+            let more = if unshown == 1 { "hit is" } else { "hits are" };
             let text = format!(
-                "{unshown} more hits are in the timeline: no more than {ROWS_PER_S_MAX} a second are shown as rows."
+                "{unshown} more {more} in the timeline: no more than {ROWS_PER_S_MAX} a second are shown as rows."
             );
             turn.note(OutputEventCategory::Console, text);
         }
