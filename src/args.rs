@@ -106,9 +106,9 @@ pub struct HostFlags {
 /// How passages are caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MechanismFlag {
-    /// Inside the process for Go programs (jump, else trap; ptrace where nothing may be injected), ptrace for all others
+    /// Inside the process: by jumps, in Go programs also by traps; by ptrace where nothing may be injected
     Auto,
-    /// Inside the process, whatever its language: a native program may not outlive an agent that is killed outright
+    /// The same with traps in native programs as well: one that handles or blocks SIGTRAP or SIGILL itself is killed by them
     Inside,
     /// Inject nothing: a breakpoint stops the thread that hits
     Ptrace,
@@ -374,6 +374,9 @@ pub struct BenchProbe {
     /// About how long to measure what takes as long as it is given; more time, steadier medians
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+    /// Only agent-idle, which takes half a minute
+    #[arg(long)]
+    pub idle: bool,
 }
 
 /// `riptrace bench symbols`

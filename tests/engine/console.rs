@@ -110,8 +110,11 @@ impl Console {
     /// A bus only.
     #[track_caller]
     pub(crate) fn without_agent(mut options: FleetOptions) -> Console {
-        // What is tested here is the engine that is inside the target, whatever the target's language.
-        options.agent_args.extend(["--mechanism", "inside"].map(str::to_owned));
+        // What is tested here is the engine that is inside the target, whatever the target's language, unless a test says
+        // otherwise.
+        if !options.agent_args.iter().any(|argument| argument == "--mechanism") {
+            options.agent_args.extend(["--mechanism", "inside"].map(str::to_owned));
+        }
         let fleet = Fleet::start_bus(options);
         let host = HostName::new(HOST).expect("a name");
         let url = fleet.nats_url();

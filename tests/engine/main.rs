@@ -15,6 +15,7 @@ mod console;
 mod kill;
 mod libraries;
 mod places;
+mod quiet;
 mod raw;
 mod real;
 mod redis;

@@ -122,7 +122,7 @@ impl RawEngine {
         });
         let start_time = target::start_time(pid as u32).expect("its start time");
         let key = ProcessKey { pid: pid as u32, start_time };
-        let options = AttachOptions { mechanisms: Mechanisms::Inside, runtime, cpu_percent: 100 };
+        let options = AttachOptions { mechanisms: Mechanisms::Auto, runtime, cpu_percent: 100 };
         let engine = Engine::attach(key, sink, options, Box::new(|_| ())).unwrap_or_else(|error| panic!("{error}"));
         RawEngine { engine, taken, stop, taker: Some(taker), next: 0 }
     }

@@ -97,11 +97,15 @@ pub struct ProcessRuntime {
 /// Which mechanisms may be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mechanisms {
-    /// Inside the process for Go's programs; from outside for all others, until a native program is known to outlive the
-    /// death of an agent that traces inside of it (`tests/engine/RESULTS.md`).
+    /// The cheapest that is sound whatever the program does later. A program that is not Go's may take any signal for
+    /// its own at any time, so inside of it nothing relies on a handler: it takes jumps only, which are written while it
+    /// stands still, and no load of a capture faults. A probe that cannot be had so is had from outside, if the process has
+    /// no other.
     #[default]
     Auto,
-    /// The cheapest that is sound, inside the process, whatever its language.
+    /// Inside the process, whatever its language, with breakpoints where a site takes no jump: for native programs that
+    /// leave SIGTRAP and SIGILL to the engine for as long as they are traced, and block neither. One that does not is
+    /// killed by the next breakpoint.
     Inside,
     /// Nothing is injected: the agent stops the thread that hits.
     Ptrace,
@@ -239,6 +243,15 @@ pub enum ArmError {
     /// A site can take no patch.
     #[error("{0}")]
     Refused(String),
+    /// A site of a native program can only be had by a breakpoint, which the program could take for its own.
+    #[error(
+        "it takes a breakpoint, which a native program can take for its own signal ({why}); choose another line, or remove \
+         the process's other tracepoints so that all of them can be traced by ptrace"
+    )]
+    Breakpoint {
+        /// Why it is not a jump.
+        why: String,
+    },
     /// There are as many probes as there can be.
     #[error("the process has {0} tracepoints, which is the most there can be; remove one")]
     Probes(usize),

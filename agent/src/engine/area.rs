@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! file:    | control | rings: one per CPU            | island 0's code | island 1's code | ..
-//! island:  | control (read, write) | tables | code (read, execute; never write) |
+//! island:  | control (read, write) | alive | tables | code (read, execute; never write) |
 //! ring:    | bytes | the same bytes again |    (mapped twice: a record never has a seam)
 //! ```
 //!
@@ -14,7 +14,9 @@
 //!   through a mapping of its own.
 //! - A child by fork(2) inherits code and tables, so whatever it runs into works, and neither control nor rings
 //!   (MADV_DONTFORK): it cannot write into its parent's. A pad's first access to control is guarded: it faults there, and
-//!   the pad does nothing but the displaced instructions.
+//!   the pad does nothing but the displaced instructions. A pad of a program that is not Go's does not count on the guard,
+//!   as that takes a signal handler: it first looks at a page of its own, which is no part of the file, is all zeroes in a
+//!   child (MADV_WIPEONFORK), and has a word in it that is not.
 //! - Code that was once reachable stays as it is for as long as the process lives: a pad that serves no probe any more
 //!   still runs the displaced instructions.
 //! - Everything here is versioned by [`VERSION`]: an agent that finds another version in a process takes its patches out
@@ -27,7 +29,7 @@ use riptrace_protocol::ids::Avma;
 /// "RIPTRACE" in little endian.
 pub(in crate::engine) const MAGIC: u64 = u64::from_le_bytes(*b"RIPTRACE");
 /// Version of everything in this file.
-pub(in crate::engine) const VERSION: u32 = 1;
+pub(in crate::engine) const VERSION: u32 = 2;
 /// Name given to memfd_create(2): `/memfd:riptrace` in /proc/PID/maps.
 pub(in crate::engine) const MEMORY_NAME: &str = "riptrace";
 
@@ -115,8 +117,13 @@ pub(in crate::engine) const COUNTER_RING: usize = 48;
 pub(in crate::engine) const COUNTER_STACK: usize = 56;
 
 /// Bytes of control, header included: whole pages. Most of it is never touched, and so never backed by memory.
-pub(in crate::engine) const CONTROL_BYTES: usize =
-    (COUNTERS + CPUS_MAX * PROBES_MAX * COUNTERS_BYTES).next_multiple_of(0x1000);
+pub(in crate::engine) const CONTROL_BYTES: usize = ALIVE + ALIVE_BYTES;
+
+/// Offset from control of a page that is the process's own: where the file has one too, nothing is in it. Its first word
+/// (u32) is 1; in a child by fork(2) it is 0.
+pub(in crate::engine) const ALIVE: usize = (COUNTERS + CPUS_MAX * PROBES_MAX * COUNTERS_BYTES).next_multiple_of(0x1000);
+/// Bytes of it: a page.
+pub(in crate::engine) const ALIVE_BYTES: usize = 0x1000;
 
 /// Bytes of tables at the beginning of an island's code.
 pub(in crate::engine) const TABLES_BYTES: usize = 4 << 20;
@@ -149,6 +156,11 @@ impl Island {
     /// Address of the tables; the code of an island is counted from here.
     pub(in crate::engine) fn tables(&self) -> Avma {
         Avma(self.control.0 + CONTROL_BYTES as u64)
+    }
+
+    /// Address of the word that says whether control is there ([`ALIVE`]).
+    pub(in crate::engine) fn alive(&self) -> Avma {
+        Avma(self.control.0 + ALIVE as u64)
     }
 
     /// Address of the words of a probe.

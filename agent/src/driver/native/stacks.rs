@@ -63,7 +63,7 @@ fn callers_are_found_by_unwind_tables() {
     for flags in [&["-O0"][..], &["-O2", "-fomit-frame-pointer"], &["-O2", "-no-pie"]] {
         let rest = ["-g", "-pthread", &path("stacks.c"), "-o", "stacks", "-L.", "-lcallbacks", "-Wl,-rpath,$ORIGIN"];
         compile(folder.path(), "cc", &[flags, &rest].concat());
-        for mechanisms in [Mechanisms::Ptrace, Mechanisms::Inside] {
+        for mechanisms in [Mechanisms::Ptrace, Mechanisms::Auto] {
             let run = trace(&folder.path().join("stacks"), "stacks.c", mechanisms, CaptureLimits::default());
             check(&run, flags[0] != "-O0");
         }

@@ -83,7 +83,7 @@ fn all_ways(source: &str, compiler: &str, ways: [&[&str]; 2]) {
     let path = sources().join(source);
     for (way, flags) in ways.into_iter().enumerate() {
         compile(folder.path(), compiler, &[flags, &["-g", path.to_str().unwrap(), "-o", "values"]].concat());
-        for mechanisms in [Mechanisms::Ptrace, Mechanisms::Inside] {
+        for mechanisms in [Mechanisms::Ptrace, Mechanisms::Auto] {
             // Deep enough for what is said, and wide enough for all of it.
             let limits = CaptureLimits { depth: 4, bytes_per_hit: 32 * 1024, ..CaptureLimits::default() };
             let tally = check(&trace(&folder.path().join("values"), source, mechanisms, limits));

@@ -15,13 +15,14 @@ use super::threads;
 use super::tracee::{CallResult, NAME, RemoteCall, Stopped, Tracee, with_thread};
 use crate::capture::memory::{Fault, Memory};
 use crate::engine::area::{
-    CODE_BYTES, CONTROL_BYTES, CPUS_MAX, ISLANDS_MAX, Island, PROBE_ENABLED, PROBE_WORDS, PROBE_WORDS_BYTES,
-    PROBES_MAX, RING_BYTES, TABLES_BYTES, VERSION, code_in_file, ring_in_file,
+    ALIVE, ALIVE_BYTES, CODE_BYTES, CONTROL_BYTES, CPUS_MAX, ISLANDS_MAX, Island, PROBE_ENABLED, PROBE_WORDS,
+    PROBE_WORDS_BYTES, PROBES_MAX, RING_BYTES, TABLES_BYTES, VERSION, code_in_file, ring_in_file,
 };
 use crate::engine::memory::TargetMemory;
 use crate::target::{self, Mapping};
 use riptrace_protocol::ids::{Avma, ProcessKey};
 use std::fs;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,8 +86,11 @@ fn cpus() -> usize {
 
 impl Injection {
     /// Makes the area of a process, or takes over the one that it has.
-    pub(in crate::engine) fn open(key: ProcessKey) -> Result<Injection, InjectError> {
-        let fitness = threads::check(key)?;
+    ///
+    /// `raises`: what will run in the process may raise signals that a handler of the engine's answers. It is refused then
+    /// where a thread blocks them.
+    pub(in crate::engine) fn open_for(key: ProcessKey, raises: bool) -> Result<Injection, InjectError> {
+        let fitness = threads::check(key, raises)?;
         let memory = TargetMemory::open(key.pid as i32);
         let facts = Facts {
             is_adopted: false,
@@ -120,6 +124,12 @@ impl Injection {
         }
         let (map, descriptor, rings) = Injection::create(key, &memory)?;
         Injection::with(key, memory, map, descriptor, rings, facts, false)
+    }
+
+    /// The same for what may raise signals.
+    #[cfg(test)]
+    pub(in crate::engine) fn open(key: ProcessKey) -> Result<Injection, InjectError> {
+        Injection::open_for(key, true)
     }
 
     fn with(
@@ -200,6 +210,7 @@ impl Injection {
         for number in 0..ISLANDS_MAX {
             if let Some(island) = self.map.island(number) {
                 self.map_all(&island_mappings(&self.map, island))?;
+                self.map_alive(island)?;
             }
         }
         self.map_all(&self.ring_mappings())?;
@@ -251,7 +262,8 @@ impl Injection {
             let control = place::island(&maps, module, jump.map(|rel32| (site, rel32)), bytes).ok_or_else(no_room)?;
             let island = Island { number, control };
             control::set_island(&self.map, island);
-            match self.map_all(&island_mappings(&self.map, island)) {
+            let mapped = self.map_all(&island_mappings(&self.map, island)).and_then(|()| self.map_alive(island));
+            match mapped {
                 Ok(()) => {
                     self.map.add(island)?;
                     return Ok(island);
@@ -330,6 +342,35 @@ impl Injection {
         Ok(())
     }
 
+    /// Has the process map the page that a child by fork(2) finds empty, and fills it.
+    fn map_alive(&mut self, island: Island) -> Result<(), InjectError> {
+        let at = island.alive().0;
+        let bytes = ALIVE_BYTES as u64;
+        let is_there = |mapping: &Mapping| mapping.lo <= at && at + bytes <= mapping.hi;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64;
+        let map = RemoteCall { number: libc::SYS_mmap, args: [at, bytes, READ_WRITE as u64, flags, u64::MAX, 0] };
+        // It is filled last, so that it is never full and inherited.
+        let mut word = [0; 4];
+        if self.memory.read(island.alive(), &mut word).is_ok() && word == 1u32.to_ne_bytes() {
+            return Ok(());
+        }
+        let advice = libc::MADV_WIPEONFORK as u64;
+        let advise = RemoteCall { number: libc::SYS_madvise, args: [at, bytes, advice, 0, 0, 0] };
+        let is_missing = !target::mappings(self.key.pid)?.iter().any(is_there);
+        let calls = if is_missing { vec![map, advise] } else { vec![advise] };
+        for (call, result) in calls.iter().zip(self.call(&calls)?) {
+            match result {
+                Err(errno) if call.number == libc::SYS_mmap => return Err(InjectError::Call { what: "mmap", errno }),
+                Ok(mapped) if call.number == libc::SYS_mmap && mapped != at => {
+                    return Err(InjectError::Call { what: "mmap at a fixed place", errno: libc::EEXIST });
+                }
+                Err(errno) => return Err(InjectError::Call { what: "madvise", errno }),
+                Ok(_) => {}
+            }
+        }
+        leftovers::write_word(self.key.pid, island.alive(), 1)
+    }
+
     /// The agent's own mappings.
     pub(in crate::engine) fn area(&self) -> &Arc<AreaMap> {
         &self.map
@@ -387,6 +428,32 @@ impl Injection {
         // Islands are numbered without gaps.
         self.allocations.push(Allocations::read(self.window(island)));
         Ok(island)
+    }
+
+    /// Where the file that an address is mapped from can be read, around it and without holes; empty where it is of none.
+    pub(in crate::engine) fn file_around(&self, at: Avma) -> Result<Range<Avma>, InjectError> {
+        let maps = target::mappings(self.key.pid)?;
+        let Some(index) = maps.iter().position(|mapping| (mapping.lo..mapping.hi).contains(&at.0)) else {
+            return Ok(at..at);
+        };
+        let own = &maps[index];
+        let is_of_it = |mapping: &&Mapping| {
+            mapping.read && mapping.inode != 0 && (mapping.dev, mapping.inode) == (own.dev, own.inode)
+        };
+        let (mut lo, mut hi) = (at.0, at.0);
+        for mapping in maps[index..].iter().take_while(is_of_it) {
+            if mapping.lo > hi {
+                break;
+            }
+            hi = mapping.hi;
+        }
+        for mapping in maps[..=index].iter().rev().take_while(is_of_it) {
+            if mapping.hi < lo {
+                break;
+            }
+            lo = mapping.lo;
+        }
+        Ok(Avma(lo)..Avma(hi))
     }
 
     /// Takes a piece of an island's code: its offset from the island's tables. It is never given twice, also not by the
@@ -505,7 +572,7 @@ fn make_file(tracee: &mut Tracee<'_>, slot: Slot<'_>) -> Result<u64, InjectError
 }
 
 fn island_mappings(map: &AreaMap, island: Island) -> [Wanted; 2] {
-    let control = Wanted { at: island.control.0, bytes: CONTROL_BYTES, file_offset: 0, protection: READ_WRITE };
+    let control = Wanted { at: island.control.0, bytes: ALIVE, file_offset: 0, protection: READ_WRITE };
     let code = Wanted {
         at: island.tables().0,
         bytes: CODE_BYTES,

@@ -172,16 +172,25 @@ pub(in crate::engine) fn clean(
 
 /// Switches all probes of an area off: control is the process's own memory, which it may write.
 fn switch_off(pid: u32, island: &Island) -> Result<(), InjectError> {
-    let off = [0u8; 4];
-    let local = libc::iovec { iov_base: off.as_ptr().cast_mut().cast(), iov_len: off.len() };
-    for probe in 0..PROBES_MAX {
+    (0..PROBES_MAX).try_for_each(|probe| {
         let at = island.control.0 + (PROBE_WORDS + probe * PROBE_WORDS_BYTES + PROBE_ENABLED) as u64;
-        let remote = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: off.len() };
+        write_word(pid, Avma(at), 0)
+    })
+}
+
+/// Writes a word of a process's own memory, which it may write itself.
+pub(super) fn write_word(pid: u32, at: Avma, word: u32) -> Result<(), InjectError> {
+    let bytes = word.to_ne_bytes();
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: at.0 as *mut libc::c_void, iov_len: bytes.len() };
+    let written = |pid: u32| {
         // SAFETY: `local` is read only; the kernel checks the address in the other process.
-        let written = unsafe { libc::process_vm_writev(pid as i32, &local, 1, &remote, 1, 0) };
-        if written != off.len() as isize {
-            return Err(InjectError::Fault { what: "write", at: Avma(at) });
-        }
+        unsafe { libc::process_vm_writev(pid as i32, &local, 1, &remote, 1, 0) == bytes.len() as isize }
+    };
+    // A first thread that has ended has no memory any more; the others have.
+    let others = || target::tasks(pid).unwrap_or_default();
+    match written(pid) || others().into_iter().any(written) {
+        true => Ok(()),
+        false => Err(InjectError::Fault { what: "write", at }),
     }
-    Ok(())
 }

@@ -101,8 +101,9 @@ pub(super) struct Fitness {
     pub(super) shadow_stack: bool,
 }
 
-/// Whether anything may be injected, as far as /proc tells of all threads.
-pub(super) fn check(key: ProcessKey) -> Result<Fitness, InjectError> {
+/// Whether anything may be injected, as far as /proc tells of all threads. `raises`: what is injected may raise signals,
+/// which no thread may block then.
+pub(super) fn check(key: ProcessKey, raises: bool) -> Result<Fitness, InjectError> {
     let status = target::check(key)?;
     let privileges = target::privileges()?;
     if let Some(why) = privileges.refusal(status.user) {
@@ -110,7 +111,7 @@ pub(super) fn check(key: ProcessKey) -> Result<Fitness, InjectError> {
     }
     let (mut looks, mut sleeping) = (0, 0);
     loop {
-        let (tid, signal) = match look(key.pid)? {
+        let (tid, signal) = match look(key.pid, raises)? {
             Look::Fit(fitness) => return Ok(fitness),
             Look::Blocks { tid, signal, sleeps } => {
                 sleeping = if sleeps { sleeping + 1 } else { 0 };
@@ -130,7 +131,17 @@ enum Look {
     Blocks { tid: u32, signal: i32, sleeps: bool },
 }
 
-fn look(pid: u32) -> Result<Look, InjectError> {
+/// Whether a thread may make a call that nobody has foreseen, as far as /proc tells.
+pub(super) fn may_call(tid: u32) -> Result<(), InjectError> {
+    match target::status(tid).map(|status| status.seccomp) {
+        // One that has just ended makes none.
+        Ok(Seccomp::Off) | Err(_) => Ok(()),
+        Ok(Seccomp::Strict) => Err(InjectError::SeccompStrict),
+        Ok(Seccomp::Filter) => Err(InjectError::SeccompFilter),
+    }
+}
+
+fn look(pid: u32, raises: bool) -> Result<Look, InjectError> {
     let mut fitness = Fitness { shadow_stack: false };
     for tid in target::tasks(pid)? {
         let Ok(status) = target::status(tid) else { continue };
@@ -148,6 +159,7 @@ fn look(pid: u32) -> Result<Look, InjectError> {
         let blocked = |&signal: &i32| status.blocked_signals >> (signal - 1) & 1 == 1;
         if let Some(signal) = RAISED.into_iter().find(blocked)
             && lives
+            && raises
         {
             return Ok(Look::Blocks { tid, signal, sleeps: status.state == 'S' });
         }

@@ -12,7 +12,7 @@
 use super::alarm::Alarm;
 use super::error::InjectError;
 use super::slots::{SLOT_BYTES, SLOT_NAME, Slot};
-use super::threads::candidates;
+use super::threads::{candidates, may_call};
 use crate::capture::memory::Memory;
 use crate::clock::domain_now_ns;
 use crate::engine::memory::TargetMemory;
@@ -98,7 +98,8 @@ pub(super) fn with_thread<'a, T: Send>(
         let attempt = std::thread::scope(|scope| {
             let attempt = scope.spawn(|| {
                 let mut tracee = Tracee::stop(pid, tid as Tid)?;
-                let done = job(&mut tracee);
+                // A filter that it has given itself since the area was made may end the process for a call.
+                let done = may_call(tid).and_then(|()| job(&mut tracee));
                 let stopped = tracee.release().map_err(Unusable::Process)?;
                 done.map(|value| (value, stopped)).map_err(Unusable::Process)
             });

@@ -10,18 +10,20 @@ use super::leftovers::{Alone, sweep_alone};
 use super::life::{Life, Watched};
 use super::reader::{Bell, Reader};
 use super::shared::SharedMemory;
-use super::sites::{Form, Placed, place};
+use super::sites::{Form, JUMP_BYTES, Placed, Placement, place};
 use super::text::{Change, Text, User};
 use super::threads::Threads;
 use super::tsc::TscClock;
 use crate::clock::domain_now_ns;
-use crate::engine::api::{ArmError, ArmOutcome, AttachError, AttachOptions, Counts, EngineEvent, Probe, SitePatch};
+use crate::engine::api::{
+    ArmError, ArmOutcome, AttachError, AttachOptions, Counts, EngineEvent, Mechanisms, Probe, SitePatch,
+};
 use crate::engine::area::PROBES_MAX;
 use crate::engine::inject::{InjectError, Injection, RemoteCall};
 use crate::engine::patch;
 use crate::engine::record::{self, RecordLayout};
 use crate::engine::sys::Tid;
-use crate::engine::x86_64::analysis::SiteChoice;
+use crate::engine::x86_64::analysis::{Refusal, SiteChoice};
 use crate::engine::x86_64::counter;
 use crate::publish::sink::HitSink;
 use crate::target;
@@ -110,14 +112,15 @@ impl InProcessEngine {
             Ok(sites) => tracing::info!(target: "engine", pid = key.pid, sites, "patches of others were taken out"),
             Err(error) => tracing::debug!(target: "engine", pid = key.pid, %error, "what others left is not known"),
         }
-        let mut injection = Injection::open(key).map_err(elsewhere)?;
+        let may_trap = options.runtime.is_go || options.mechanisms == Mechanisms::Inside;
+        let mut injection = Injection::open_for(key, may_trap).map_err(elsewhere)?;
         if !reads_counter(&mut injection).map_err(elsewhere)? {
             return Err(NotInside::Elsewhere("it has forbidden itself to read the time stamp counter".to_owned()));
         }
         let memory = Arc::new(SharedMemory::of(Arc::clone(injection.area())));
         let header = injection.first_island().control;
         let is_adopted = injection.facts().is_adopted;
-        let text = Text::open(key, injection, options.runtime).map_err(elsewhere)?;
+        let text = Text::open(key, injection, options.runtime, may_trap).map_err(elsewhere)?;
         if is_adopted {
             forget_rings(key, &text, &memory);
         }
@@ -247,18 +250,20 @@ impl Inside {
             let patch = match site.patch {
                 Ok(patch) => patch,
                 Err(why) => {
-                    refused = Some(why);
+                    refused = Some(cannot(text, why));
                     break;
                 }
             };
             if let SiteChoice::Refused { why } = &patch.choice {
-                refused = Some(why.to_string());
+                let is_final = matches!(why, Refusal::Denied { .. } | Refusal::Restartable);
+                let why = why.to_string();
+                refused = Some(if is_final { ArmError::Refused(why) } else { cannot(text, why) });
                 break;
             }
             let record = match RecordLayout::of(&site.program, at) {
                 Ok(record) => record,
                 Err(error) => {
-                    refused = Some(error.to_string());
+                    refused = Some(ArmError::Refused(error.to_string()));
                     break;
                 }
             };
@@ -276,7 +281,7 @@ impl Inside {
         drop(book);
         let stopped_before = text.stopped_ns;
         let outcome = match refused {
-            Some(why) => Err(ArmError::Refused(why)),
+            Some(error) => Err(error),
             None => self.put_in(text, &arming),
         };
         let mut book = lock(&self.book);
@@ -312,13 +317,19 @@ impl Inside {
     fn put_in(&self, text: &mut Text, arming: &BTreeMap<Avma, Arming>) -> Result<Vec<Placed>, ArmError> {
         let mut wanted: Vec<(Avma, Form, Option<String>)> = Vec::new();
         for (at, site) in arming {
-            let form = Form::of(&site.patch.choice).ok_or(ArmError::NoInstruction(*at))?;
-            wanted.push((*at, form, site.patch.choice.reason()));
+            let SitePatch { choice, original, .. } = &site.patch;
+            let form = if text.may_trap() { Form::of(choice) } else { Form::quiet(choice, original) };
+            let why = choice.reason();
+            let form = form.ok_or_else(|| cannot(text, why.clone().unwrap_or_default()))?;
+            wanted.push((*at, form, why));
         }
         let mut tries = 0;
         loop {
             tries += 1;
             let placement = place(&text.forms(), &wanted).map_err(|error| ArmError::Refused(error.to_string()))?;
+            if !text.may_trap() {
+                no_traps(&placement)?;
+            }
             // First those that make room: the new sites are in the middle of what stands there. If the new ones fail they
             // stay traps, which are as right as what they were.
             let to_trap = |at: &Avma| {
@@ -349,6 +360,15 @@ impl Inside {
                 *reason = Some(why.clone());
             };
             match error.use_trap() {
+                // Something stays inside of the jump: one that has no inside.
+                Some(Some(at)) if !text.may_trap() && tries < TRIES_MAX => {
+                    let site = arming.get(&at).map(|site| &site.patch);
+                    let form = site.and_then(|patch| Form::overlaid(&patch.choice, &patch.original));
+                    let form = form.ok_or_else(|| cannot(text, why.clone()))?;
+                    let meant = wanted.iter_mut().filter(|(site, ..)| *site == at);
+                    meant.for_each(|wanted| (wanted.1, wanted.2) = (form.clone(), Some(why.clone())));
+                }
+                _ if !text.may_trap() && error.is_no_jump() => return Err(cannot(text, why)),
                 Some(at) if tries < TRIES_MAX => {
                     let meant = wanted.iter_mut().filter(|(site, ..)| at.is_none_or(|at| at == *site));
                     meant.for_each(|(_, form, reason)| traps(form, reason));
@@ -374,6 +394,29 @@ impl Inside {
             }
         }
     }
+}
+
+/// A site that cannot be patched here: from outside, a breakpoint may do.
+fn cannot(text: &Text, why: String) -> ArmError {
+    if text.may_trap() { ArmError::Refused(why) } else { ArmError::Breakpoint { why } }
+}
+
+/// An error where sites can only be traced by breakpoints, be it only for the moment of a change.
+fn no_traps(placement: &Placement) -> Result<(), ArmError> {
+    let refused = |why: String| Err(ArmError::Breakpoint { why });
+    if let Some(at) = placement.to_traps.first() {
+        return refused(format!("the tracepoint at {:#x}, which is armed, is within the 5 bytes of a jump", at.0));
+    }
+    for placed in &placement.sites {
+        if matches!(&placed.form, Form::Trap { .. } | Form::Jump { must_pun: true, .. }) {
+            return refused(placed.why.clone().unwrap_or_else(|| format!("{:#x} takes no jump", placed.at.0)));
+        }
+        // Two writes, of which an agent that is killed may have made one, stand behind a breakpoint.
+        if !patch::is_one_write(placed.at, JUMP_BYTES) {
+            return refused(format!("the jump at {:#x} would lie on two pages of memory", placed.at.0));
+        }
+    }
+    Ok(())
 }
 
 /// As many of the file's bytes as a patch of this form needs.

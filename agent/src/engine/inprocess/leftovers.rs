@@ -10,7 +10,7 @@ use crate::engine::inject::InjectError;
 use crate::engine::inject::leftovers::{self, Original, Owner};
 use crate::engine::memory::TargetMemory;
 use crate::engine::patch::visit::VisitCpus;
-use crate::engine::patch::{Patcher, Runtime, Witness};
+use crate::engine::patch::{How, Patcher, Runtime, Witness};
 use crate::engine::x86_64::pads::tables::View;
 use riptrace_protocol::ids::ProcessKey;
 use std::collections::BTreeSet;
@@ -62,6 +62,7 @@ pub(super) fn sweep_alone(Alone(key): &Alone) -> Result<usize, InjectError> {
         let memory = TargetMemory::open(key.pid as i32);
         let mut pads = Vec::new();
         let mut known = None;
+        let mut is_go = true;
         for island in &leftover.islands {
             let mut tables = vec![0; TABLES_BYTES];
             if memory.read(island.tables(), &mut tables).is_err() {
@@ -69,6 +70,7 @@ pub(super) fn sweep_alone(Alone(key): &Alone) -> Result<usize, InjectError> {
             }
             if let Ok(view) = View::new(&tables) {
                 pads.extend(view.pads());
+                is_go &= view.is_go();
                 known.get_or_insert(Witness { at: island.tables(), bytes: tables[..WITNESS_BYTES].to_vec() });
             }
         }
@@ -77,9 +79,13 @@ pub(super) fn sweep_alone(Alone(key): &Alone) -> Result<usize, InjectError> {
         let Some(witness) = known else { continue };
         let patcher = Patcher::open(key, Runtime::Native, witness);
         for _ in 0..removal::ROUNDS_MAX {
-            let patches = removal::of(&memory, pads.iter().cloned().map(Written::from));
+            let mut patches = removal::of(&memory, pads.iter().cloned().map(Written::from));
             if patches.is_empty() {
                 break;
+            }
+            if !is_go {
+                // The program may have taken the handlers for itself: no breakpoint, not even for a moment.
+                patches.iter_mut().for_each(|patch| patch.how = How::AllStop);
             }
             match patcher.apply(&patches, &mut VisitCpus) {
                 Ok(_) => swept += patches.len(),

@@ -2,7 +2,8 @@
 //!
 //! It sleeps between passes, the longer the less there is: [`SHORTEST`] while hits come, [`LONGEST`] when none do, and not
 //! at all while a ring is filling up, as far as its own share of the host goes ([`Effort`]). It wakes up for the end of the process and for whoever rings its bell. While the rings
-//! stay empty it only glances at them: a pass follows after [`GLANCES_MAX`].
+//! stay empty it only glances at them: a pass follows after [`GLANCES_MAX`]. After [`CALM_AFTER_NS`] without anything it
+//! glances less often.
 //!
 //! Not here: what a pass does ([`super::drain`]), what a budget decides ([`super::budget`]).
 
@@ -30,7 +31,13 @@ const SHORTEST: Duration = Duration::from_millis(4);
 /// Sleep when none come: a ring takes 10 MB/s for so long. To wake up is what costs: ten times a second is well below a
 /// thousandth of a core.
 const LONGEST: Duration = Duration::from_millis(100);
-/// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second.
+/// Sleep after a long silence: what comes first is read a fifth of a second later at the latest, of which a ring takes
+/// 5 MB/s.
+const CALM: Duration = Duration::from_millis(200);
+/// How long a silence is long, in nanoseconds.
+const CALM_AFTER_NS: u64 = 10_000_000_000;
+/// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second, and
+/// every second in a long silence.
 const GLANCES_MAX: u32 = 4;
 /// A ring that is filled to this part is read again at once.
 const FILLING: u64 = RING_BYTES as u64 / 8;
@@ -135,6 +142,7 @@ impl Reader {
     pub(super) fn run(mut self) -> Option<EngineEvent> {
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
+        let mut came_ns = domain_now_ns();
         let mut answered = 0;
         let mut suspects: Option<Suspects> = None;
         let mut effort = Effort::new(self.memory.cpus(), domain_now_ns());
@@ -149,6 +157,9 @@ impl Reader {
                 answered = asked;
             }
             self.bell.answer(asked);
+            if passed.records > 0 {
+                came_ns = passed.now_ns;
+            }
             if passed.is_broken {
                 return Some(self.give_up());
             }
@@ -182,7 +193,8 @@ impl Reader {
             let wait = sleep.max(Duration::from_nanos(rest));
             if wait > Duration::ZERO {
                 let is_quiet = wait == LONGEST && passed.stuck.is_none();
-                self.rest(wait, if is_quiet { GLANCES_MAX } else { 0 });
+                let is_calm = is_quiet && passed.now_ns >= came_ns + CALM_AFTER_NS;
+                self.rest(if is_calm { CALM } else { wait }, if is_quiet { GLANCES_MAX } else { 0 });
             }
             match self.watched.look() {
                 Life::Lives => {}

@@ -3,15 +3,19 @@
 //! A site's extent is from its first byte to the end of what its patch replaces or its pad displaces, whichever is more.
 //! The earlier armed stays as it is, unless a later one lies inside of it: then it becomes a trap, which displaces its own
 //! instruction only. Two traps never overlap.
+//!
+//! Where nothing may trap ([`Form::quiet`]) a site that takes no jump over whole instructions takes one that replaces its
+//! first instruction only: the bytes behind that, which other code leads to, are the rest of the jump's displacement as
+//! they are, and the pad is where that leads (as e9patch does: Duck, Gao, Roychoudhury, PLDI 2020).
 
-use crate::engine::x86_64::analysis::{JumpPatch, Obstacle, SiteChoice};
+use crate::engine::x86_64::analysis::{JumpPatch, Obstacle, Rel32, SiteChoice};
 use crate::engine::x86_64::pads::PatchKind;
 use riptrace_protocol::fleet::Mechanism;
 use riptrace_protocol::ids::Avma;
 use std::collections::BTreeMap;
 
 /// Bytes of a jump.
-const JUMP_BYTES: usize = 5;
+pub(super) const JUMP_BYTES: usize = 5;
 
 /// What is written at a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,13 @@ pub(super) enum Form {
         patch: JumpPatch,
         /// Whether its displacement must make those trap who arrive inside.
         must_pun: bool,
+    },
+    /// A jump whose last bytes are the program's own.
+    Overlaid {
+        /// Length of the instruction, 1 to 4: so many bytes change.
+        bytes: usize,
+        /// What the displacement must be.
+        rel32: Rel32,
     },
     /// A trap.
     Trap {
@@ -41,13 +52,42 @@ impl Form {
         }
     }
 
+    /// As the analysis chose, where neither a site nor what is inside of its jump may trap; `code` is the program's, from
+    /// the site on. `None` where only a trap will do.
+    pub(super) fn quiet(choice: &SiteChoice, code: &[u8]) -> Option<Form> {
+        match choice {
+            SiteChoice::Jump { .. } => Form::of(choice),
+            SiteChoice::PunnedJump { .. } | SiteChoice::Trap { .. } => Form::overlaid(choice, code),
+            SiteChoice::Refused { .. } => None,
+        }
+    }
+
+    /// The jump over the site's first instruction and nothing else.
+    pub(super) fn overlaid(choice: &SiteChoice, code: &[u8]) -> Option<Form> {
+        let first = match choice {
+            // Somebody arrives in the middle of what would change.
+            SiteChoice::Trap { why: Obstacle::MidInstruction { .. }, .. } | SiteChoice::Refused { .. } => return None,
+            SiteChoice::Trap { displaced, .. } => displaced,
+            SiteChoice::Jump { patch, .. } | SiteChoice::PunnedJump { patch, .. } => patch.displaced.first()?,
+        };
+        let bytes = usize::from(first.bytes);
+        let own = code.get(bytes..JUMP_BYTES)?;
+        let mut rel32 = Rel32::default();
+        for (n, byte) in own.iter().enumerate() {
+            let shift = 8 * (bytes - 1 + n);
+            rel32.mask |= 0xff << shift;
+            rel32.value |= u32::from(*byte) << shift;
+        }
+        (bytes < JUMP_BYTES).then_some(Form::Overlaid { bytes, rel32 })
+    }
+
     /// The trap that the same site can take.
     pub(super) fn as_trap(&self) -> Form {
         match self {
             Form::Jump { patch, .. } => {
                 Form::Trap { bytes: patch.displaced.first().map_or(1, |first| usize::from(first.bytes)) }
             }
-            trap @ Form::Trap { .. } => trap.clone(),
+            Form::Overlaid { bytes, .. } | Form::Trap { bytes } => Form::Trap { bytes: *bytes },
         }
     }
 
@@ -55,7 +95,7 @@ impl Form {
     pub(super) fn displaced(&self) -> usize {
         match self {
             Form::Jump { patch, .. } => patch.displaced.last().map_or(0, |last| usize::from(last.offset + last.bytes)),
-            Form::Trap { bytes } => *bytes,
+            Form::Overlaid { bytes, .. } | Form::Trap { bytes } => *bytes,
         }
     }
 
@@ -63,6 +103,7 @@ impl Form {
     pub(super) fn extent(&self) -> usize {
         match self {
             Form::Jump { patch, .. } => usize::from(patch.patch_bytes).max(JUMP_BYTES),
+            Form::Overlaid { .. } => JUMP_BYTES,
             Form::Trap { bytes } => *bytes,
         }
     }
@@ -74,7 +115,7 @@ impl Form {
                 let offsets = patch.displaced.iter().map(|displaced| usize::from(displaced.offset));
                 offsets.filter(|offset| (1..JUMP_BYTES).contains(offset)).collect()
             }
-            Form::Trap { .. } => Vec::new(),
+            Form::Overlaid { .. } | Form::Trap { .. } => Vec::new(),
         }
     }
 
@@ -82,6 +123,7 @@ impl Form {
     pub(super) fn kinds(&self) -> Vec<PatchKind> {
         match self {
             Form::Trap { .. } => vec![PatchKind::Trap],
+            Form::Overlaid { rel32, .. } => vec![PatchKind::Punned { mask: rel32.mask, value: rel32.value }],
             Form::Jump { patch, .. } if self.boundaries().is_empty() => {
                 debug_assert_eq!(patch.rel32.mask, 0);
                 vec![PatchKind::Jump]
@@ -98,7 +140,7 @@ impl Form {
     /// How it is probed.
     pub(super) fn mechanism(&self) -> Mechanism {
         match self {
-            Form::Jump { .. } => Mechanism::Jump,
+            Form::Jump { .. } | Form::Overlaid { .. } => Mechanism::Jump,
             Form::Trap { .. } => Mechanism::Trap,
         }
     }
@@ -186,7 +228,7 @@ pub(super) fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::x86_64::analysis::{Displaced, Rel32};
+    use crate::engine::x86_64::analysis::Displaced;
     use proptest::prelude::*;
 
     fn jump(lengths: &[u8]) -> Form {
@@ -239,6 +281,26 @@ mod tests {
         assert!(placement.sites[0].why.is_some());
         // Not a boundary.
         assert_eq!(place(&armed, &wanted(&[(101, jump(&[5]))])), Err(Overlap { inner: Avma(101), outer: Avma(100) }));
+    }
+
+    #[test]
+    fn a_quiet_jump_keeps_the_bytes_behind_the_first_instruction() {
+        let Form::Jump { patch, .. } = jump(&[3, 4]) else { unreachable!() };
+        let displaced = patch.displaced[0];
+        let code = [0x48, 0x89, 0xf8, 0x48, 0x8b, 0x07];
+        let trap = |why| SiteChoice::Trap { displaced, why };
+        let overlaid = Form::Overlaid { bytes: 3, rel32: Rel32 { mask: 0xffff_0000, value: 0x8b48_0000 } };
+        let found = Form::quiet(&trap(Obstacle::LoopHead { at: 1003 }), &code).unwrap();
+        assert_eq!((found.extent(), found.displaced(), found.boundaries()), (5, 3, Vec::new()));
+        assert_eq!(found, overlaid);
+        assert_eq!(found.kinds(), [PatchKind::Punned { mask: 0xffff_0000, value: 0x8b48_0000 }]);
+        // A jump over both is as quiet, and anywhere.
+        let choice = SiteChoice::Jump { patch, why_stop: Some(Obstacle::Short { bytes: 3 }) };
+        assert!(matches!(Form::quiet(&choice, &code), Some(Form::Jump { must_pun: false, .. })));
+        assert_eq!(Form::overlaid(&choice, &code), Some(overlaid));
+        // In the middle of what changes; and at the end of the section.
+        assert_eq!(Form::quiet(&trap(Obstacle::MidInstruction { at: 1001 }), &code), None);
+        assert_eq!(Form::quiet(&trap(Obstacle::FunctionEnd), &code[..4]), None);
     }
 
     proptest! {

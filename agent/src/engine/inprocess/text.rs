@@ -16,7 +16,7 @@ use crate::engine::inject::{InjectError, Injection, KernelAction as Action, Rel3
 use crate::engine::patch::visit::VisitCpus;
 use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Way, Witness};
 use crate::engine::record::RecordLayout;
-use crate::engine::x86_64::codegen::{BodyContext, ThreadPlace};
+use crate::engine::x86_64::codegen::{BodyContext, Guard, ThreadPlace};
 use crate::engine::x86_64::pads::handlers::action;
 use crate::engine::x86_64::pads::island::IslandMemory;
 use crate::engine::x86_64::pads::tables::{KernelAction, Signal, TablesError, View};
@@ -25,6 +25,7 @@ use crate::engine::x86_64::{REACH_BYTES, counter};
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `struct pthread.tid` of the GNU C library, from the thread pointer (nptl/descr.h; the same since 2.4).
@@ -74,6 +75,10 @@ pub(super) struct Text {
     injection: Injection,
     patcher: Patcher,
     runtime: ProcessRuntime,
+    /// Whether the process may run into breakpoints: else its text only changes while it stands still.
+    may_trap: bool,
+    /// Where the file is mapped that the site is in for which a pad is made.
+    image: Range<Avma>,
     has_rdpid: bool,
     rings: Avma,
     /// For how long the whole process has stood still so far, in nanoseconds.
@@ -106,7 +111,15 @@ fn reaches(island: &Island, site: Avma) -> bool {
 
 impl Text {
     /// Installs the handlers, and takes out what an earlier agent has left.
-    pub(super) fn open(key: ProcessKey, injection: Injection, runtime: ProcessRuntime) -> Result<Text, InjectError> {
+    ///
+    /// `may_trap`: breakpoints may stand in the text, for a moment or for as long as a site is armed. Only where the
+    /// program leaves the handler of SIGTRAP alone, and the signal unblocked, may they.
+    pub(super) fn open(
+        key: ProcessKey,
+        injection: Injection,
+        runtime: ProcessRuntime,
+        may_trap: bool,
+    ) -> Result<Text, InjectError> {
         let goroutines = match (runtime.is_go, runtime.go) {
             (false, _) => Runtime::Native,
             (true, Some(go)) => Runtime::Go(go),
@@ -124,6 +137,8 @@ impl Text {
             patcher: Patcher::open(key, goroutines, witness),
             injection,
             runtime,
+            may_trap,
+            image: Avma(0)..Avma(0),
             has_rdpid: counter::has_rdpid(),
             rings,
             stopped_ns: 0,
@@ -227,7 +242,9 @@ impl Text {
             return Ok(());
         }
         let mut barrier = Barrier { injection: &mut self.injection, synchronises: &mut self.synchronises };
-        let report = self.patcher.apply(patches, &mut barrier)?;
+        let still = |patch: &Patch| Patch { how: How::AllStop, ..patch.clone() };
+        let still: Vec<Patch> = if self.may_trap { patches.to_vec() } else { patches.iter().map(still).collect() };
+        let report = self.patcher.apply(&still, &mut barrier)?;
         self.stopped_ns += report.stopped_ns;
         tracing::debug!(target: "engine", patches = patches.len(), ?report, "text changed");
         Ok(())
@@ -261,7 +278,9 @@ impl Text {
             self.verify(at, &original)?;
         }
         let mut failed = None;
-        for kind in form.kinds() {
+        let may_trap = self.may_trap;
+        let is_quiet = |kind: &PatchKind| *kind == PatchKind::Jump || matches!(form, Form::Overlaid { .. });
+        for kind in form.kinds().into_iter().filter(|kind| may_trap || is_quiet(kind)) {
             match self.pad(at, &form, &original, is_go, &users, kind) {
                 Ok(image) => {
                     let is_punned = matches!(kind, PatchKind::Punned { .. });
@@ -306,6 +325,9 @@ impl Text {
         users: &[User],
         kind: PatchKind,
     ) -> Result<PadImage, ChangeError> {
+        if !is_go {
+            self.image = self.injection.file_around(at)?;
+        }
         let first = self.injection.first_island();
         // The length is the same wherever it will be. A site of a library may have no island near it yet: this one is not
         // there, but it would be in reach.
@@ -408,6 +430,7 @@ impl Text {
             thread,
             goroutine,
             red_zone: !is_go,
+            guard: (!is_go).then(|| Guard { image: self.image.clone() }),
             rdpid: self.has_rdpid,
         }
     }
@@ -439,6 +462,11 @@ impl Text {
             .collect()
     }
 
+    /// Whether sites may be traps, or jumps that trap inside.
+    pub(super) fn may_trap(&self) -> bool {
+        self.may_trap
+    }
+
     /// What is placed at which site.
     pub(super) fn forms(&self) -> BTreeMap<Avma, Form> {
         self.sites.iter().map(|(at, site)| (*at, site.form.clone())).collect()
@@ -464,8 +492,8 @@ impl Site {
             let boundaries = self.form.boundaries();
             let how = match (&self.form, boundaries.is_empty() || self.is_punned) {
                 (Form::Trap { .. }, _) => How::Byte,
-                (Form::Jump { .. }, true) => How::Poke,
-                (Form::Jump { .. }, false) => How::AllStop,
+                (Form::Jump { .. } | Form::Overlaid { .. }, true) => How::Poke,
+                (Form::Jump { .. } | Form::Overlaid { .. }, false) => How::AllStop,
             };
             return Some(Patch { at, old, new: self.patched.clone(), how, boundaries });
         };
@@ -575,6 +603,18 @@ impl ChangeError {
             ChangeError::Patch(PatchError::Busy { at, .. }) => Some(Some(*at)),
             ChangeError::Patch(PatchError::Goroutines { .. }) => Some(None),
             _ => None,
+        }
+    }
+
+    /// Whether a breakpoint from outside could do what no jump can.
+    pub(super) fn is_no_jump(&self) -> bool {
+        match self {
+            ChangeError::Nothing { .. } | ChangeError::Pad(_) => true,
+            ChangeError::Inject(error) => {
+                matches!(error, InjectError::NoRoom { .. } | InjectError::TooManyIslands { .. })
+            }
+            ChangeError::Patch(error) => matches!(error, PatchError::Busy { .. }),
+            ChangeError::NotTheFile { .. } | ChangeError::ForeignBreakpoint { .. } => false,
         }
     }
 

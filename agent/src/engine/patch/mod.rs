@@ -72,6 +72,11 @@ pub(in crate::engine) struct Patch {
     pub(in crate::engine) boundaries: Vec<usize>,
 }
 
+/// Whether so many bytes at an address are written at once.
+pub(in crate::engine) fn is_one_write(at: Avma, bytes: usize) -> bool {
+    memory::is_in_one_page(at, bytes)
+}
+
 impl Patch {
     /// The change back. A jump comes out by a poke, for which its boundaries are of no concern unless they are traps.
     pub(in crate::engine) fn reversed(&self) -> Patch {
@@ -272,6 +277,9 @@ pub(in crate::engine) enum PatchError {
 const ATTEMPTS_MAX: u32 = 200;
 /// How long the attempts may take altogether, in nanoseconds.
 const ATTEMPTS_NS: u64 = 2_000_000_000;
+/// Attempts that are given up because a thread does not stop, at most: the others stand still for a tenth of a second
+/// each time.
+const WAITS_MAX: u32 = 3;
 /// Pause after an attempt; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_micros(200);
 /// The longest pause: some turns of the scheduler.
@@ -328,6 +336,21 @@ impl Patcher {
     }
 
     fn all_stop(&self, patches: &[&Patch]) -> Result<Report, PatchError> {
+        let mut waited = 0;
+        loop {
+            match self.all_stop_once(patches) {
+                // Mostly one whose child by vfork(2) is about to start its program: until then that runs in this memory, and
+                // nothing may change.
+                Err(PatchError::Unstoppable { .. }) if waited < WAITS_MAX => {
+                    waited += 1;
+                    thread::sleep(PAUSE_MAX);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn all_stop_once(&self, patches: &[&Patch]) -> Result<Report, PatchError> {
         let boundaries = Boundaries::of(patches, &self.ways);
         if self.runtime == Runtime::OpaqueGo && !boundaries.is_empty() {
             return Err(PatchError::Goroutines { why: "the program has no debug information" });

@@ -3,4 +3,5 @@
 mod c_program;
 mod go_program;
 mod killed;
+mod quiet;
 mod support;

@@ -63,7 +63,7 @@ pub(super) struct Slot(u32);
 /// What a condition needs on the stack.
 pub(super) fn need(truth: &Truth<'_>) -> Result<Need, CodegenError> {
     let mut nowhere = CodeAssembler::new(64)?;
-    let mut emitter = Emitter::new(&mut nowhere, Avma(0), false);
+    let mut emitter = Emitter::new(&mut nowhere, Avma(0), false, None);
     emitter.stack_is(Need::ANYTHING.frame());
     let exits = Exits { yes: emitter.label(), no: emitter.label(), unknown: emitter.label() };
     let mut conditions = Conditions::new(&mut emitter, Need::ANYTHING);

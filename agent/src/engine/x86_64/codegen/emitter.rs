@@ -3,6 +3,7 @@
 //!
 //! Not here: what a program means. Everything that knows about a capture is in the modules beside it.
 
+use super::guard::{Guard, Guards};
 use super::{Body, CodegenError};
 use crate::capture::program::Register;
 use crate::capture::registers::{RIP, RSP, XMM0};
@@ -75,10 +76,12 @@ pub(super) struct Emitter<'a> {
     site: Avma,
     /// Constants that lie behind the code.
     data: Vec<(Label, Vec<u8>)>,
+    /// `None`: a load that faults is led on.
+    pub(super) guards: Option<Guards>,
 }
 
 impl<'a> Emitter<'a> {
-    pub(super) fn new(a: &'a mut CodeAssembler, site: Avma, red_zone: bool) -> Emitter<'a> {
+    pub(super) fn new(a: &'a mut CodeAssembler, site: Avma, red_zone: bool, guard: Option<&Guard>) -> Emitter<'a> {
         let depths = vec![(a.instructions().len(), 0)];
         Emitter {
             a,
@@ -92,6 +95,7 @@ impl<'a> Emitter<'a> {
             red_zone,
             site,
             data: Vec::new(),
+            guards: guard.map(Guards::new),
         }
     }
 

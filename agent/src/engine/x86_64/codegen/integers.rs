@@ -115,6 +115,7 @@ impl Conditions<'_, '_> {
                 let mut recovery = self.recovery(unknown);
                 match self.e.spot(address, into, &mut recovery)? {
                     ControlFlow::Continue(spot) => {
+                        self.e.guard(spot, u32::from(bits / 8), unknown)?;
                         self.e.may_fault(unknown);
                         self.extend_from(into, spot, bits, signed)
                     }

@@ -6,10 +6,11 @@
 //!
 //! Invariants:
 //! - No register of the process is restored from memory that it shares; no call, so that no address of the pad ever lies
-//!   on a stack; no address of code is kept in a register, so that a thread may be moved to the twin between any two
-//!   instructions; no vector register and no floating-point state is touched; no string instruction, as the direction
+//!   on a stack; no address of code is kept in a register (but for a [`Guard`]'s, which has no twin), so that a thread may be
+//!   moved to the twin between any two instructions; no vector register and no floating-point state is touched; no string instruction, as the direction
 //!   flag is the process's.
-//! - Every load from an address that the program computes is in [`Body::fixups`].
+//! - Every load from an address that the program computes is in [`Body::fixups`]; in a body with a [`Guard`] it moreover
+//!   does not fault.
 //! - What is read back from shared memory (ring positions, the record itself) is masked or clamped before it is used:
 //!   whatever is in it, nothing outside of the rings and of control is written, and every loop ends.
 //!
@@ -20,6 +21,7 @@ mod condition;
 mod emitter;
 mod floats;
 mod follow;
+mod guard;
 mod integers;
 mod passage;
 mod reads;
@@ -35,6 +37,7 @@ mod tests;
 use crate::capture::program::{GoroutinePointer, Program};
 use crate::engine::area::Island;
 use crate::engine::record::RecordLayout;
+pub(in crate::engine) use guard::Guard;
 use iced_x86::code_asm::{CodeAssembler, CodeLabel};
 use riptrace_protocol::ids::Avma;
 
@@ -63,6 +66,9 @@ pub(in crate::engine) struct BodyContext<'a> {
     pub(in crate::engine) goroutine: Option<GoroutinePointer>,
     /// Whether the pad has skipped a red zone of 128 bytes before it pushed rax and the flags.
     pub(in crate::engine) red_zone: bool,
+    /// What may be loaded without asking; `None` where a load that faults is led on, whatever the program does: Go's.
+    /// Only for pads without a twin.
+    pub(in crate::engine) guard: Option<Guard>,
     /// Whether the CPU has `rdpid`; else its number is read by `lsl`.
     pub(in crate::engine) rdpid: bool,
 }

@@ -18,7 +18,7 @@ pub(super) fn write(
     context: &BodyContext<'_>,
     depth: u32,
 ) -> Result<(Body, u32), CodegenError> {
-    let mut emitter = Emitter::new(asm, context.record.site, context.red_zone);
+    let mut emitter = Emitter::new(asm, context.record.site, context.red_zone, context.guard.as_ref());
     let e = &mut emitter;
     let mut aside = Aside::default();
     let end = e.label();
@@ -64,6 +64,7 @@ pub(super) fn write(
         e.a.jmp(to)?;
     }
     aside.write(e, context, end)?;
+    e.write_guards()?;
     e.stack_is(Frame::NONE);
     e.write_data()?;
     e.bind(end)?;
@@ -76,6 +77,10 @@ fn room(e: &mut Emitter<'_>, context: &BodyContext<'_>, aside: &mut Aside, depth
         Some(g) => {
             let none = aside.exit(e, COUNTER_STACK);
             stack_room(e, g, depth, none)
+        }
+        None if context.guard.is_some() => {
+            let none = aside.exit(e, COUNTER_STACK);
+            e.guard_stack(depth, none)
         }
         None => Ok(()),
     }

@@ -89,6 +89,7 @@ impl Emitter<'_> {
         let mut spot = self.sum(kept, address.offset, into)?;
         for &offset in &address.derefs {
             let label = recovery.fault(self, spot, 8);
+            self.guard(spot, 8, label)?;
             self.may_fault(label);
             self.a.mov(into, qword_ptr(spot.at(0)))?;
             spot = self.sum(Kept::Live(into), offset, into)?;
@@ -195,6 +196,10 @@ impl Emitter<'_> {
             return Ok(());
         }
         let (mut from, mut to, mut rest) = (from, to, bytes);
+        if self.is_guarded() {
+            let label = recovery.fault(self, from, bytes);
+            self.guard(from, bytes, label)?;
+        }
         if bytes > UNROLLED_BYTES_MAX {
             let again = self.label();
             self.a.lea(rsi, ptr(from.at(0)))?;

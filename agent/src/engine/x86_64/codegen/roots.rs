@@ -105,6 +105,8 @@ fn failed(e: &mut Emitter<'_>, slot: &RootSlot, next: Label) -> Result<(), Codeg
     e.a.test(ecx, ecx)?;
     let to = e.at(mapped);
     e.a.je(to)?;
+    // One question a page would do; this is off the path.
+    e.guard(Spot { base: rsi, displacement: 0 }, 1, found)?;
     e.may_fault(found);
     e.a.mov(al, byte_ptr(rsi))?;
     e.a.inc(rsi)?;

@@ -1,7 +1,7 @@
 //! Identity and call stack of a passage: thread, goroutine, and the walk along the frame pointers.
 
 use super::emitter::{Emitter, Label};
-use super::reads::All;
+use super::reads::{All, Spot};
 use super::{BodyContext, CodegenError, ThreadPlace};
 use crate::capture::interpreter::STACK_REGISTERS;
 use crate::capture::program::{Goroutine, GoroutinePointer, Register, StackSlice};
@@ -105,6 +105,7 @@ pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(
             let found = e.spot(place, rax, &mut All(truncated))?;
             if let ControlFlow::Continue(spot) = found {
                 e.a.lea(rdx, ptr(spot.at(0)))?;
+                e.guard(spot, 8, truncated)?;
                 e.may_fault(truncated);
                 e.a.mov(rax, qword_ptr(rdx))?;
                 e.a.test(rax, rax)?;
@@ -118,6 +119,7 @@ pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(
                 e.a.cmp(rax, rdx)?;
                 let to = e.at(linked);
                 e.a.jne(to)?;
+                e.guard(Spot { base: rsi, displacement: 0 }, 8, truncated)?;
                 e.may_fault(truncated);
                 e.a.mov(rsi, qword_ptr(rsi))?;
                 e.bind(linked)?;
@@ -143,6 +145,7 @@ pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(
     e.a.jb(to_truncated)?;
     e.a.test(sil, 7)?;
     e.a.jne(to_truncated)?;
+    e.guard(Spot { base: rsi, displacement: 0 }, 16, truncated)?;
     e.may_fault(truncated);
     e.a.mov(rax, qword_ptr(rsi + 8))?;
     // Aligned and readable: 16 more is no overflow.
@@ -185,6 +188,8 @@ fn memory(e: &mut Emitter<'_>, slice: StackSlice) -> Result<(), CodegenError> {
     let to = e.at(done);
     e.a.je(to)?;
     e.bind(again)?;
+    // Its first page is the stack pointer's.
+    e.guard_next_page(rsi, done)?;
     e.may_fault(done);
     e.a.mov(rax, qword_ptr(rsi))?;
     e.a.mov(qword_ptr(rdi), rax)?;

@@ -2,6 +2,7 @@
 
 use super::CodegenError;
 use super::condition::{Conditions, Exits, USES_RBX};
+use super::reads::Spot;
 use super::truth::Text;
 use crate::capture::program::Comparison;
 use crate::capture::test::TEXT_BYTES_MAX;
@@ -75,11 +76,23 @@ impl Conditions<'_, '_> {
     ) -> Result<(), CodegenError> {
         let [words, bytes, equal, differ] = [(); 4].map(|()| self.e.label());
         let at = |conditions: &Self, label| conditions.e.at(label);
+        if self.e.is_guarded() {
+            // The page of the first byte; each next one where it is come to.
+            self.e.a.test(ebx, ebx)?;
+            let to = at(self, equal);
+            self.e.a.je(to)?;
+            for side in [left, right] {
+                self.e.guard(Spot { base: side, displacement: 0 }, 1, exits.unknown)?;
+            }
+        }
         self.e.bind(words)?;
         self.e.a.cmp(ebx, 8)?;
         let to = at(self, bytes);
         self.e.a.jb(to)?;
         // A word may reach into a page that is not there: then byte by byte, as where it differs.
+        for side in [left, right] {
+            self.e.guard_next_page(side, bytes)?;
+        }
         self.e.may_fault(bytes);
         self.e.a.mov(rax, qword_ptr(left))?;
         self.e.may_fault(bytes);
@@ -94,6 +107,9 @@ impl Conditions<'_, '_> {
         self.e.a.test(ebx, ebx)?;
         let to = at(self, equal);
         self.e.a.je(to)?;
+        for side in [left, right] {
+            self.e.guard_first_byte(side, exits.unknown)?;
+        }
         self.e.may_fault(exits.unknown);
         self.e.a.movzx(eax, byte_ptr(left))?;
         self.e.may_fault(exits.unknown);

@@ -23,6 +23,12 @@
 //! default action; this installs a second entry that takes the old action for SIG_DFL. So all state is the kernel's,
 //! and a child by fork(2) has its own.
 //!
+//! A program that is not Go's may put a handler of its own in their place, or block the signals, at any time: then none of
+//! this happens. Its pads are made so that nothing but two things is lost by that (`codegen::guard`, `area`): a displaced
+//! instruction that faults shows its place in the pad, with the program's own registers and stack (a handler that ends the
+//! program, leaves by a long jump or has the instruction repeated does what it did before; one that looks the address up
+//! finds nothing), and so does a profiler's signal. Where the default action was installed the program ends either way.
+//!
 //! Invariants: no stack but the signal frame's and less than 200 bytes; no vector registers; reads nothing but the
 //! tables, the frame and the word on top of the interrupted stack that a pad has just put there; waits for nothing; no
 //! call leads out of the handlers but the old handler and the four system calls of the default action.

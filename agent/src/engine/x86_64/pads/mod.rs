@@ -3,6 +3,7 @@
 //! ```text
 //! site   jmp pad | int3 -> handler -> pad
 //! pad    [lea rsp, [rsp-128]]; push rax; lahf; seto al; push rax
+//!        [cmp dword [alive], 0; je end]
 //!        for each probe: cmp dword [enabled], 0; je next; body; next:
 //!        pop rax; add al, 127; sahf; pop rax; [lea rsp, [rsp+128]]
 //!        displaced instructions ([`relocate`])
@@ -303,6 +304,13 @@ impl Assembled {
         let mut recoveries = Vec::new();
         if !request.bodies.is_empty() {
             recoveries = prologue(&mut asm, request, below, &mut marks)?;
+            if !request.go {
+                // A child by fork(2) has no control, and perhaps no handler of ours any more.
+                fixups.push((asm.instructions().len(), bypass));
+                let alive = MemoryOperand::with_base_displ(Register::RIP, request.island.alive().0 as i64);
+                asm.add_instruction(Instruction::with2(Code::Cmp_rm32_imm8, alive, 0)?)?;
+                asm.je(bypass)?;
+            }
             for body in request.bodies {
                 body_of(&mut asm, *body, request.island, below, bypass, &mut fixups, &mut marks)?;
             }

@@ -411,7 +411,6 @@ impl<'a> View<'a> {
     }
 
     /// Whether the process is a Go program.
-    #[cfg(test)]
     pub(in crate::engine) fn is_go(&self) -> bool {
         u64_at(self.bytes, FLAGS_AT) & FLAG_GO != 0
     }

@@ -12,6 +12,7 @@
 mod tables;
 
 use super::emitter::{Emitter, Label};
+use super::reads::Spot;
 use super::{BodyContext, CodegenError};
 use crate::capture::walk::STEPS_MAX;
 use crate::engine::record::{
@@ -500,6 +501,7 @@ impl Follow<'_, '_, '_> {
         self.e.a.mov(rsi, qword_ptr(rbx + rdx))?;
         self.e.a.add(rsi, qword_ptr(r10 + STEP_MOST))?;
         let skip = self.labels.skip_switch;
+        self.e.guard(Spot { base: rsi, displacement: 0 }, 8, skip)?;
         self.e.may_fault(skip);
         self.e.a.mov(rax, qword_ptr(rsi))?;
         go!(self, jmp, have_key);
@@ -602,6 +604,15 @@ impl Follow<'_, '_, '_> {
         self.e.a.cmp(rcx, r14)?;
         self.e.a.cmova(rcx, r14)?;
         self.e.a.lea(rdi, ptr(field(ITEM_BYTES)))?;
+        if self.e.is_guarded() {
+            let (cut, ready) = (self.e.label(), self.e.label());
+            self.e.guard_as_many(cut)?;
+            let to = self.e.at(ready);
+            self.e.a.jmp(to)?;
+            self.e.bind(cut)?;
+            self.e.a.or(word_ptr(field(ITEM_DEPTH)), i32::from(ITEM_FAULT))?;
+            self.e.bind(ready)?;
+        }
         self.e.bind(blocks)?;
         self.e.a.cmp(rcx, 32)?;
         let to = self.e.at(words);

@@ -295,8 +295,16 @@ impl Machine {
             thread: self.thread_place(),
             goroutine: None,
             red_zone: false,
+            guard: None,
             rdpid: true,
         }
+    }
+
+    /// The n-th page of the process's memory that can be read, or nothing.
+    pub(super) fn image_range(&self, n: u64) -> std::ops::Range<Avma> {
+        let page = (0..PAGES).filter(|&page| self.readable[page]).nth(n as usize);
+        let start = self.base() + page.map_or(0, |page| page * PAGE) as u64;
+        Avma(start)..Avma(start + page.map_or(0, |_| PAGE) as u64)
     }
 
     fn state_at(&self) -> u64 {

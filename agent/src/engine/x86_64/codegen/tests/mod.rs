@@ -7,11 +7,14 @@ mod identity;
 mod machine;
 mod random;
 
+use super::Guard;
+use super::guard;
 use crate::capture::interpreter::{Captured, Truth, capture, test};
 use crate::capture::program::Program;
 use crate::engine::record::{LayoutError, RecordLayout};
 use machine::{BELOW, KIND, Machine, Processor, SITE};
 use random::{Generator, Random};
+use std::sync::atomic::Ordering;
 
 /// Cases of each kind; more with RIPTRACE_CODEGEN_CASES.
 fn cases(usual: u64) -> u64 {
@@ -33,6 +36,7 @@ struct Seen {
     unreadable: usize,
     depth: u32,
     code_bytes: usize,
+    faults: usize,
 }
 
 fn compare(machine: &mut Machine, seed: u64, make: impl Fn(&mut Generator) -> Program, seen: &mut Seen) {
@@ -43,7 +47,12 @@ fn compare(machine: &mut Machine, seed: u64, make: impl Fn(&mut Generator) -> Pr
     let g = generator.word();
     machine::G.with(|cell| cell.set(g));
     machine.fill(&memory, readable);
-    let program = make(&mut generator);
+    let mut program = make(&mut generator);
+    // As for a program that is not Go's: every other case.
+    let is_guarded = seed % 2 == 1;
+    if is_guarded {
+        program.goroutine = None;
+    }
     let layout = match RecordLayout::of(&program, SITE) {
         Ok(layout) => layout,
         Err(LayoutError::Roots { .. }) => return,
@@ -51,7 +60,9 @@ fn compare(machine: &mut Machine, seed: u64, make: impl Fn(&mut Generator) -> Pr
     let mut context = machine.context(&program, &layout);
     context.red_zone = generator.random.one_in(2);
     context.rdpid = !generator.random.one_in(4);
-    if generator.random.one_in(2) {
+    if is_guarded {
+        context.guard = Some(Guard { image: machine.image_range(generator.random.below(3)) });
+    } else if generator.random.one_in(2) {
         context.goroutine = Some(machine.g_place());
         // Where g leads to a word, that word is the lower end of a stack: the tests of the stack's room are by hand.
         if machine.image_word(g).is_some() {
@@ -66,12 +77,17 @@ fn compare(machine: &mut Machine, seed: u64, make: impl Fn(&mut Generator) -> Pr
         let before = Processor::of(&registers, generator.random.next(), generator.random.one_in(4));
         machine.below_stack().fill(0xa5);
         let image = machine.image();
+        let faults = machine::FAULTS.load(Ordering::Relaxed);
         let after = machine.run(&loaded, &before);
+        let faults = machine::FAULTS.load(Ordering::Relaxed) - faults;
+        assert!(!is_guarded || faults == 0, "seed {seed}: {faults} loads have faulted\n{program:#?}");
+        seen.faults += faults;
         if let Err(what) = after.unchanged(&before) {
             panic!("seed {seed}: {what}\n{program:#?}");
         }
         let red_zone = if context.red_zone { 128 } else { 0 };
-        let touched = (16 + red_zone + loaded.depth) as usize;
+        let asked = if is_guarded { guard::BELOW_BYTES } else { 0 };
+        let touched = (16 + red_zone + loaded.depth + asked) as usize;
         let below = machine.below_stack();
         let intact = below.len() - touched;
         assert!(below[..intact].iter().all(|&byte| byte == 0xa5), "seed {seed}: more than {touched} bytes of stack");
@@ -141,7 +157,10 @@ fn random_captures_are_the_interpreters() {
     for seed in first..first + cases(1500) {
         compare(&mut machine, seed, Generator::program, &mut seen);
     }
-    assert!(seen.hits > 1000 && seen.chunks > 300 && seen.frames > 1000 && seen.unreadable > 300, "{seen:?}");
+    assert!(
+        seen.hits > 1000 && seen.chunks > 300 && seen.frames > 1000 && seen.unreadable > 300 && seen.faults > 300,
+        "{seen:?}"
+    );
 }
 
 #[test]

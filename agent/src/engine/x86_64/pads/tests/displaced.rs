@@ -122,3 +122,26 @@ fn a_child_by_fork_goes_through_pads_and_leaves_its_parents_control_alone() {
         assert_eq!(world.hits(1), case.passages_of_all());
     });
 }
+
+#[test]
+fn a_child_of_a_program_without_our_handlers_goes_through_pads_as_well() {
+    succeeds(|| {
+        // No handler is installed: a pad that faults takes the process.
+        let mut world = World::new(false);
+        let all = cases::all(&mut world);
+        let case = all.iter().find(|case| case.name == "several").unwrap();
+        let expected = case.results();
+        let body = TestBody { probe: 1, island: world.island, also: Also::Nothing };
+        world.arm(case.site, case.displaced, PatchKind::Jump, &[&body]);
+        let advise = |at: u64, bytes: usize, advice: i32| {
+            // SAFETY: the island's control is mapped; the advice is what the engine gives for it.
+            assert_eq!(unsafe { libc::madvise(at as *mut _, bytes, advice) }, 0);
+        };
+        advise(world.island.control.0, crate::engine::area::ALIVE, libc::MADV_DONTFORK);
+        advise(world.island.alive().0, crate::engine::area::ALIVE_BYTES, libc::MADV_WIPEONFORK);
+        succeeds(|| assert_eq!(case.results(), expected));
+        assert_eq!(world.hits(1), 0);
+        assert_eq!(case.results(), expected);
+        assert_eq!(world.hits(1), case.passages_of_all());
+    });
+}

@@ -60,6 +60,7 @@ fn context<'a>(world: &World, program: &'a Program, record: &'a RecordLayout, ri
         thread: ThreadPlace::Unknown,
         goroutine: None,
         red_zone: true,
+        guard: None,
         rdpid: false,
     }
 }

@@ -90,6 +90,7 @@ impl World {
         let writable = map(0, CODE_BYTES, rw, shared, file, 0) as *mut u8;
         let executable = libc::PROT_READ | libc::PROT_EXEC;
         map(island.tables().0, CODE_BYTES, executable, shared | libc::MAP_FIXED, file, 0);
+        write(island.alive().0, &1u32.to_ne_bytes());
         let mut world = World { island, writable, text, far, text_end: text, go };
         let island = world.island;
         let mut memory = IslandMemory::create(world.bytes(), island, go).unwrap();
