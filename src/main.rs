@@ -1,7 +1,7 @@
 //! The `riptrace` binary: reads arguments, runs the command, ends with its exit status.
 
 use clap::Parser;
-use riptrace::args::Arguments;
+use riptrace::args::{Arguments, Command};
 use riptrace::{commands, output};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("RIPTRACE_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     // Standard output belongs to protocols and results; the log goes to standard error.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(&arguments.command) {
         Ok(runtime) => runtime,
         Err(why) => {
             output::note(&format!("riptrace: no threads or timers could be set up: {why}"));
@@ -28,4 +28,14 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// An agent shares its host with what it traces: its tasks are small, and to wake one thread for all of them costs a third
+/// of waking one for another. What takes longer has threads of its own in either case.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match command {
+        Command::Agent(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }

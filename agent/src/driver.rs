@@ -60,13 +60,12 @@ use std::time::Duration;
 use sweeper::Sweeper;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use worker::{Host, News, Workers};
 
-/// How often /proc is looked at: a process that starts is traced within about this.
-const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the state is told that time went on: a fraction of its shortest time, and seldom enough not to be felt while
-/// nothing happens.
+/// How often /proc is looked at: a process that starts is traced within about this. Counts are read as often.
+const DISCOVERY_INTERVAL: Duration = Duration::from_millis(HEARTBEAT_MS);
+/// The state is told that time went on when nothing has happened for so long: a fraction of its shortest time.
 const TICK: Duration = Duration::from_millis(200);
 /// Requests that were read and wait for the state, at most: further ones wait in the subscriptions.
 const REQUESTS_MAX: usize = 64;
@@ -124,9 +123,8 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     // Whoever hears of the agent from now on finds its subscriptions.
     client.flush().await.map_err(|error| cannot_serve(SERVICE, error))?;
     let (discovered, processes) = mpsc::channel(1);
-    tasks.spawn(discover(Arc::clone(&host), config.clone(), discovered));
     let (counted, counts) = mpsc::channel(1);
-    tasks.spawn(count(Arc::clone(&host), counted));
+    tasks.spawn(discover(Arc::clone(&host), config.clone(), discovered, counted));
     let publisher = tokio::spawn(publisher.run());
     let (sayings, to_say) = mpsc::channel(SAYINGS_MAX);
     let speaker = tokio::spawn(speak(client.clone(), status.clone(), to_say));
@@ -264,8 +262,13 @@ async fn serve_requests(
     Ok((service, receiver))
 }
 
-/// Looks at /proc again and again.
-async fn discover(host: Arc<Host>, config: AgentConfig, discovered: mpsc::Sender<Vec<ProcessFacts>>) {
+/// Looks at /proc and reads the counts of all probes again and again, as often as they are told.
+async fn discover(
+    host: Arc<Host>,
+    config: AgentConfig,
+    discovered: mpsc::Sender<Vec<ProcessFacts>>,
+    counted: mpsc::Sender<Vec<(JobId, ProbeCounts)>>,
+) {
     let mut tick = interval(DISCOVERY_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
@@ -277,42 +280,36 @@ async fn discover(host: Arc<Host>, config: AgentConfig, discovered: mpsc::Sender
         let look = move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let (discovery, sweeper) = &mut *known;
-            let processes = discovery::look(discovery, &host.builds, &host.engines, &config)?;
-            let seen =
-                processes.iter().filter(|process| process.refused.is_none()).map(|process| process.key).collect();
-            sweeper.look(&seen, &host.engines.traced());
-            Ok::<_, TargetError>(processes)
+            let mut look = || {
+                let processes = discovery::look(discovery, &host.builds, &host.engines, &config)?;
+                let seen =
+                    processes.iter().filter(|process| process.refused.is_none()).map(|process| process.key).collect();
+                sweeper.look(&seen, &host.engines.traced());
+                Ok::<_, TargetError>(processes)
+            };
+            (look(), host.count(None))
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(processes)) => {
-                failing = false;
-                if discovered.send(processes).await.is_err() {
+            Ok((processes, counts)) => {
+                match processes {
+                    Ok(processes) => {
+                        failing = false;
+                        if discovered.send(processes).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        if !failing {
+                            tracing::error!(%error, "the processes of this host cannot be seen");
+                        }
+                        failing = true;
+                    }
+                }
+                if !counts.is_empty() && counted.send(counts).await.is_err() {
                     return;
                 }
             }
-            Ok(Err(error)) => {
-                if !failing {
-                    tracing::error!(%error, "the processes of this host cannot be seen");
-                }
-                failing = true;
-            }
             Err(error) => tracing::error!(%error, "looking at the processes of this host failed"),
-        }
-    }
-}
-
-/// Reads the counts of all probes, a little more often than they are told.
-async fn count(host: Arc<Host>, counted: mpsc::Sender<Vec<(JobId, ProbeCounts)>>) {
-    let mut tick = interval(Duration::from_millis(HEARTBEAT_MS / 2));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let host = Arc::clone(&host);
-        if let Ok(counts) = tokio::task::spawn_blocking(move || host.count(None)).await
-            && !counts.is_empty()
-            && counted.send(counts).await.is_err()
-        {
-            return;
         }
     }
 }
@@ -389,12 +386,13 @@ impl Agent {
         mut inputs: Inputs,
         shutdown: impl Future<Output = ()>,
     ) -> (Result<(), AgentError>, Option<Heartbeat>) {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
         let mut stopping = false;
         let mut result = Ok(());
         while !self.finished {
+            // To wake up is what costs while nothing happens.
+            let quiet_ms = self.state.quiet_until_ms().map_or(0, |until_ms| until_ms.saturating_sub(now_ms()));
+            let tick = sleep(TICK.max(Duration::from_millis(quiet_ms)));
             tokio::select! {
                 () = &mut shutdown, if !stopping => {
                     stopping = true;
@@ -424,7 +422,7 @@ impl Agent {
                 }
                 Some(processes) = inputs.processes.recv() => self.tell(Event::Discovered(processes)),
                 Some(counts) = inputs.counts.recv() => self.tell(Event::Counted(counts)),
-                _ = tick.tick() => self.tell(Event::Tick),
+                () = tick => self.tell(Event::Tick),
             }
         }
         (result, self.farewell)

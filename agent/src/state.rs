@@ -164,6 +164,16 @@ impl State {
         &self.profile.host
     }
 
+    /// Until when nothing is to be done if nothing happens; `None` while something is under way.
+    pub(crate) fn quiet_until_ms(&self) -> Option<u64> {
+        let is_quiet = self.owed.is_empty()
+            && self.ending.is_empty()
+            && self.detaching.is_empty()
+            && !self.urgent
+            && self.ends_at_ms.is_none();
+        is_quiet.then_some(self.heartbeat_at_ms)
+    }
+
     /// Takes one event; what is to be done is added to `effects`. `now_ms` never goes back.
     pub(crate) fn handle(&mut self, now_ms: u64, event: Event, effects: &mut Vec<Effect>) {
         match event {

@@ -11,8 +11,11 @@ use riptrace_protocol::ids::Incarnation;
 use riptrace_protocol::time::ClockDomain;
 use tokio::sync::watch;
 
-/// Who asked last, and how often somebody did: the service renews its lease when this changes.
+/// Who asked last, and when that was told last, in domain time: the service renews its lease when this changes.
 pub(super) type Heard = Option<(Incarnation, u64)>;
+
+/// Of one coordinator the service is told so often, in nanoseconds: a fraction of its lease.
+const TELL_NS: u64 = 1_000_000_000;
 
 /// Answers pings until the subscription ends.
 pub(super) async fn serve(
@@ -27,9 +30,14 @@ pub(super) async fn serve(
         let Some(reply) = message.reply.clone() else { continue };
         let answer = match read(&message) {
             Ok(ping) => {
-                heard.send_modify(|heard| {
-                    let count = heard.map_or(0, |(_, count)| count);
-                    *heard = Some((ping.coordinator, count + 1));
+                heard.send_if_modified(|heard| {
+                    let is_told = heard.is_some_and(|(coordinator, told_ns)| {
+                        coordinator == ping.coordinator && received_ns < told_ns + TELL_NS
+                    });
+                    if !is_told {
+                        *heard = Some((ping.coordinator, received_ns));
+                    }
+                    !is_told
                 });
                 let clock_domain = clock_domain.clone();
                 let replied_ns = domain_now_ns();

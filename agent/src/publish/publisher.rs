@@ -26,6 +26,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// How often the watermark is said while there are probes and no hits: the merge waits for it, a person does not.
 const BEAT: Duration = Duration::from_millis(200);
+/// The same on a host that has had no hits for [`CALM_AFTER`]: what others show waits for it, and so little longer.
+const CALM_BEAT: Duration = Duration::from_millis(500);
+/// See [`CALM_BEAT`].
+const CALM_AFTER: Duration = Duration::from_secs(10);
 /// What has come into the queue may gather for so long when it was empty: it is rarely alone, and the promise that lets it
 /// go follows it.
 const GATHER: Duration = Duration::from_millis(5);
@@ -132,6 +136,8 @@ pub(crate) struct Publisher<B> {
     collected_at: Instant,
     /// When something came into the empty queue.
     came_at: Option<Instant>,
+    /// Since when nothing has come for long.
+    calm_at: Instant,
 }
 
 type UnderWay = BoxFuture<'static, Result<(), BusError>>;
@@ -163,6 +169,7 @@ impl<B: Bus> Publisher<B> {
             beat_at: now,
             collected_at: now,
             came_at: None,
+            calm_at: now + CALM_AFTER,
         }
     }
 
@@ -191,7 +198,10 @@ impl<B: Bus> Publisher<B> {
             tokio::select! {
                 result = ended(&mut under_way) => self.finish_try(&mut under_way, result),
                 () = reached(collect_at) => self.collect().await,
-                () = self.queue.came() => self.came_at = Some(Instant::now()),
+                () = self.queue.came() => {
+                    let came_at = Instant::now();
+                    (self.came_at, self.calm_at) = (Some(came_at), came_at + CALM_AFTER);
+                }
                 () = reached(retry_at) => {}
                 changed = self.mode.changed() => {
                     if changed.is_err() {
@@ -321,7 +331,7 @@ impl<B: Bus> Publisher<B> {
         while !self.outbox.is_full() {
             let Some(packed) = core.packer.pack(&mut core.frames, beat) else { break };
             self.outbox.push(packed);
-            self.beat_at = now + BEAT;
+            self.beat_at = now + if now >= self.calm_at { CALM_BEAT } else { BEAT };
             beat = false;
         }
         if self.outbox.is_full() {

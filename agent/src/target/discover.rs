@@ -48,20 +48,29 @@ pub struct ProcessSeen {
 /// A process is looked at this often before it is taken for what it is: a child runs its parent's program until it calls
 /// execve(2), and a shell may become the service that it starts.
 const YOUNG_LOOKS: u64 = 5;
-/// After that it is looked at by turns, each this often: a pid may be another process's by then.
+/// After that it is looked at by turns, each this often: a pid may be another process's by then, or run another program.
 const TURNS: u64 = 8;
+/// Every so many turns it is looked at whole, though it is the same process and program: it may have started that anew, in
+/// another environment.
+const WHOLE_TURNS: u64 = 8;
+/// What changes with every process that begins or ends.
+const LOAD: &str = "/proc/loadavg";
 
 /// The processes of this host, looked at again and again.
 #[derive(Debug, Default)]
 pub struct Discovery {
     looks: u64,
     known: BTreeMap<u32, Known>,
+    /// How many tasks there were at the last look through /proc, and which began last.
+    tasks: Option<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Known {
     /// The look that saw the pid first.
     first: u64,
+    /// The link to its program and when it began, at its last look.
+    identity: Option<(PathBuf, u64)>,
     seen: Option<ProcessSeen>,
 }
 
@@ -69,8 +78,9 @@ impl Discovery {
     /// The processes of this host now, by pid. Kernel threads, zombies, the agent itself, processes that run no ELF file
     /// and those whose executable the agent may not read are left out.
     ///
-    /// A process that is new, and one of `traced`, is looked at each time, which costs some small reads of /proc; others
-    /// by turns. That one has ended is known at once.
+    /// A process that is new is looked at each time, which costs some small reads of /proc; others by turns. One of
+    /// `traced` is asked each time whether it is the same. That one has ended is known at once. While no process begins
+    /// or ends /proc is not looked through.
     pub fn look(
         &mut self,
         config: &DiscoverConfig,
@@ -78,27 +88,56 @@ impl Discovery {
     ) -> Result<Vec<ProcessSeen>, TargetError> {
         let privileges = status::privileges()?;
         let own = std::process::id();
-        let path = "/proc".to_owned();
-        let entries = fs::read_dir(&path).map_err(|source| TargetError::Read { path, source })?;
-        let pids: BTreeSet<u32> = entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&pid| pid != own)
-            .collect();
+        // Read before: what begins meanwhile is a change the next time.
+        let tasks = tasks();
         self.looks += 1;
-        self.known.retain(|pid, _| pids.contains(pid));
-        for key in traced {
-            // What it becomes when it is traced no more is news as well.
-            self.known.entry(key.pid).and_modify(|known| known.first = self.looks);
+        if tasks.is_none() || tasks != self.tasks {
+            let path = "/proc".to_owned();
+            let entries = fs::read_dir(&path).map_err(|source| TargetError::Read { path, source })?;
+            let pids: BTreeSet<u32> = entries
+                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+                .filter(|&pid| pid != own)
+                .collect();
+            self.known.retain(|pid, _| pids.contains(pid));
+            for pid in pids {
+                self.known.entry(pid).or_insert(Known { first: self.looks, identity: None, seen: None });
+            }
+            self.tasks = tasks;
         }
-        for pid in pids {
-            let known = self.known.entry(pid).or_insert(Known { first: self.looks, seen: None });
+        let traced: BTreeSet<u32> = traced.iter().map(|key| key.pid).collect();
+        for (&pid, known) in &mut self.known {
             let is_young = self.looks - known.first < YOUNG_LOOKS;
-            if is_young || self.looks % TURNS == u64::from(pid) % TURNS {
+            let is_turn = self.looks % TURNS == u64::from(pid) % TURNS;
+            let is_whole = is_turn && self.looks / TURNS % WHOLE_TURNS == u64::from(pid) / TURNS % WHOLE_TURNS;
+            if !is_young && !is_turn && !traced.contains(&pid) {
+                continue;
+            }
+            let identity = identity(pid);
+            if is_young || is_whole || identity.is_none() || identity != known.identity {
+                if identity != known.identity {
+                    // It is another one, and may become a third.
+                    known.first = self.looks;
+                }
                 known.seen = look_at(pid, config, privileges);
+                known.identity = identity;
             }
         }
         Ok(self.known.values().filter_map(|known| known.seen.clone()).collect())
     }
+}
+
+/// How many tasks there are, and which began last (proc_loadavg(5)); `None` where that is not told.
+fn tasks() -> Option<(String, String)> {
+    let text = fs::read_to_string(LOAD).ok()?;
+    let mut fields = text.split_whitespace().skip(3);
+    let (_, all) = fields.next()?.split_once('/')?;
+    Some((all.to_owned(), fields.next()?.to_owned()))
+}
+
+/// Which program a process runs, and since when the process is there; `None` for a kernel thread and a zombie.
+fn identity(pid: u32) -> Option<(PathBuf, u64)> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some((exe, status::start_time(pid).ok()?))
 }
 
 /// `None` for what is left out; a process that ends while it is looked at is left out, too.
@@ -224,7 +263,7 @@ mod tests {
         let key = discovery.look(&config, &BTreeSet::new()).unwrap()[0].key;
         // One that is traced is looked at each time.
         let traced = BTreeSet::from([key]);
-        discovery.known.values_mut().for_each(|known| (known.first, known.seen) = (0, None));
+        discovery.known.values_mut().for_each(|known| (known.first, known.identity, known.seen) = (0, None, None));
         assert!(became(&mut discovery, &traced));
         child.0.kill().unwrap();
         child.0.wait().unwrap();

@@ -44,6 +44,10 @@ async fn run_probe(args: args::BenchProbe) -> Result<(), Failure> {
     let seconds = args.seconds;
     let mut report = Report::new(args.json);
     let program = blocking(target::build).await?;
+    if args.idle {
+        idle::measure(&program, seconds, &mut report).await?;
+        return report.finish();
+    }
     let built = program.clone();
     let mut report = blocking(move || {
         cost::measure(&built, seconds, &mut report)?;
