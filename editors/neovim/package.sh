@@ -15,7 +15,7 @@ nvim=${2:-nvim}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/riptrace"
-cp -r "$here/lua" "$here/plugin" "$here/doc" "$here/README.md" "$here/../../LICENSE-MIT" "$here/../../LICENSE-APACHE" "$work/riptrace/"
+cp -r "$here/lua" "$here/plugin" "$here/doc" "$here/images" "$here/README.md" "$here/../../LICENSE-MIT" "$here/../../LICENSE-APACHE" "$work/riptrace/"
 "$nvim" --headless -u NONE -i NONE -n -c "helptags $work/riptrace/doc" -c quit
 [ -f "$work/riptrace/doc/tags" ] || { echo "$nvim made no help tags" >&2; exit 1; }
 # The same files make the same archive, whenever and by whomever it is made.

@@ -2,7 +2,7 @@
  * The pictures of the READMEs, from what the last run of the editors' tests has left among its artefacts, and the
  * extension's icon from its drawing. `run.sh neovim vscode pictures` makes all of them anew.
  */
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { openBrowser } from "./vscode/browser.mjs";
@@ -19,8 +19,6 @@ const ICON_PIXELS = 256;
 const SCREENSHOTS = {
   "vscode-step-over.png": "editors/vscode/images/session.png",
   "vscode-views.png": "editors/vscode/images/views.png",
-  "vscode-views-dark.png": "editors/vscode/images/views-dark.png",
-  "vscode-first-steps.png": "editors/vscode/images/first-steps.png",
 };
 /** Screens of Neovim, as cells. */
 const SCREENS = {
@@ -62,9 +60,10 @@ async function write(picture, png) {
   );
   const small = indexedPng(Buffer.from(pixels, "base64"), width, height);
   if (small.length > BYTES_MAX) throw new Error(`${picture} has ${small.length} bytes: more than ${BYTES_MAX}`);
-  await writeFile(path.join(repository, picture), small);
-  const { size } = await stat(path.join(repository, picture));
-  process.stdout.write(`${picture}: ${size} bytes\n`);
+  const file = path.join(repository, picture);
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(file, small);
+  process.stdout.write(`${picture}: ${small.length} bytes\n`);
 }
 
 /** A screen of Neovim as a terminal draws it. */

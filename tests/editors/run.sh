@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The editor tests.
 #
-#   run.sh [unit|testsupport|neovim|emacs|vscode|pictures|all]...        (default: all)
+#   run.sh [unit|testsupport|neovim|emacs|vscode|flood|pictures|all]...        (default: all)
 #
 # unit         the extension's and the plugin's own tests; no fleet, no browser
 # testsupport  the debug adapter under Microsoft's DebugClient
@@ -9,6 +9,7 @@
 # emacs        Debian's Emacs with dap-mode: debugging
 # vscode       the real VS Code workbench in a headless browser, with the .vsix that is built here
 # all          all of them, in this order
+# flood        1,667 hits a second into VS Code, and keys typed meanwhile; a measurement, not part of all
 # pictures     the pictures of the READMEs, from what the runs of neovim and vscode have left; not part of all
 #
 # All but `unit` need a running fleet with the shop under load, and these variables:
@@ -24,6 +25,7 @@
 #   NVIM_DAP_DIR      a checkout of nvim-dap, for the tests with the real one
 #   RIPTRACE_CHROMIUM a Chromium or Chrome
 #   RIPTRACE_CACHE    where the editors are kept (default: ~/.cache/riptrace)
+#   RIPTRACE_FLOOD_SECONDS      for how long 1,667 hits a second come into VS Code (default: 6; 60 measures what RESULTS.md keeps)
 #   RIPTRACE_BROWSER_SLOWDOWN   how many times slower the browser is made, to find what only works on a fast machine
 #
 # Screenshots and logs are left in tests/artefacts. Exits 1 if anything failed; nothing is skipped.
@@ -181,6 +183,16 @@ run_vscode() {
     step "the shop's sources are untouched" shop_untouched
 }
 
+run_flood() {
+    need_fleet
+    "$editors_tests/provision.sh" tools chromium
+    RIPTRACE_CHROMIUM=$(find_chromium)
+    export RIPTRACE_CHROMIUM
+    step "VS Code extension: build and package" build_extension
+    step "VS Code: more hits than anybody reads" node_tests "$editors_tests/vscode/flood.test.mjs"
+    step "the shop's sources are untouched" shop_untouched
+}
+
 run_pictures() {
     "$editors_tests/provision.sh" tools chromium
     RIPTRACE_CHROMIUM=$(find_chromium)
@@ -196,7 +208,7 @@ export RIPTRACE_EDITOR_TOOLS=$editors_tools RIPTRACE_VSIX=$extension/riptrace.vs
 if [ $# = 0 ]; then set -- all; fi
 for part in "$@"; do
     case $part in
-        unit | testsupport | neovim | emacs | vscode | pictures) "run_$part" ;;
+        unit | testsupport | neovim | emacs | vscode | flood | pictures) "run_$part" ;;
         all)
             run_unit
             run_testsupport
@@ -204,7 +216,7 @@ for part in "$@"; do
             run_emacs
             run_vscode
             ;;
-        *) fail "unknown part '$part': expected unit, testsupport, neovim, emacs, vscode, pictures or all" ;;
+        *) fail "unknown part '$part': expected unit, testsupport, neovim, emacs, vscode, flood, pictures or all" ;;
     esac
 done
 if [ ${#failed_parts[@]} != 0 ]; then

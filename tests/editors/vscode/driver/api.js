@@ -5,7 +5,7 @@ const assert = require("node:assert/strict");
 const path = require("node:path");
 const vscode = require("vscode");
 
-module.exports = ({ task, check, eventually, within, events, messages }) => {
+module.exports = ({ task, check, eventually, started, ended, ask, events, messages }) => {
   const uri = vscode.Uri.file(task.breakpoint.path);
   const position = ({ line }) => new vscode.Position(line - 1, 0);
   let session;
@@ -45,28 +45,24 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
     assert.equal(messages.length, 0, "an adapter was started");
   });
 
-  check("a session starts with a breakpoint and a logpoint", async () => {
-    vscode.debug.addBreakpoints([
-      new vscode.SourceBreakpoint(new vscode.Location(uri, position(task.breakpoint))),
-      new vscode.SourceBreakpoint(
-        new vscode.Location(vscode.Uri.file(task.logpoint.path), position(task.logpoint)),
-        true,
-        undefined,
-        undefined,
-        `${task.logpoint.expression}={${task.logpoint.expression}}`,
-      ),
-    ]);
-    const started = new Promise((resolve) => {
-      const subscription = vscode.debug.onDidStartDebugSession((each) => {
-        subscription.dispose();
-        resolve(each);
-      });
-    });
-    const configuration = { type: "riptrace", request: "attach", name: "driver" };
-    assert.equal(await vscode.debug.startDebugging(vscode.workspace.workspaceFolders[0], configuration), true);
-    session = await started;
-    assert.equal(session.type, "riptrace");
-  });
+  check(
+    "a session starts with a breakpoint and a logpoint",
+    async () => {
+      vscode.debug.addBreakpoints([
+        new vscode.SourceBreakpoint(new vscode.Location(uri, position(task.breakpoint))),
+        new vscode.SourceBreakpoint(
+          new vscode.Location(vscode.Uri.file(task.logpoint.path), position(task.logpoint)),
+          true,
+          undefined,
+          undefined,
+          `${task.logpoint.expression}={${task.logpoint.expression}}`,
+        ),
+      ]);
+      session = await started({ type: "riptrace", request: "attach", name: "driver" });
+      assert.equal(session.type, "riptrace");
+    },
+    2 * task.firstHitMs,
+  );
 
   check("the settings and the folder are in the attach request", () => {
     const { message } = messages.find(({ message }) => message.command === "attach");
@@ -99,12 +95,12 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
         () => events("stopped").find(({ reason }) => reason === "breakpoint"),
         task.firstHitMs,
       );
-      const { stackFrames } = await session.customRequest("stackTrace", { threadId: stop.threadId });
+      const { stackFrames } = await ask(session, "stackTrace", { threadId: stop.threadId });
       assert.equal(stackFrames[0].line, task.breakpoint.line);
-      const { scopes } = await session.customRequest("scopes", { frameId: stackFrames[0].id });
+      const { scopes } = await ask(session, "scopes", { frameId: stackFrames[0].id });
       const names = [];
       for (const { variablesReference } of scopes) {
-        const { variables } = await session.customRequest("variables", { variablesReference });
+        const { variables } = await ask(session, "variables", { variablesReference });
         names.push(...variables.map(({ name }) => name));
       }
       for (const name of task.breakpointVariables) assert.ok(names.includes(name), `${name} is not among ${names}`);
@@ -118,7 +114,7 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
       const newest = await eventually(
         "a second hit",
         async () => {
-          const page = await session.customRequest("riptrace/timelinePage", { count: 1 });
+          const page = await ask(session, "riptrace/timelinePage", { count: 1 });
           return page.newest > 1 && page;
         },
         task.firstHitMs,
@@ -126,7 +122,7 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
       );
       const before = events("stopped").length;
       const seq = newest.newest;
-      await session.customRequest("riptrace/openHit", { seq });
+      await ask(session, "riptrace/openHit", { seq });
       const stop = await eventually("the stop in that hit", () => events("stopped")[before], task.answerMs);
       assert.match(stop.description, new RegExp(`^Hit ${seq}\\b`));
     },
@@ -165,18 +161,11 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
     "a session is saved, and opened again without any fleet",
     async () => {
       const file = path.join(task.directory, "session.riptrace");
-      const saved = await session.customRequest("riptrace/save", { path: file });
+      const saved = await ask(session, "riptrace/save", { path: file });
       assert.ok(saved.hits > 0, JSON.stringify(saved));
       const began = messages.length;
-      const opened = new Promise((resolve) => {
-        const subscription = vscode.debug.onDidStartDebugSession((each) => {
-          subscription.dispose();
-          resolve(each);
-        });
-      });
       const configuration = { type: "riptrace", request: "launch", name: "saved", recording: file, cwd: task.shop };
-      assert.equal(await vscode.debug.startDebugging(vscode.workspace.workspaceFolders[0], configuration), true);
-      const recording = await opened;
+      const recording = await started(configuration);
       const stop = await eventually(
         "the saved session stops in its first hit",
         () =>
@@ -186,28 +175,15 @@ module.exports = ({ task, check, eventually, within, events, messages }) => {
         task.answerMs,
       );
       assert.ok(stop);
-      const { newest, kept } = await recording.customRequest("riptrace/timelinePage", { count: 1 });
+      const { newest, kept } = await ask(recording, "riptrace/timelinePage", { count: 1 });
       assert.equal(kept, saved.hits);
       assert.ok(newest >= kept);
       await ended(recording);
     },
-    3 * task.answerMs,
+    task.firstHitMs + 4 * task.answerMs,
   );
 
   check("stopping ends the session", () => ended(session), 2 * task.answerMs);
-
-  /** Stops a session and waits until the editor says that it is over. */
-  function ended(running) {
-    const over = new Promise((resolve) => {
-      const subscription = vscode.debug.onDidTerminateDebugSession((each) => {
-        if (each !== running) return;
-        subscription.dispose();
-        resolve();
-      });
-    });
-    const stopped = vscode.debug.stopDebugging(running);
-    return within(task.answerMs, `the end of the session "${running.name}" is told`, Promise.all([stopped, over]));
-  }
 
   check("every request was answered exactly once", () => {
     for (const id of new Set(messages.map(({ session }) => session))) {

@@ -27,7 +27,7 @@ exports.activate = (context) => {
       }),
     }),
   );
-  require(`./${task.checks}.js`)({ task, check, eventually, within, events, messages, onMessage });
+  require(`./${task.checks}.js`)({ task, check, eventually, within, started, ended, ask, events, messages, onMessage });
   void runAll();
 };
 
@@ -58,6 +58,42 @@ function write(file, value) {
 function saw(session, direction, message) {
   if (task.keepsMessages !== false) messages.push({ session, direction, message: structuredClone(message) });
   for (const watcher of watchers) watcher(direction, message);
+}
+
+/** Starts a session and waits until the editor says that it has begun; returns it. */
+async function started(configuration) {
+  let subscription;
+  const begun = new Promise((resolve) => {
+    subscription = vscode.debug.onDidStartDebugSession((session) => {
+      if (session.name === configuration.name) resolve(session);
+    });
+  });
+  const start = Promise.resolve(vscode.debug.startDebugging(vscode.workspace.workspaceFolders[0], configuration));
+  const refused = start.then((is) => {
+    if (!is) throw new Error(`VS Code did not start the session "${configuration.name}"`);
+    return begun;
+  });
+  const what = `the start of the session "${configuration.name}"`;
+  return within(task.firstHitMs, what, refused).finally(() => subscription.dispose());
+}
+
+/** Stops a session and waits until the editor says that it is over. */
+async function ended(session) {
+  let subscription;
+  const over = new Promise((resolve) => {
+    subscription = vscode.debug.onDidTerminateDebugSession((each) => {
+      if (each === session) resolve();
+    });
+  });
+  const stopped = Promise.all([vscode.debug.stopDebugging(session), over]);
+  await within(task.answerMs, `the end of the session "${session.name}"`, stopped).finally(() =>
+    subscription.dispose(),
+  );
+}
+
+/** What the adapter of a session answers. */
+function ask(session, command, args) {
+  return within(task.answerMs, `the answer to ${command}`, session.customRequest(command, args));
 }
 
 /** `listener` is given each message of a session from now on, with its direction. */
