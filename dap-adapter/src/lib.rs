@@ -5,6 +5,7 @@
 pub mod dap;
 pub mod environment;
 pub mod fleet;
+pub use dap::fuzzing;
 pub mod lines;
 pub mod lsp;
 pub mod render;

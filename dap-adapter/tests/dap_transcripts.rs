@@ -11,6 +11,8 @@ mod breakpoints;
 mod hits;
 #[path = "dap_transcripts/lifecycle.rs"]
 mod lifecycle;
+#[path = "dap_transcripts/modes.rs"]
+mod modes;
 #[path = "dap_transcripts/own.rs"]
 mod own;
 #[path = "dap_transcripts/past.rs"]

@@ -8,6 +8,7 @@ use super::codec::{CodecError, DapCodec, Frame, Transport};
 use super::envelope::{self, Incoming, Outgoing};
 use super::fleet::{FleetEvents, FleetSession, Fleets, RealFleets};
 use super::limits::{CLOSE_WAIT, COMPLETIONS_MAX, OUTGOING_MAX};
+use super::locations::LineTables;
 use super::recordings::{self, Recordings};
 use super::session::{Effect, Event, JoinedFleet, LocalFiles, Mapped, OpenedRecording, State};
 use crate::environment::{BusTarget, Environment};
@@ -124,6 +125,7 @@ async fn serve_with(
         joined: None,
         events: None,
         mapper: None,
+        line_tables: Arc::default(),
         to_map: VecDeque::new(),
         maps: false,
         joining: None,
@@ -181,6 +183,7 @@ struct Driver {
     joined: Option<Arc<dyn FleetSession>>,
     events: Option<Box<dyn FleetEvents>>,
     mapper: Option<Arc<LineMapper>>,
+    line_tables: Arc<LineTables>,
     /// Lines that wait to be mapped: as many as there are breakpoints, at most.
     to_map: VecDeque<(i64, PathBuf, u32, Vec<BuildFacts>)>,
     /// Whether one is being mapped.
@@ -301,15 +304,18 @@ impl Driver {
                         Event::SourceRead { read, file, text: text.map(|text| text.to_string()) }
                     })
                 }),
-                Effect::Locate { locate, path, from, to, builds } => self.look_up(move |mapper| {
-                    Box::pin(async move {
-                        let lines = match mapper {
-                            Some(mapper) => lines_of(&mapper, &path, from, to, &builds).await,
-                            None => Vec::new(),
-                        };
-                        Event::Located { locate, lines }
-                    })
-                }),
+                Effect::Locate { locate, path, from, to, builds } => {
+                    let (tables, session) = (self.line_tables.clone(), self.joined.clone());
+                    self.look_up(move |mapper| {
+                        Box::pin(async move {
+                            let lines = match mapper {
+                                Some(mapper) => tables.traceable(&mapper, session, &path, from..=to, &builds).await,
+                                None => Vec::new(),
+                            };
+                            Event::Located { locate, lines }
+                        })
+                    });
+                }
                 Effect::OpenRecording { attempt, path, cwd, substitutes } => {
                     self.open_recording(attempt, path, cwd, substitutes);
                 }
@@ -460,22 +466,6 @@ impl Driver {
             tell(&completed, Completion::Event(Box::new(Event::Closed(outcome)))).await;
         });
     }
-}
-
-/// The lines between `from` and `to` that some build has.
-async fn lines_of(mapper: &LineMapper, path: &Path, from: u32, to: u32, builds: &[BuildFacts]) -> Vec<u32> {
-    let mut lines = Vec::new();
-    for line in from..=to {
-        match mapper.plan(path, line, None, builds).await {
-            Ok(plan) if !plan.targets.is_empty() => lines.push(line),
-            // A file of another machine: its lines are taken as they are.
-            Err(NotThere::Unreadable { .. }) => lines.push(line),
-            Ok(_) => {}
-            Err(NotThere::BeyondEnd { .. }) => break,
-            Err(why) => tracing::debug!("line {line} of {}: {why}", path.display()),
-        }
-    }
-    lines
 }
 
 async fn tell(completed: &mpsc::Sender<Completion>, completion: Completion) {

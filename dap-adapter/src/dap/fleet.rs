@@ -2,10 +2,11 @@
 //! another. Commands and hits never share a queue: [`FleetSession`] asks, [`FleetEvents`] tells.
 
 use crate::environment::{BusTarget, CheckoutDefaults, Environment};
-use crate::fleet::{FleetClient, SessionEvent, SessionEvents, SessionHandle};
+use crate::fleet::{FleetClient, FleetError, SessionEvent, SessionEvents, SessionHandle};
 use futures::future::BoxFuture;
+use riptrace_protocol::agent_api::LinesReply;
 use riptrace_protocol::fleet::{FleetView, TracepointStatus};
-use riptrace_protocol::ids::{SessionId, TracepointId};
+use riptrace_protocol::ids::{BuildId, SessionId, TracepointId};
 use riptrace_protocol::stream::OrderedHit;
 use riptrace_protocol::tracepoint::Tracepoint;
 use std::path::Path;
@@ -59,8 +60,28 @@ pub trait FleetSession: Send + Sync {
     /// those nearest to it, oldest first, without gaps.
     fn hits_before(&self, before: u64, count: usize) -> BoxFuture<'static, Result<Vec<OrderedHit>, FleetFailure>>;
 
+    /// Lines of a file with code in a build that runs, between two.
+    fn lines(
+        &self,
+        build: BuildId,
+        file: String,
+        first: u32,
+        last: u32,
+    ) -> BoxFuture<'static, Result<LinesReply, LinesFailure>>;
+
     /// Ends the session; all its tracepoints are removed.
     fn close(&self) -> BoxFuture<'static, Result<(), FleetFailure>>;
+}
+
+/// Why there are no lines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinesFailure {
+    /// The build has none of the file, or nobody runs it any more.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody could be asked.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 /// What happens in a session, in order.
@@ -126,6 +147,22 @@ impl FleetSession for RealSession {
     fn hits_before(&self, before: u64, count: usize) -> BoxFuture<'static, Result<Vec<OrderedHit>, FleetFailure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.hits_before(before, count).await.map_err(|error| error.to_string()) })
+    }
+
+    fn lines(
+        &self,
+        build: BuildId,
+        file: String,
+        first: u32,
+        last: u32,
+    ) -> BoxFuture<'static, Result<LinesReply, LinesFailure>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            client.lines(build, file, first..=last, false).await.map_err(|error| match error {
+                FleetError::Refused(why) => LinesFailure::Refused(why),
+                error => LinesFailure::Unknown(error.to_string()),
+            })
+        })
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), FleetFailure>> {

@@ -55,6 +55,13 @@ pub(crate) const READS_MAX: usize = 64;
 pub(crate) const LINES_ASKED_MAX: u32 = 500;
 /// How long an answer to `breakpointLocations` holds: an editor asks many times in a row for the same line.
 pub(crate) const LOCATIONS_KEPT: Duration = Duration::from_secs(5);
+/// Line tables of files of builds that are kept, at most: the open files of a person times the builds that run.
+pub(crate) const LINE_TABLES_MAX: usize = 512;
+/// Parts in which a file's line table is asked for, at most: 65,536 lines with code.
+pub(crate) const LINE_TABLE_ROUNDS_MAX: usize = 16;
+/// How long a line table is waited for before the text decides: an agent may have to read symbols first, and an editor
+/// waits for the answer.
+pub(crate) const LINE_TABLES_WAIT: Duration = Duration::from_secs(3);
 /// Such answers that are kept, at most.
 pub(crate) const LOCATIONS_KEPT_MAX: usize = 256;
 /// Files in one `loadedSources`, at most.

@@ -10,7 +10,9 @@ mod codec;
 mod driver;
 mod envelope;
 pub mod fleet;
+pub mod fuzzing;
 mod limits;
+mod locations;
 mod recordings;
 #[cfg(test)]
 mod requests;

@@ -48,20 +48,26 @@ pub(crate) const REQUESTS: &[Entry] = &[
     entry(
         "setBreakpoints",
         Full,
-        "a fleet-wide tracepoint each: condition, hit condition, log message; the line is mapped to each build. \
-        Hits that are already there are asked anew",
+        "a fleet-wide tracepoint each: condition, hit condition, log message, mode (snapshot, log, count, metric); the line \
+        is mapped to each build. Hits that are already there are asked anew",
     ),
     entry(
         "setFunctionBreakpoints",
         Full,
-        "`NAME` is a function's entry, `NAME:return` its returns with their results, `NAME:call` both, with durations",
+        "`NAME` is a function's entry, `NAME:return` its returns with their results, `NAME:call` both, with durations; with \
+        a `*` it is a pattern (`main.*`, `*.Handle*:return`) of at most 100 functions",
     ),
     entry(
         "setExceptionBreakpoints",
         Full,
         "`go-panic`, `go-error` (its condition names functions; their returns with an error that is not nil), `rust-panic`, `cpp-throw`",
     ),
-    entry("breakpointLocations", Full, "the lines that some build of the fleet has; answers are kept for five seconds"),
+    entry(
+        "breakpointLocations",
+        Full,
+        "the lines that have code in some running build, by its line tables; where its agent does not answer, the lines \
+        of its text",
+    ),
     entry(
         "dataBreakpointInfo",
         Honest,

@@ -158,6 +158,13 @@ pub(crate) fn parse_request(command: &str, arguments: Option<Value>) -> Result<R
         .map_err(|error| BadArguments::Malformed { command: command.to_owned(), detail: error.to_string() })
 }
 
+/// The modes of the breakpoints of a `setBreakpoints`, in their order: newer than the crate's type.
+pub(crate) fn modes(arguments: Option<&Value>) -> Vec<Option<String>> {
+    let breakpoints = arguments.and_then(|arguments| arguments.get("breakpoints")).and_then(Value::as_array);
+    let mode = |breakpoint: &Value| breakpoint.get("mode").and_then(Value::as_str).map(str::to_owned);
+    breakpoints.into_iter().flatten().map(mode).map(|mode| mode.filter(|mode| !mode.is_empty())).collect()
+}
+
 /// Brings arguments into the form that the crate reads.
 fn normalise(command: &str, arguments: &mut Value) {
     let Value::Object(arguments) = arguments else { return };

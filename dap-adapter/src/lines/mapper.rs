@@ -7,6 +7,7 @@ use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::ids::BuildId;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -162,6 +163,17 @@ pub struct Target {
     pub notes: Vec<(BuildId, Note)>,
 }
 
+/// Lines of a local file in a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InBuild {
+    /// Which build.
+    pub build: BuildId,
+    /// Path or end of a path, as the build knows the file.
+    pub file: String,
+    /// Local line and the build's, both from 1, in order.
+    pub lines: Vec<(u32, u32)>,
+}
+
 /// A build that does not have the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -258,6 +270,51 @@ impl LineMapper {
             }
         }
         Ok(plan)
+    }
+
+    /// Where the lines of a local file between two are in each of `builds`; those that a build does not have are left
+    /// out.
+    pub async fn lines_in_builds(
+        &self,
+        path: &Path,
+        range: RangeInclusive<u32>,
+        builds: &[BuildFacts],
+    ) -> Result<Vec<InBuild>, NotThere> {
+        let path = self.absolute(path);
+        let text = local_text(&path, None).await?;
+        let count = u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
+        let range = (*range.start()).max(1)..=(*range.end()).min(count);
+        let folder = self.folder(&path).await;
+        let mut found = Vec::new();
+        for build in builds {
+            let (file, lines) = match self.deployed(&path, folder.as_ref(), build).await {
+                Text::Known { deployed, .. } => {
+                    let map = LineMap::new(&text, &deployed.text);
+                    let there = |line| Some((line, map.to_deployed(line)?));
+                    (self.file_in_build(&path, &folder, Some(&deployed)), range.clone().filter_map(there).collect())
+                }
+                Text::Unknown(_) => {
+                    (self.file_in_build(&path, &folder, None), range.clone().map(|line| (line, line)).collect())
+                }
+                Text::Added { .. } => continue,
+            };
+            found.push(InBuild { build: build.id.clone(), file, lines });
+        }
+        Ok(found)
+    }
+
+    /// How a build knows a local file.
+    fn file_in_build(&self, path: &Path, folder: &Result<Folder, GitError>, deployed: Option<&Deployed>) -> String {
+        // A file that was renamed since is known to the build by its old name.
+        let repository = folder.as_ref().ok().and_then(|folder| folder.repository.as_ref());
+        let then = match (repository, deployed) {
+            (Some(repository), Some(deployed)) => repository.root().join(&deployed.path),
+            _ => path.to_owned(),
+        };
+        match folder {
+            Ok(folder) => self.suffix(&then, folder),
+            Err(_) => paths::slashes(&then),
+        }
     }
 
     /// Where a local line is in one build.
@@ -359,15 +416,7 @@ impl LineMapper {
                     let commit = short(&commit).to_owned();
                     return Err(NotThere::Changed { line, build: build.id.clone(), commit, nearest });
                 };
-                // A file that was renamed since is known to the build by its old name.
-                let then = match folder.as_ref().ok().and_then(|folder| folder.repository.as_ref()) {
-                    Some(repository) => repository.root().join(&deployed.path),
-                    None => path.to_owned(),
-                };
-                let file = match &folder {
-                    Ok(folder) => self.suffix(&then, folder),
-                    Err(_) => paths::slashes(&then),
-                };
+                let file = self.file_in_build(path, &folder, Some(&deployed));
                 Ok(Place { file, line: there, note })
             }
             Text::Added { commit } => {
@@ -376,10 +425,7 @@ impl LineMapper {
                 Err(NotThere::FileAdded { file, build: build.id.clone(), commit: short(&commit).to_owned() })
             }
             Text::Unknown(note) => {
-                let file = match &folder {
-                    Ok(folder) => self.suffix(path, folder),
-                    Err(_) => paths::slashes(path),
-                };
+                let file = self.file_in_build(path, &folder, None);
                 Ok(Place { file, line, note: Some(note) })
             }
         }

@@ -18,4 +18,4 @@ mod paths;
 mod places;
 
 pub use map::LineMap;
-pub use mapper::{LineMapper, Local, NotThere, Note, Place, Plan, Refused, Target};
+pub use mapper::{InBuild, LineMapper, Local, NotThere, Note, Place, Plan, Refused, Target};

@@ -22,7 +22,11 @@ mod hover;
 mod input;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod methods;
 mod observer;
+#[cfg(test)]
+mod scale_tests;
 mod server;
 mod settings;
 mod show;

@@ -230,23 +230,7 @@ impl LanguageServer for Backend {
         let encoding = Encoding::agreed(&offered);
         *self.editor.encoding.lock().unwrap_or_else(PoisonError::into_inner) = encoding;
         Ok(InitializeResult {
-            capabilities: ServerCapabilities {
-                text_document_sync: Some(TextDocumentSyncCapability::Kind(TextDocumentSyncKind::FULL)),
-                code_lens_provider: Some(CodeLensOptions { resolve_provider: Some(false) }),
-                inlay_hint_provider: Some(OneOf::Left(true)),
-                hover_provider: Some(HoverProviderCapability::Simple(true)),
-                code_action_provider: Some(CodeActionProviderCapability::Options(CodeActionOptions {
-                    code_action_kinds: Some(vec![CodeActionKind::EMPTY]),
-                    ..CodeActionOptions::default()
-                })),
-                execute_command_provider: Some(ExecuteCommandOptions {
-                    commands: actions::ALL.map(str::to_owned).to_vec(),
-                    ..ExecuteCommandOptions::default()
-                }),
-                completion_provider: Some(CompletionOptions::default()),
-                position_encoding: Some(encoding.kind()),
-                ..ServerCapabilities::default()
-            },
+            capabilities: capabilities(encoding),
             server_info: Some(ServerInfo {
                 name: "riptrace".to_owned(),
                 version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -385,6 +369,27 @@ impl LanguageServer for Backend {
         let keys = self.environment.settings_keys();
         let items = self.shared.look(|state| Some(settings::completions(keys, state.document(&path)?, at.position)));
         Ok(items.map(CompletionResponse::Array))
+    }
+}
+
+/// What the server offers.
+fn capabilities(encoding: Encoding) -> ServerCapabilities {
+    ServerCapabilities {
+        text_document_sync: Some(TextDocumentSyncCapability::Kind(TextDocumentSyncKind::FULL)),
+        code_lens_provider: Some(CodeLensOptions { resolve_provider: Some(false) }),
+        inlay_hint_provider: Some(OneOf::Left(true)),
+        hover_provider: Some(HoverProviderCapability::Simple(true)),
+        code_action_provider: Some(CodeActionProviderCapability::Options(CodeActionOptions {
+            code_action_kinds: Some(vec![CodeActionKind::EMPTY]),
+            ..CodeActionOptions::default()
+        })),
+        execute_command_provider: Some(ExecuteCommandOptions {
+            commands: actions::ALL.map(str::to_owned).to_vec(),
+            ..ExecuteCommandOptions::default()
+        }),
+        completion_provider: Some(CompletionOptions::default()),
+        position_encoding: Some(encoding.kind()),
+        ..ServerCapabilities::default()
     }
 }
 

@@ -236,3 +236,53 @@ async fn the_server_ends_with_its_input() {
     drop(pipe);
     tokio::time::timeout(DEADLINE, serving).await.expect("the server stays without input").unwrap();
 }
+
+#[tokio::test]
+async fn the_table_of_methods_is_what_the_server_does() {
+    use super::super::methods::{METHODS, Support};
+    let mut editor = editor(true).await;
+    let at = json!({
+        "textDocument": {"uri": editor.uri()}, "position": {"line": 1, "character": 0},
+        "range": {"start": {"line": 0, "character": 0}, "end": {"line": 1, "character": 0}}, "context": {"diagnostics": [], "triggerKind": 1},
+        "command": "riptrace.nobody",
+    });
+    let is_ours = |does: &str| does.starts_with("(to the editor)");
+    // What begins and ends a conversation is done by the other tests.
+    let apart = ["initialize", "initialized", "shutdown", "exit", "$/cancelRequest"];
+    let requests = METHODS.iter().filter(|(method, support, does)| {
+        let is_notification =
+            *support == Support::Ignored || method.contains("/did") || *method == "riptrace/breakpoints";
+        !is_notification && !is_ours(does) && !apart.contains(method)
+    });
+    for (number, (method, support, _)) in (1000..).zip(requests) {
+        editor.send(json!({"jsonrpc": "2.0", "id": number, "method": method, "params": at})).await;
+        let answer = editor.answer().await;
+        assert_eq!(answer["id"], number, "{answer}");
+        // Where the arguments are not those of the method, nothing is known but that it is not served.
+        let is_served = answer["error"]["code"] != -32601 && answer["error"]["code"] != -32602;
+        assert_eq!(is_served, *support == Support::Full, "{method}: {answer}");
+    }
+    editor.request("shutdown", Value::Null).await;
+    editor.ends().await;
+}
+
+#[tokio::test]
+async fn what_is_offered_is_in_the_table() {
+    use super::super::methods::{METHODS, Support};
+    let offered = serde_json::to_value(capabilities(Encoding::Utf8)).unwrap();
+    let mut methods: Vec<String> = Vec::new();
+    for (capability, offer) in offered.as_object().unwrap() {
+        let method = match capability.as_str() {
+            "positionEncoding" => continue,
+            "textDocumentSync" => "textDocument/didChange".to_owned(),
+            "executeCommandProvider" => "workspace/executeCommand".to_owned(),
+            other => format!("textDocument/{}", other.strip_suffix("Provider").expect("a provider")),
+        };
+        assert_ne!(offer, &json!(false));
+        methods.push(method);
+    }
+    for method in &methods {
+        assert!(METHODS.iter().any(|(known, support, _)| known == method && *support == Support::Full), "{method}");
+    }
+    assert_eq!(methods.len(), 7);
+}

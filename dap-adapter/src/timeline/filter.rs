@@ -32,6 +32,8 @@ pub struct FilterText {
     pub tracepoint: Option<String>,
     /// Id of a breakpoint of the editor.
     pub breakpoint: Option<i64>,
+    /// Key of the request that it belongs to, as `correlate` finds it.
+    pub correlation: Option<String>,
     /// Part of the hit's text or of its function's name, without regard to case.
     pub text: Option<String>,
     /// An expression over the captured values that must be true.
@@ -43,18 +45,26 @@ pub struct FilterText {
 pub struct Filter {
     written: FilterText,
     tracepoints: Option<BTreeSet<TracepointId>>,
+    /// As the timeline keeps it.
+    correlation: Option<u64>,
     text: Option<String>,
     when: Option<Expr>,
 }
 
 impl Filter {
-    /// Understands a filter. `tracepoints` are those of the breakpoint that it names.
-    pub fn new(written: FilterText, tracepoints: impl IntoIterator<Item = TracepointId>) -> Result<Filter, ParseError> {
+    /// Understands a filter. `tracepoints` are those of the breakpoint that it names, `key` is how the timeline keeps a
+    /// correlation key.
+    pub fn new(
+        written: FilterText,
+        tracepoints: impl IntoIterator<Item = TracepointId>,
+        key: impl Fn(&str) -> u64,
+    ) -> Result<Filter, ParseError> {
         let when = written.when.as_deref().filter(|when| !when.trim().is_empty());
         let when = when.map(expression::parse).transpose()?;
         let text = written.text.as_ref().filter(|text| !text.is_empty()).map(|text| text.to_lowercase());
         let tracepoints = written.breakpoint.map(|_| tracepoints.into_iter().collect());
-        Ok(Filter { written, tracepoints, text, when })
+        let correlation = written.correlation.as_deref().map(key);
+        Ok(Filter { written, tracepoints, correlation, text, when })
     }
 
     /// Applies the filter to what a timeline holds now: names are compared once, not once per hit.
@@ -94,6 +104,7 @@ impl Prepared<'_> {
             && hit.is_of(&self.tracepoints)
             && thread.is_none_or(|thread| hit.thread() == thread)
             && goroutine.is_none_or(|goroutine| hit.goroutine() == Some(goroutine))
+            && self.filter.correlation.is_none_or(|key| hit.correlation() == key)
     }
 
     /// Whether what was captured is meant. An expression that cannot be computed for a hit does not hold for it.

@@ -1,9 +1,10 @@
 //! A fleet that does what the test says: two hosts with a process of the service `cart` each, one with a `gateway`.
 
 use futures::future::BoxFuture;
-use riptrace_dap_adapter::dap::fleet::{FleetEvents, FleetSession, Fleets, Joined};
+use riptrace_dap_adapter::dap::fleet::{FleetEvents, FleetSession, Fleets, Joined, LinesFailure};
 use riptrace_dap_adapter::environment::{BusTarget, CheckoutDefaults};
 use riptrace_dap_adapter::fleet::SessionEvent;
+use riptrace_protocol::agent_api::{LineFacts, LinesReply};
 use riptrace_protocol::coordinator_api::SessionState;
 use riptrace_protocol::fleet::{
     BuildFacts, FleetView, HostProfile, HostView, Language, Mechanism, ProbeState, ProbeStatus, ProcessFacts,
@@ -13,6 +14,7 @@ use riptrace_protocol::ids::{BuildId, HostName, Incarnation, ProcessId, ProcessK
 use riptrace_protocol::stream::{OrderedHit, StreamItem};
 use riptrace_protocol::time::ClockDomain;
 use riptrace_protocol::tracepoint::Tracepoint;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(crate) struct Asked {
     pub(crate) created: Vec<Tracepoint>,
     pub(crate) removed: Vec<TracepointId>,
     pub(crate) closed: usize,
+    /// Builds and files whose lines were asked for.
+    pub(crate) lines: Vec<(String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ struct Answers {
     join: Option<String>,
     create: Option<String>,
     defaults: CheckoutDefaults,
+    /// Lines with code, by build; `None` for an agent that does not answer.
+    lines: BTreeMap<String, Option<Vec<u32>>>,
 }
 
 impl FakeFleet {
@@ -74,6 +80,11 @@ impl FakeFleet {
 
     pub(crate) fn set_defaults(&self, defaults: CheckoutDefaults) {
         self.answers.lock().unwrap().defaults = defaults;
+    }
+
+    /// The lines with code that a build has, of whatever file; `None`: its agent does not answer.
+    pub(crate) fn set_lines(&self, build: &str, lines: Option<Vec<u32>>) {
+        self.answers.lock().unwrap().lines.insert(build.to_owned(), lines);
     }
 
     /// Answers creations, or lets them wait.
@@ -276,6 +287,28 @@ impl FleetSession for Session {
         hits.drain(..hits.len().saturating_sub(count));
         self.0.read_back.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Box::pin(async { Ok(hits) })
+    }
+
+    fn lines(
+        &self,
+        build: BuildId,
+        file: String,
+        first: u32,
+        last: u32,
+    ) -> BoxFuture<'static, Result<LinesReply, LinesFailure>> {
+        self.0.asked.send_modify(|asked| asked.lines.push((build.0.clone(), file.clone())));
+        let answer = match self.0.answers.lock().unwrap().lines.get(&build.0) {
+            None => Err(LinesFailure::Refused(format!("{file} is no file of {build}"))),
+            Some(None) => Err(LinesFailure::Unknown("the agent does not answer".into())),
+            Some(Some(lines)) => {
+                let mut wanted = lines.iter().copied().filter(|line| (first..=last).contains(line));
+                let facts = |line| LineFacts { line, function: String::new(), refused: None, variables: Vec::new() };
+                // In parts, as of a long file.
+                let lines = wanted.by_ref().take(3).map(facts).collect();
+                Ok(LinesReply { file, lines, more: wanted.next().is_some() })
+            }
+        };
+        Box::pin(async { answer })
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), String>> {

@@ -17,8 +17,11 @@ const INSIDE: &str = "debugpy/_vendored/pydevd/_pydevd_bundle/_debug_adapter/deb
 
 /// Fields that are newer than the copy of the schema, with the version of the protocol that has them.
 /// Numbers of list elements are written `*`.
-const NEWER: &[(&str, &str)] =
-    &[("/body/supportsANSIStyling", "1.69"), ("/body/variables/*/declarationLocationReference", "1.68")];
+const NEWER: &[(&str, &str)] = &[
+    ("/body/breakpointModes", "1.65"),
+    ("/body/supportsANSIStyling", "1.69"),
+    ("/body/variables/*/declarationLocationReference", "1.68"),
+];
 /// Responses that are newer than the copy of the schema, with the version of the protocol that has them, and the fields
 /// of their bodies.
 const NEWER_RESPONSES: &[(&str, &str, &[&str])] = &[("locations", "1.68", &["source", "line", "column", "endLine"])];

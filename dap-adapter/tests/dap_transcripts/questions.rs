@@ -172,9 +172,19 @@ async fn the_lines_of_a_file_that_builds_have_are_told() {
     let mut editor = Editor::attached().await;
     let file = editor.file();
     let arguments = |line: i64, end: i64| json!({"source": {"path": file}, "line": line, "endLine": end});
+    editor.fleet.set_lines("go:cart-1", Some(vec![2, 3, 5, 41, 42, 98, 100, 101]));
     let found = editor.ok("breakpointLocations", arguments(98, 103)).await;
-    assert_eq!(found["breakpoints"], json!([{"line": 98}, {"line": 99}, {"line": 100}]), "the file has 100 lines");
+    assert_eq!(found["breakpoints"], json!([{"line": 98}, {"line": 100}]), "those with code; the file has 100 lines");
     assert_eq!(editor.ok("breakpointLocations", arguments(98, 103)).await, found);
+    let others = editor.ok("breakpointLocations", arguments(1, 42)).await;
+    let lines: Vec<&Value> = others["breakpoints"].as_array().unwrap().iter().map(|at| &at["line"]).collect();
+    assert_eq!(lines, [2, 3, 5, 41, 42]);
+    let asked = |build: &str| editor.fleet.asked().lines.iter().filter(|(of, _)| of == build).count();
+    assert_eq!(asked("go:cart-1"), 3, "in three parts, once: a build does not change");
+    // Where nobody can be asked, the text decides.
+    editor.fleet.set_lines("go:gateway-1", None);
+    let found = editor.ok("breakpointLocations", arguments(99, 103)).await;
+    assert_eq!(found["breakpoints"], json!([{"line": 99}, {"line": 100}]));
     assert!(editor.fails("breakpointLocations", arguments(0, 1)).await.contains("0 is not a line"));
     editor.finish().await;
 }

@@ -17,6 +17,7 @@ use super::super::types::{
 use super::event::Effect;
 use super::exceptions::Exception;
 use super::mapping::Mapping;
+use super::modes::{HitMode, Metric};
 use super::state::{Asked, Phase, State, Turn};
 use super::status::{Arrived, Folded, fold};
 use riptrace_protocol::expression::{self, Expr, Template};
@@ -25,7 +26,8 @@ use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
 use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::selector::Selector;
-use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Mode, Tracepoint};
+use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Tracepoint};
+use riptrace_protocol::value::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +69,8 @@ pub(super) struct Spec {
     pub(super) condition: Option<String>,
     pub(super) hit_condition: Option<String>,
     pub(super) log_message: Option<String>,
+    /// What its hits are for, as the editor names it.
+    pub(super) mode: Option<String>,
     /// Which kind of failure it is about.
     pub(super) exception: Option<Exception>,
     /// What is captured besides the variables in scope.
@@ -106,6 +110,7 @@ pub(super) struct Plan {
     pub(super) functions: Vec<String>,
     hit_condition: Option<HitCondition>,
     pub(super) template: Option<Template>,
+    pub(super) mode: HitMode,
 }
 
 #[derive(Debug)]
@@ -127,6 +132,8 @@ struct Armed {
     recheck: Option<Arc<Expr>>,
     exception: Option<Exception>,
     is_log: bool,
+    /// The numbers of its hits, which have no rows then.
+    metric: Option<Metric>,
     /// Local file and line of the breakpoint, and the line that was asked of the builds.
     local: Option<(String, u32)>,
     asked: Tracepoint,
@@ -198,6 +205,23 @@ impl Breakpoints {
     /// The condition that hits of a tracepoint have to fulfil though it was not asked of them where they happened.
     pub(super) fn recheck(&self, tracepoint: &TracepointId) -> Option<&Expr> {
         self.tracepoints.get(tracepoint)?.recheck.as_deref()
+    }
+
+    /// What is measured at a tracepoint; `None` where its hits are shown.
+    pub(super) fn measured(&self, tracepoint: &TracepointId) -> Option<&Expr> {
+        self.tracepoints.get(tracepoint)?.metric.as_ref().map(Metric::expression)
+    }
+
+    /// Takes the value of a hit into the numbers of its tracepoint.
+    pub(super) fn measure(&mut self, tracepoint: &TracepointId, value: Option<&Value>) {
+        if let Some(metric) = self.tracepoints.get_mut(tracepoint).and_then(|armed| armed.metric.as_mut()) {
+            metric.add(value);
+        }
+    }
+
+    /// The numbers of a tracepoint.
+    pub(super) fn metric(&self, tracepoint: &TracepointId) -> Option<&Metric> {
+        self.tracepoints.get(tracepoint)?.metric.as_ref()
     }
 
     /// Counts a return that is not shown.
@@ -293,6 +317,17 @@ impl Breakpoints {
                 let mut arrived = Arrived::default();
                 armed.iter().for_each(|armed| arrived.add(&armed.arrived));
                 let mut folded = fold(&statuses, selector, &arrived);
+                let counts_only = breakpoint.plan.as_ref().is_ok_and(|plan| plan.mode == HitMode::Count);
+                if counts_only {
+                    let probes = statuses.iter().flat_map(|status| &status.probes);
+                    let passages: u64 = probes.map(|probe| probe.hits).sum();
+                    folded.message.push_str(&format!("; {passages} passages counted"));
+                }
+                let mut metrics = armed.iter().filter_map(|armed| armed.metric.clone());
+                if let Some(mut metric) = metrics.next() {
+                    metrics.for_each(|other| metric.merge(&other));
+                    folded.message.push_str(&format!("; {}", metric.text()));
+                }
                 let notes = mapping.notes_of(&statuses);
                 for more in refused.into_iter().chain(&mapping.refused).chain(&notes) {
                     folded.message.push_str("; ");
@@ -305,7 +340,14 @@ impl Breakpoints {
 }
 
 impl State {
-    pub(super) fn set_breakpoints(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: SetBreakpointsArguments) {
+    /// `modes` are those of the breakpoints, in their order.
+    pub(super) fn set_breakpoints(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: Asked,
+        arguments: SetBreakpointsArguments,
+        modes: Vec<Option<String>>,
+    ) {
         let Some(path) = arguments.source.path.clone().filter(|path| !path.is_empty()) else {
             let why = "breakpoints can be set in files only: this source has no path";
             return turn.answer(asked, Err(Failure::quiet(why)));
@@ -318,8 +360,10 @@ impl State {
         });
         let specs = wanted
             .into_iter()
-            .map(|breakpoint| Spec {
+            .zip(modes.into_iter().chain(std::iter::repeat(None)))
+            .map(|(breakpoint, mode)| Spec {
                 at: At::Line(breakpoint.line),
+                mode,
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: meant(breakpoint.log_message),
@@ -342,6 +386,7 @@ impl State {
             .into_iter()
             .map(|breakpoint| Spec {
                 at: At::Functions(vec![breakpoint.name]),
+                mode: None,
                 condition: meant(breakpoint.condition),
                 hit_condition: meant(breakpoint.hit_condition),
                 log_message: None,
@@ -440,7 +485,8 @@ impl State {
         let hit_condition = hit_condition.map_err(|error| error.to_string())?;
         let template =
             spec.log_message.as_deref().map(Template::parse).transpose().map_err(|error| error.to_string())?;
-        Ok(Plan { local, functions, hit_condition, template })
+        let mode = HitMode::of(spec.mode.as_deref(), template.as_ref())?;
+        Ok(Plan { local, functions, hit_condition, template, mode })
     }
 
     /// Asks the fleet for a breakpoint that has no tracepoint yet: a function by its name, a line once it is known where
@@ -505,7 +551,7 @@ impl State {
             hit_condition: plan.hit_condition,
             log_message: breakpoint.spec.log_message.clone(),
             captures: breakpoint.spec.captures.clone(),
-            mode: Mode::Hit,
+            mode: plan.mode.at_target(),
             limits,
         };
         self.dictionaries.set_message(&tracepoint, plan.template.clone());
@@ -517,7 +563,8 @@ impl State {
             adopted: false,
             recheck: None,
             exception: breakpoint.spec.exception,
-            is_log: plan.template.is_some(),
+            is_log: !plan.mode.opens_timeline(),
+            metric: plan.template.as_ref().filter(|_| plan.mode == HitMode::Metric).and_then(Metric::of),
             local: plan.local.clone(),
             asked: wanted.clone(),
             status: None,

@@ -77,6 +77,15 @@ impl Exception {
         }
     }
 
+    /// One failure of the kind, where nothing is known of its value.
+    fn one(self) -> &'static str {
+        match self {
+            Exception::GoPanic | Exception::RustPanic => "a panic",
+            Exception::GoError => "an error",
+            Exception::CppThrow => "an exception",
+        }
+    }
+
     fn condition_description(self) -> &'static str {
         match self {
             Exception::GoError => "Functions, e.g. main.(*Cart).Add, store.Save",
@@ -93,6 +102,19 @@ impl Exception {
             Exception::RustPanic => &["rust_panic"],
             Exception::CppThrow => &["__cxa_throw"],
         }
+    }
+
+    /// Whether a function only leads from where a failure began to where it is told: the language's own.
+    fn is_machinery(self, function: &str) -> bool {
+        let own: &[&str] = match self {
+            Exception::GoPanic => &["runtime."],
+            Exception::GoError => &[],
+            Exception::RustPanic => {
+                &["std::", "core::", "alloc::", "__rustc::", "rust_", "<core::", "<alloc::", "<std::"]
+            }
+            Exception::CppThrow => &["__cxa_", "std::"],
+        };
+        own.iter().any(|prefix| function.starts_with(prefix))
     }
 
     fn of(filter: &str) -> Option<Exception> {
@@ -130,6 +152,7 @@ pub(super) fn error_result(values: &HitValues) -> ErrorResult {
 fn nil(value: &Value) -> Option<bool> {
     match (&value.status, &value.scalar) {
         (_, Some(Scalar::Address(address))) => Some(*address == 0),
+        (_, Some(Scalar::Interface { nil })) => Some(*nil),
         (Status::Exact | Status::Truncated { .. } | Status::Partial { .. }, _) if !value.value.is_empty() => {
             Some(value.value == "nil")
         }
@@ -163,23 +186,37 @@ impl State {
             return Err(Failure::quiet(format!("hit {} is no exception's", hit.seq)));
         };
         let thrown = self.thrown(&hit, kind);
-        let message = thrown.as_ref().map_or_else(|| "what was thrown was not captured".to_owned(), text::value_text);
-        let stack: Vec<String> = self
-            .dictionaries
-            .stack(&hit)
-            .into_iter()
-            .map(|entry| match entry.frame {
+        let Said { type_name, message } = match (&thrown, kind) {
+            (None, _) => Said { type_name: None, message: None },
+            (Some(value), Exception::CppThrow) => Said { type_name: cpp_type(value), message: None },
+            (Some(value), _) => said(value),
+        };
+        let entries = self.dictionaries.stack(&hit);
+        let frames = || entries.iter().filter_map(|entry| entry.frame.as_ref());
+        let begun = frames().find(|frame| !kind.is_machinery(&frame.function)).or_else(|| frames().next());
+        let place = begun.map_or_else(String::new, |frame| {
+            let at = if frame.line > 0 { format!(" at {}:{}", frame.file, frame.line) } else { String::new() };
+            format!(" in {}{at}", frame.function)
+        });
+        let what = match (&message, &type_name) {
+            (Some(message), _) => message.clone(),
+            (None, Some(type_name)) => format!("a {type_name} whose content was not captured"),
+            (None, None) => format!("{} whose value was not captured", kind.one()),
+        };
+        let stack: Vec<String> = entries
+            .iter()
+            .map(|entry| match &entry.frame {
                 Some(frame) => format!("{}\n\t{}:{}", frame.function, frame.file, frame.line),
                 None => format!("{:#x}", entry.pc.0),
             })
             .collect();
         Ok(json!({
-            "exceptionId": kind.label(),
-            "description": message,
+            "exceptionId": type_name.as_deref().unwrap_or(kind.label()),
+            "description": format!("{what}{place}"),
             "breakMode": "always",
             "details": {
-                "message": message,
-                "typeName": thrown.as_ref().map_or("", |value| value.type_name.as_str()),
+                "message": what,
+                "typeName": type_name.unwrap_or_default(),
                 "evaluateName": thrown.as_ref().map_or("", |value| value.name.as_str()),
                 "stackTrace": stack.join("\n"),
             },
@@ -239,6 +276,43 @@ impl State {
 
 const NO_DATA_BREAKPOINTS: &str = "RipTrace cannot watch memory: that would stop the service's threads";
 
+/// What is known of a failure's value.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    type_name: Option<String>,
+    message: Option<String>,
+}
+
+/// Of the value of an interface: the type of what it holds, and that in words.
+fn said(value: &Value) -> Said {
+    let message = || Some(text::value_text(value)).filter(|text| !text.is_empty());
+    let Some(held) = value.children.first() else {
+        // The type of the interface is not that of the failure.
+        let is_interface = matches!(value.scalar, Some(Scalar::Interface { .. }));
+        let type_name = Some(value.type_name.clone()).filter(|name| !name.is_empty() && !is_interface);
+        return Said { type_name, message: message() };
+    };
+    // `any(string) "no tea"`, and its one child is `e.(string)`.
+    let short = held.name.strip_prefix(&value.name).and_then(|rest| rest.strip_prefix('.'));
+    let content = short.and_then(|short| Some(value.value.split_once(&format!("{short} "))?.1.to_owned()));
+    let note = held.status.note();
+    let content = content.map(|content| if note.is_empty() { content } else { format!("{content} {note}") });
+    Said { type_name: Some(held.type_name.clone()), message: content.or_else(message) }
+}
+
+/// The type whose name `std::type_info` has: as the mangled name of a type (Itanium C++ ABI, 5.1.5).
+fn cpp_type(value: &Value) -> Option<String> {
+    let mangled = value.value.trim_matches('"');
+    // The name of a type that is local to its file begins with a star in GCC's library.
+    let mangled = mangled.strip_prefix('*').unwrap_or(mangled);
+    if mangled.is_empty() {
+        return None;
+    }
+    let symbol = cpp_demangle::Symbol::new(format!("_ZTS{mangled}")).ok()?;
+    let text = symbol.demangle().ok()?;
+    Some(text.strip_prefix("typeinfo name for ").unwrap_or(&text).to_owned())
+}
+
 /// What a filter asks for.
 fn spec(filter: &str, condition: Option<String>) -> Spec {
     let condition = condition.filter(|condition| !condition.trim().is_empty());
@@ -247,6 +321,7 @@ fn spec(filter: &str, condition: Option<String>) -> Spec {
         condition,
         hit_condition: None,
         log_message: None,
+        mode: None,
         exception: Exception::of(filter),
         captures: Vec::new(),
     };
@@ -277,8 +352,37 @@ mod tests {
         assert_eq!((nil(&address(0)), nil(&address(1))), (Some(true), Some(false)));
         assert_eq!(nil(&Value::exact("err", "error", "nil")), Some(true));
         assert_eq!(nil(&Value::exact("err", "error", "*errors.errorString {s: \"no\"}")), Some(false));
+        let held = |nil| Value {
+            scalar: Some(Scalar::Interface { nil }),
+            ..Value::missing("err", "error", Status::OptimisedOut)
+        };
+        assert_eq!((nil(&held(true)), nil(&held(false))), (Some(true), Some(false)));
         let opaque = Value::missing("err", "error", Status::NotCaptured { detail: "interface".into() });
         assert_eq!(nil(&opaque), None);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_what_the_interface_holds() {
+        let text = Value::exact("e.(string)", "string", "\"no tea\"");
+        let value = Value { children: vec![text], ..Value::exact("e", "any", "any(string) \"no tea\"") };
+        assert_eq!(said(&value), Said { type_name: Some("string".into()), message: Some("\"no tea\"".into()) });
+        let other = Value::missing("e", "any", Status::Partial { detail: "its type is main.T".into() });
+        let said = said(&other);
+        assert!(said.message.is_some_and(|message| message.contains("main.T")));
+    }
+
+    #[test]
+    fn types_of_cpp_are_written_as_in_the_source() {
+        for (mangled, written) in [
+            ("\"St13runtime_error\"", Some("std::runtime_error")),
+            ("\"i\"", Some("int")),
+            ("\"8shortage\"", Some("shortage")),
+            ("\"*N3app4GoneE\"", Some("app::Gone")),
+            ("\"\"", None),
+            ("\"?\"", None),
+        ] {
+            assert_eq!(cpp_type(&Value::exact("type", "const char *", mangled)).as_deref(), written, "{mangled}");
+        }
     }
 
     #[test]

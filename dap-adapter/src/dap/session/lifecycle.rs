@@ -4,11 +4,12 @@ use super::super::envelope::Failure;
 use super::super::limits::{CORRELATE_MAX, FLEET_INTERVAL};
 use super::super::types::{
     CancelArguments, Capabilities, Event as DapEvent, InitializeArguments, OutputEventCategory, ResponseBody,
-    RestartArguments,
+    RestartArguments, response_body,
 };
 use super::client::Client;
 use super::event::{Effect, JoinedFleet};
 use super::exceptions::filters;
+use super::modes;
 use super::progress::Task;
 use super::state::{Asked, Phase, State, Turn, View};
 use super::window::Past;
@@ -222,7 +223,17 @@ impl State {
             exception_breakpoint_filters: Some(filters()),
             ..Capabilities::default()
         };
-        turn.answer(asked, Ok(Some(ResponseBody::Initialize(capabilities))));
+        let offered = match response_body(ResponseBody::Initialize(capabilities)) {
+            Ok(mut offered) => {
+                if let Some(offered) = &mut offered {
+                    // Newer than the crate's type.
+                    offered["breakpointModes"] = modes::offered();
+                }
+                Ok(offered)
+            }
+            Err(error) => Err(Failure::quiet(format!("the capabilities are no JSON: {error}"))),
+        };
+        turn.answer_raw(asked, offered);
     }
 
     pub(super) fn attach(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: Value) {

@@ -12,7 +12,7 @@
 //!
 //! Invariants
 //! - Each request is answered exactly once, whatever it holds and whenever it comes.
-//! - A hit has exactly one row, or is counted in one.
+//! - A hit has exactly one row, or is counted in one; a metric's is in its numbers.
 //! - A tracepoint is removed only after its creation was answered; after `disconnect` none of the session's is left.
 
 mod breakpoints;
@@ -25,6 +25,7 @@ mod handles;
 mod jump;
 mod lifecycle;
 mod mapping;
+mod modes;
 mod motion;
 mod own;
 mod past;

@@ -4,6 +4,7 @@
 use super::super::limits::{RETOLD_MAX, SEARCH_HITS_MAX};
 use super::super::types::{Event as DapEvent, OutputEventBody, OutputEventCategory};
 use super::breakpoints::Plan;
+use super::modes::HitMode;
 use super::state::{State, Turn};
 use crate::render::text;
 use crate::timeline::values::HitValues;
@@ -75,10 +76,10 @@ impl State {
     /// Gives a new breakpoint the hits that were recorded at its place before it.
     pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, id: i64) {
         let Some(breakpoint) = self.breakpoints.set.get(&id) else { return };
-        let Ok(Plan { local, functions, template, .. }) = breakpoint.plan.clone() else { return };
+        let Ok(Plan { local, functions, template, mode, .. }) = breakpoint.plan.clone() else { return };
         let condition = breakpoint.spec.condition.as_deref().and_then(|text| expression::parse(text).ok());
         let adopted =
-            self.breakpoints.adopt(id, local.as_ref(), &functions, template.is_some(), condition.map(Arc::new));
+            self.breakpoints.adopt(id, local.as_ref(), &functions, !mode.opens_timeline(), condition.map(Arc::new));
         if adopted.is_empty() {
             return;
         }
@@ -86,7 +87,7 @@ impl State {
             self.dictionaries.set_message(tracepoint, template.clone());
         }
         self.statistics.timeline_changed();
-        if template.is_some() {
+        if template.is_some() && mode != HitMode::Metric {
             self.tell_again(turn, &adopted);
         }
     }

@@ -221,6 +221,7 @@ impl State {
 
     fn request(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: Option<Value>) {
         let announces_ansi = arguments.as_ref().is_some_and(|a| a["supportsANSIStyling"] == Value::Bool(true));
+        let modes = if asked.command == "setBreakpoints" { types::modes(arguments.as_ref()) } else { Vec::new() };
         let request = match types::parse_request(&asked.command, arguments) {
             Ok(request) => request,
             Err(error) => return turn.answer(asked, Err(Failure::quiet(error.to_string()))),
@@ -247,7 +248,7 @@ impl State {
             Command::Disconnect(_) => self.disconnect(turn, asked),
             Command::Cancel(arguments) => self.cancel(turn, asked, &arguments),
 
-            Command::SetBreakpoints(arguments) => self.set_breakpoints(turn, asked, arguments),
+            Command::SetBreakpoints(arguments) => self.set_breakpoints(turn, asked, arguments, modes),
             Command::SetFunctionBreakpoints(arguments) => {
                 self.set_function_breakpoints(turn, asked, arguments.breakpoints)
             }

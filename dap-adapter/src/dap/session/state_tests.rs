@@ -1,29 +1,17 @@
 //! Random conversations: whatever comes, each request is answered exactly once, and nothing is left in the fleet.
 
-use super::super::event::{JoinedFleet, Mapped};
+#[path = "hostile_tests.rs"]
+mod hostile;
+
+use super::super::super::fuzzing::{NoFiles, answer};
 use super::*;
-use crate::environment::CheckoutDefaults;
 use crate::fleet::SessionEvent;
 use proptest::prelude::*;
-use riptrace_protocol::fleet::{FleetView, TracepointStatus};
 use riptrace_protocol::hit::RawHit;
-use riptrace_protocol::ids::{HostName, Incarnation, LayoutId, ProcessKey, SessionId, TracepointId};
+use riptrace_protocol::ids::{HostName, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::stream::StreamItem;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-struct NoFiles;
-
-impl LocalFiles for NoFiles {
-    fn is_file(&self, _: &Path) -> bool {
-        false
-    }
-
-    fn go_module(&self, _: &Path) -> Option<String> {
-        None
-    }
-}
 
 /// One step of a conversation.
 #[derive(Debug, Clone)]
@@ -201,63 +189,14 @@ impl World {
             return;
         }
         let effect = self.waiting.remove(at % self.waiting.len());
-        let failure = || "the fleet is away".to_owned();
-        let event = match effect {
-            Effect::Join { attempt, .. } => {
-                let joined = JoinedFleet {
-                    session: SessionId::new("s").unwrap(),
-                    defaults: CheckoutDefaults::default(),
-                    fleet: FleetView { coordinator: Incarnation(1), hosts: Vec::new(), tracepoints: Vec::new() },
-                };
-                Event::Joined { attempt, outcome: if fails { Err(failure()) } else { Ok(Box::new(joined)) } }
+        if let Effect::Create(tracepoint) = &effect {
+            if fails {
+                self.fleet.remove(&tracepoint.id);
+            } else if let Some(creating) = self.fleet.get_mut(&tracepoint.id) {
+                *creating = false;
             }
-            Effect::AskFleet => Event::Fleet(Err(failure())),
-            Effect::Map { breakpoint, .. } => {
-                Event::Mapped { breakpoint, outcome: if fails { Err(failure()) } else { Ok(Mapped::Unread) } }
-            }
-            Effect::Create(tracepoint) => {
-                if fails {
-                    self.fleet.remove(&tracepoint.id);
-                } else if let Some(creating) = self.fleet.get_mut(&tracepoint.id) {
-                    *creating = false;
-                }
-                let status = TracepointStatus {
-                    tracepoint: tracepoint.id.clone(),
-                    location: tracepoint.location,
-                    probes: Vec::new(),
-                    ended: None,
-                };
-                Event::Created { tracepoint: tracepoint.id, outcome: if fails { Err(failure()) } else { Ok(status) } }
-            }
-            Effect::Remove(tracepoint) => {
-                Event::Removed { tracepoint, outcome: if fails { Err(failure()) } else { Ok(()) } }
-            }
-            Effect::ReadSource { read, file, .. } => {
-                Event::SourceRead { read, file, text: (!fails).then(|| "package main\n".to_owned()) }
-            }
-            Effect::Locate { locate, from, to, .. } => Event::Located { locate, lines: (from..=to).collect() },
-            Effect::ReadPast { before, .. } => {
-                Event::PastRead { before, outcome: if fails { Err(failure()) } else { Ok(Vec::new()) } }
-            }
-            Effect::OpenRecording { attempt, .. } => {
-                let fleet = FleetView { coordinator: Incarnation(1), hosts: Vec::new(), tracepoints: Vec::new() };
-                let header = crate::timeline::recording::Header::new(&fleet, &[], String::new(), 0);
-                let opened = super::super::event::OpenedRecording { defaults: CheckoutDefaults::default(), header };
-                Event::RecordingOpened { attempt, outcome: if fails { Err(failure()) } else { Ok(Box::new(opened)) } }
-            }
-            Effect::ReadRecording { attempt } => {
-                Event::RecordingRead { attempt, outcome: if fails { Err(failure()) } else { Ok(None) } }
-            }
-            Effect::BeginSave { save, .. } | Effect::SaveItems { save, .. } => {
-                Event::Saved { save, outcome: if fails { Err(failure()) } else { Ok(None) } }
-            }
-            Effect::EndSave { save } => {
-                Event::Saved { save, outcome: if fails { Err(failure()) } else { Ok(Some(1)) } }
-            }
-            Effect::AbortSave => return,
-            Effect::Close => Event::Closed(if fails { Err(failure()) } else { Ok(()) }),
-            Effect::Send(_) | Effect::Exit => return,
-        };
+        }
+        let Some(event) = answer(effect, fails) else { return };
         self.happen(event);
     }
 

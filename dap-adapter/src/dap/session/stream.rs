@@ -158,7 +158,9 @@ impl State {
         self.rows.threads_dirty = true;
         self.statistics.hit(turn.now, &hit.service, hit.time_ns);
         self.breakpoints.count_hit(&hit.raw.tracepoint);
-        if self.rows.admit(turn.now) {
+        if self.measures(&hit) {
+            // Its number is in the breakpoint's message.
+        } else if self.rows.admit(turn.now) {
             self.row(turn, &hit);
         } else {
             self.rows.unshown += 1;
@@ -170,6 +172,14 @@ impl State {
         {
             self.open_hit(turn, hit, Reason::Breakpoint);
         }
+    }
+
+    /// Takes the hit of a metric into its numbers; whether it is one.
+    fn measures(&mut self, hit: &OrderedHit) -> bool {
+        let Some(expression) = self.breakpoints.measured(&hit.raw.tracepoint) else { return false };
+        let value = HitValues::decode(hit, &self.dictionaries).evaluate(expression).ok();
+        self.breakpoints.measure(&hit.raw.tracepoint, value.as_ref());
+        true
     }
 
     /// Whether a hit is to be shown: of the returns that are recorded for their errors, those with one. The others are

@@ -51,6 +51,7 @@ impl Breakpoints {
             recheck: None,
             exception: None,
             is_log,
+            metric: None,
             local,
             asked: tracepoint,
             status: None,

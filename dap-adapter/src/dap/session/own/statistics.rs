@@ -143,7 +143,12 @@ impl State {
             .counts()
             .map(|(tracepoint, breakpoint, arrived)| {
                 let drops: BTreeMap<&str, u64> = arrived.drops.iter().map(|(r, n)| (r.as_str(), *n)).collect();
-                json!({"tracepoint": tracepoint, "breakpoint": breakpoint, "hits": arrived.hits, "drops": drops})
+                let mut entry =
+                    json!({"tracepoint": tracepoint, "breakpoint": breakpoint, "hits": arrived.hits, "drops": drops});
+                if let Some(metric) = self.breakpoints.metric(tracepoint) {
+                    entry["metric"] = metric.json();
+                }
+                entry
             })
             .collect();
         json!({

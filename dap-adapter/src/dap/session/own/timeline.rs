@@ -5,6 +5,7 @@
 
 use super::super::super::envelope::Failure;
 use super::super::super::limits::{OVERVIEW_BUCKETS_MAX, SEARCH_HITS_MAX, TIMELINE_PAGE_MAX};
+use super::super::correlation;
 use super::super::motion::Reason;
 use super::super::state::{Asked, State, Turn};
 use crate::render::{json as rendered, text, time};
@@ -52,7 +53,8 @@ impl State {
     /// Understands a filter of the editor.
     pub(in super::super) fn filter(&self, written: FilterText) -> Result<Filter, Failure> {
         let tracepoints = written.breakpoint.map(|id| self.breakpoints.tracepoints_of(id)).unwrap_or_default();
-        Filter::new(written, tracepoints).map_err(|error| Failure::quiet(format!("the filter's \"when\": {error}")))
+        Filter::new(written, tracepoints, correlation::hash)
+            .map_err(|error| Failure::quiet(format!("the filter's \"when\": {error}")))
     }
 
     /// Whether a hit is meant; the values are decoded only where the filter asks for them.
@@ -160,6 +162,7 @@ impl State {
             "pid": hit.raw.process.pid,
             "thread": hit.raw.thread,
             "goroutine": hit.raw.goroutine,
+            "correlation": self.correlation_key(hit),
             "function": function,
             "file": place.as_ref().and_then(|(source, _)| source.path.as_ref()),
             "line": place.as_ref().map(|(_, line)| self.client.line_out(*line)),
