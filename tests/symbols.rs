@@ -263,6 +263,12 @@ fn the_runtime_is_refused() {
         });
         assert!(matches!(&refused, Err(ResolveError::Denied { function, .. }) if function == name), "{refused:?}");
     }
+    // Where each panic passes is the one exception, and at its entry only.
+    let gopanic = |at| build.resolve(&Location::Function { name: "runtime.gopanic".to_owned(), at });
+    let sites = gopanic(riptrace_protocol::location::FunctionPoint::Entry).expect("panics can be traced");
+    assert_eq!((sites.len(), sites[0].function.as_str()), (1, "runtime.gopanic"));
+    let refused = gopanic(riptrace_protocol::location::FunctionPoint::Return);
+    assert!(matches!(refused, Err(ResolveError::Denied { .. })), "{refused:?}");
 }
 
 #[test]

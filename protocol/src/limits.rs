@@ -39,6 +39,8 @@ pub const LINES_MAX: usize = 4096;
 pub const LINES_WITH_VARIABLES_MAX: usize = 64;
 /// Sites of one probe, at most: a hot inlined function may have thousands of copies; more is refused with the count.
 pub const PROBE_SITES_MAX: usize = 4096;
+/// Functions that one pattern may mean in a build: more are a profile, for which a tracepoint is the wrong tool.
+pub const PATTERN_FUNCTIONS_MAX: usize = 100;
 /// Sequence numbers named as "order not certain" by one hit, at most.
 pub const UNDETERMINED_MAX: usize = 8;
 

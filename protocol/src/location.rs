@@ -16,7 +16,9 @@ pub enum Location {
     },
     /// A function: its entry past the prologue, its returns, or both.
     Function {
-        /// Full name (`main.(*Cart).Add`), or an unambiguous suffix that starts at a `/` or `.` boundary.
+        /// Full name (`main.(*Cart).Add`), or an unambiguous suffix that starts at a `/` or `.` boundary. With a `*` that
+        /// does not follow a `(`, it is a pattern: all functions that fit it, at most
+        /// [`PATTERN_FUNCTIONS_MAX`](crate::limits::PATTERN_FUNCTIONS_MAX) of a build; never those of Go's runtime.
         name: String,
         /// Which of its ends.
         #[serde(default, skip_serializing_if = "FunctionPoint::is_entry")]

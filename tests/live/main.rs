@@ -6,6 +6,7 @@
 mod support;
 
 mod editor;
+mod exceptions;
 mod failures;
 mod functions;
 mod language_server;

@@ -81,6 +81,18 @@ impl Fixture {
         })
     }
 
+    /// Builds the C++ fixture `name`, whose source is `main.cc`, with these flags of the compiler.
+    #[track_caller]
+    pub fn cpp(name: &str, flags: &[&str]) -> Self {
+        let source = folder_of(name);
+        build(&source, &format!("c++ {flags:?}"), |out| {
+            let mut made = Command::new("c++");
+            let status = made.args(flags).arg(source.join("main.cc")).arg("-o").arg(out).status();
+            let status = status.expect("a C++ compiler, c++, is on PATH");
+            assert!(status.success(), "c++ ended with {status}");
+        })
+    }
+
     /// Builds the Rust fixture `name`, whose source is `lib.rs`, with these flags of the compiler.
     #[track_caller]
     pub fn rust(name: &str, flags: &[&str]) -> Self {

@@ -4,15 +4,16 @@
 //! Everything here reads files and may block; it is called from blocking threads only.
 
 use super::stacks::Stacks;
-use crate::engine::analysis::BinaryCode;
+use crate::engine::analysis::{BinaryCode, Language as CodeLanguage, denied_function, denied_image};
 use crate::publish::frames::FrameResolver;
 use crate::publish::sink::CapturedHit;
 use crate::symbols::sources::Sources;
-use crate::symbols::{self, Build, SymbolCache};
+use crate::symbols::{self, Build, ResolveError, SymbolCache};
 use crate::target::{self, Mapping, TargetError};
 use riptrace_protocol::batch::FrameEntry;
-use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::fleet::{BuildFacts, Language};
 use riptrace_protocol::ids::{Avma, BuildId, ProcessKey};
+use riptrace_protocol::location::{FunctionPoint, Location};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -199,6 +200,31 @@ impl Builds {
         lock(&self.codes).retain(|id, _| used.contains(id));
         // An opening that is under way is shared with whoever opens.
         lock(&self.opened).retain(|id, opening| used.contains(id) || Arc::strong_count(opening) > 1);
+    }
+}
+
+impl Builds {
+    /// Where the function of a symbol begins in a process, and the shared library that has it (empty for the
+    /// executable). `None` in Go, where debug information or the function table knows all functions.
+    ///
+    /// # Errors
+    /// Why the function must not be traced.
+    pub(super) fn symbol(
+        &self,
+        process: ProcessKey,
+        loaded: &Loaded,
+        location: &Location,
+    ) -> Result<Option<(Avma, String, String)>, String> {
+        let Location::Function { name, at: FunctionPoint::Entry } = location else { return Ok(None) };
+        if loaded.build.facts().language == Language::Go {
+            return Ok(None);
+        }
+        let Some((address, file)) = self.stacks.function(process, loaded, name) else { return Ok(None) };
+        let denied = denied_function(name, CodeLanguage::Native).or_else(|| denied_image(&file));
+        match denied {
+            Some(why) => Err(ResolveError::Denied { function: name.clone(), why }.to_string()),
+            None => Ok(Some((address, name.clone(), file))),
+        }
     }
 }
 

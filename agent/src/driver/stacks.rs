@@ -76,6 +76,23 @@ impl Stacks {
         (captured.stack, captured.stack_end) = unwind(&memory, site, STACK_FRAMES_MAX, row);
     }
 
+    /// Where the function of a symbol begins in a process, and the file that has it: the executable's own first, as for
+    /// the loader.
+    pub(super) fn function(&self, process: ProcessKey, loaded: &Loaded, name: &str) -> Option<(Avma, String)> {
+        let modules = self.modules(process);
+        let mut modules = modules.lock().unwrap_or_else(PoisonError::into_inner);
+        // A library may have come since.
+        self.read(&mut modules, process, loaded);
+        let (own, libraries): (Vec<&Module>, Vec<&Module>) =
+            modules.modules.iter().partition(|module| module.library.is_none());
+        own.into_iter().chain(libraries).find_map(|module| {
+            let at = module.build.symbol_named(name)?.in_process(module.bias);
+            // Objects have names as well: only code can be traced.
+            let file = module.library.clone().unwrap_or_default();
+            (module.lo..module.hi).contains(&at.0).then_some((at, file))
+        })
+    }
+
     fn row(&self, modules: &mut Modules, process: ProcessKey, loaded: &Loaded, pc: Avma) -> Option<Arc<Row>> {
         if let Some(known) = modules.rows.get(&pc.0) {
             return known.clone();

@@ -12,6 +12,7 @@ use crate::plan::{self, listing};
 use crate::publish::activations::Telling;
 use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
+use crate::symbols::ResolveError;
 use riptrace_protocol::agent_api::{LinesGet, LinesReply};
 use riptrace_protocol::fleet::{Language, SiteFacts};
 use riptrace_protocol::ids::{LayoutId, ProcessKey};
@@ -138,10 +139,19 @@ impl Host {
 
     fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, NotArmed> {
         let loaded = self.builds.load(process)?;
-        let found = loaded
-            .build
-            .resolve(&tracepoint.location)
-            .map_err(|error| NotArmed { absent: error.is_absence(), why: error.to_string() })?;
+        let mut by_name = None;
+        let found = match loaded.build.resolve(&tracepoint.location) {
+            Ok(found) => found,
+            Err(error) => {
+                if matches!(error, ResolveError::NoSuchFunction { .. } | ResolveError::NoDwarf) {
+                    by_name = self.builds.symbol(process, &loaded, &tracepoint.location)?;
+                }
+                if by_name.is_none() {
+                    return Err(NotArmed { absent: error.is_absence(), why: error.to_string() });
+                }
+                Vec::new()
+            }
+        };
         if found.len() > PROBE_SITES_MAX {
             return Err(NotArmed::from(format!(
                 "{} addresses belong to {}, at most {PROBE_SITES_MAX} can be traced",
@@ -157,6 +167,18 @@ impl Host {
             Mechanisms::Auto | Mechanisms::Inside => loaded.code(process.pid).map(Patches::of),
             Mechanisms::Ptrace => Err("nothing is injected".to_owned()),
         };
+        if let Some((address, function, file)) = by_name {
+            let mut plan = plan::symbol::compile(&loaded.build, &function, &file, tracepoint)
+                .map_err(|error| error.to_string())?;
+            if let Some(slice) = &mut plan.program.stack_slice {
+                slice.first_thread_end = loaded.first_stack_end;
+            }
+            let layout = plan.layout.id();
+            let patch = Err(format!("{function} is known by its name only, and its code is not analysed"));
+            sites.push(ProbeSite { address, program: Arc::new(plan.program), layout, patch });
+            layouts.insert(layout, plan.layout);
+            shown.push(SiteFacts { function, file, line: 0 });
+        }
         for site in &found {
             let mut plan = plan::compile_one_of(&loaded.build, site, tracepoint, loaded.bias, found.len())
                 .map_err(|error| error.to_string())?;

@@ -11,6 +11,7 @@ mod path;
 mod roots;
 mod secrets;
 mod stripped;
+pub mod symbol;
 mod table;
 
 pub use activation::ActivationPlace;

@@ -105,6 +105,24 @@ pub enum ResolveError {
         /// Why.
         why: &'static str,
     },
+    /// A condition or a capture for a function of which nothing but its symbol is known.
+    #[error(
+        "nothing but the name of {function} is known, so it has no variables: trace it without a condition and without captures"
+    )]
+    OnlyName {
+        /// The function.
+        function: String,
+    },
+    /// A pattern that means too many functions.
+    #[error("{pattern} means {count} functions of this build ({} ..), and one tracepoint may mean {max}: write more of their names", .some.join(", "), max = riptrace_protocol::limits::PATTERN_FUNCTIONS_MAX)]
+    TooManyFunctions {
+        /// As asked for.
+        pattern: String,
+        /// How many it means.
+        count: usize,
+        /// The first of them.
+        some: Vec<String>,
+    },
     /// Too many addresses.
     #[error("{count} addresses belong to this location, and one tracepoint may have {max}; choose a more specific line", max = riptrace_protocol::limits::PROBE_SITES_MAX)]
     TooManySites {

@@ -28,6 +28,7 @@ mod image;
 mod index;
 mod lines;
 mod names;
+mod pattern;
 mod pclntab;
 pub(crate) mod place;
 mod prologue;
@@ -225,6 +226,16 @@ impl Build {
     pub(crate) fn symbol_at(&self, address: Svma) -> Option<(String, u64)> {
         let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
         names.at(address.0).map(|(name, start)| (demangle::demangled(name), address.0 - start))
+    }
+
+    /// Where the function of a symbol begins, behind the instruction that an indirect call lands on (`endbr64`, Intel SDM
+    /// volume 2A), which stays where it is.
+    pub(crate) fn symbol_named(&self, name: &str) -> Option<Svma> {
+        const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        let start = names.named(name)?;
+        let lands = self.image.read(Svma(start), ENDBR64.len() as u64) == ENDBR64;
+        Some(Svma(start + if lands { ENDBR64.len() as u64 } else { 0 }))
     }
 
     /// How a caller is found at an address; `None` where the file does not tell.

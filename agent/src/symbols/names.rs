@@ -61,6 +61,12 @@ impl SymbolNames {
             .find_map(|&(start, _, table, name)| Some((self.name(table, name)?, start)))
     }
 
+    /// Where the function or object of a name is; the lowest of several.
+    pub(super) fn named(&self, wanted: &str) -> Option<u64> {
+        let is_it = |&&(.., table, name): &&(u64, u64, u8, u32)| self.name(table, name) == Some(wanted);
+        self.symbols.iter().find(is_it).map(|&(start, ..)| start)
+    }
+
     fn name(&self, table: u8, at: u32) -> Option<&str> {
         let rest = self.strings.get(usize::from(table))?.get(at as usize..)?;
         let name = rest.split(|&byte| byte == 0).next()?;
@@ -95,5 +101,6 @@ mod tests {
         assert_eq!(names.at(0x207), Some(("table", 0x200)));
         assert_eq!(names.at(0x300), None);
         assert_eq!(names.at(0), None);
+        assert_eq!((names.named("table"), names.named("tabl"), names.named("")), (Some(0x200), None, None));
     }
 }

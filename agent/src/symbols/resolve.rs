@@ -3,7 +3,8 @@
 //! For a line: each function and each inlined copy that has instructions of the line gets one site, at the lowest
 //! address that the compiler marked as a statement, so that one passage is reported once (Delve does the same in
 //! `pkg/proc/bininfo.go`, `FindFileLocation`). A site at a function's entry moves behind the prologue. For a function:
-//! its entry behind the prologue, and each inlined copy's first statement.
+//! its entry behind the prologue, and each inlined copy's first statement. A pattern means all functions that fit it
+//! ([`super::pattern`]).
 
 use super::debug_info::{Die, View};
 use super::exits::{self, Exit};
@@ -11,9 +12,9 @@ use super::functions::{Function, Functions};
 use super::image::Image;
 use super::index::FileNumber;
 use super::lines::{Lines, Row};
-use super::{ResolveError, Site, Svma, prologue};
+use super::{ResolveError, Site, Svma, pattern, prologue};
 use riptrace_protocol::layout::Moment;
-use riptrace_protocol::limits::PROBE_SITES_MAX;
+use riptrace_protocol::limits::{PATTERN_FUNCTIONS_MAX, PROBE_SITES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location, path_has_suffix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,10 +39,26 @@ pub(super) fn checked(sites: &mut Vec<Site>) -> Result<(), ResolveError> {
     if sites.len() > PROBE_SITES_MAX {
         return Err(ResolveError::TooManySites { count: sites.len() });
     }
-    match sites.iter().find_map(|site| Some((site, denied(&site.function).filter(|_| site.is_go)?))) {
+    match sites.iter().find_map(|site| Some((site, denied_at(site)?))) {
         Some((site, why)) => Err(ResolveError::Denied { function: site.function.clone(), why }),
         None => Ok(()),
     }
+}
+
+/// Where every panic of Go passes: the one function of the runtime that may be traced, at its entry only.
+///
+/// It is an ordinary function on the goroutine's own stack: it checks the stack for room and may grow it, no lock is
+/// held, no signal is blocked (a panic in a signal handler is a `throw`, which does not pass here), and nothing of it runs
+/// between fork and exec. On a system stack it does nothing but end the program. Read in Go 1.21 to 1.27,
+/// `src/runtime/panic.go`, `gopanic`.
+const GO_PANIC: &str = "runtime.gopanic";
+
+/// Why a site must not be patched.
+fn denied_at(site: &Site) -> Option<&'static str> {
+    if site.function == GO_PANIC && site.moment == Moment::Entry && !site.is_inlined() {
+        return None;
+    }
+    denied(&site.function).filter(|_| site.is_go)
 }
 
 /// Why a Go function must not be stopped in.
@@ -318,10 +335,33 @@ fn of_function(view: &View<'_>, image: &Image, wanted: &str, point: FunctionPoin
     Ok(sites)
 }
 
-/// The full names that a name means: itself, else its generic instances, else what ends in it if that is one function.
+/// The full names that fit a pattern. Functions that must not be traced are never meant by one.
+fn names_of_pattern<'a>(names: &BTreeSet<&'a str>, wanted: &str) -> Result<BTreeSet<&'a str>, ResolveError> {
+    let wanted_plain = plain(wanted);
+    // What the compiler made of `go f(x)` only leads to the function itself.
+    let written = names.iter().copied().filter(|name| !name.contains("·dwrap·"));
+    let fitting: BTreeSet<&str> = written.filter(|name| pattern::fits(&wanted_plain, &plain(name))).collect();
+    let denied_one = fitting.iter().find_map(|name| Some(((*name).to_owned(), denied(name)?)));
+    let meant: BTreeSet<&str> = fitting.into_iter().filter(|name| denied(name).is_none()).collect();
+    match (meant.len(), denied_one) {
+        (0, Some((function, why))) => Err(ResolveError::Denied { function, why }),
+        (0, None) => Err(ResolveError::NoSuchFunction { name: wanted.to_owned(), candidates: Vec::new() }),
+        (count, _) if count > PATTERN_FUNCTIONS_MAX => {
+            let some = meant.into_iter().take(CANDIDATES_MAX).map(str::to_owned).collect();
+            Err(ResolveError::TooManyFunctions { pattern: wanted.to_owned(), count, some })
+        }
+        _ => Ok(meant),
+    }
+}
+
+/// The full names that a name means: itself, else all that fit it if it is a pattern, else its generic instances, else
+/// what ends in it if that is one function.
 pub(super) fn choose_names<'a>(names: &BTreeSet<&'a str>, wanted: &str) -> Result<BTreeSet<&'a str>, ResolveError> {
     if let Some(exact) = names.get(wanted) {
         return Ok(BTreeSet::from([*exact]));
+    }
+    if pattern::is_pattern(wanted) {
+        return names_of_pattern(names, wanted);
     }
     let wanted_plain = plain(wanted);
     let instances: BTreeSet<&str> = names.iter().copied().filter(|name| plain(name) == wanted_plain).collect();
@@ -378,6 +418,45 @@ mod tests {
         assert!(
             matches!(chosen("main.pick"), Err(ResolveError::NoSuchFunction { candidates, .. }) if candidates == ["main.Pick"])
         );
+    }
+
+    #[test]
+    fn a_pattern_means_all_functions_that_fit_and_none_of_the_runtime() {
+        let many: Vec<String> = (0..=PATTERN_FUNCTIONS_MAX).map(|n| format!("gen.f{n}")).collect();
+        let mut names = BTreeSet::from([
+            "main.(*Cart).Add",
+            "main.main",
+            "main.main.func1",
+            "main.worker·dwrap·1",
+            "example.com/shop/stock.(*Shelf).Add",
+            "main.Contains[go.shape.int]",
+            "main.Contains[go.shape.string]",
+            "runtime.mallocgc",
+            "runtime.makemap",
+            "internal/runtime/maps.newTable",
+        ]);
+        names.extend(many.iter().map(String::as_str));
+        let chosen = |wanted| names_of_pattern(&names, wanted).map(|names| names.into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            chosen("main.*").unwrap(),
+            [
+                "main.(*Cart).Add",
+                "main.Contains[go.shape.int]",
+                "main.Contains[go.shape.string]",
+                "main.main",
+                "main.main.func1"
+            ]
+        );
+        assert_eq!(chosen("main.(*Cart).*").unwrap(), ["main.(*Cart).Add"]);
+        assert_eq!(chosen("*.Add").unwrap(), ["example.com/shop/stock.(*Shelf).Add", "main.(*Cart).Add"]);
+        assert_eq!(chosen("*.ma*").unwrap(), ["main.main", "main.main.func1"]);
+        assert!(
+            matches!(chosen("runtime.m*"), Err(ResolveError::Denied { function, .. }) if function == "runtime.makemap")
+        );
+        assert!(matches!(chosen("nobody.*"), Err(ResolveError::NoSuchFunction { .. })));
+        let refused = chosen("gen.*").unwrap_err();
+        assert!(matches!(refused, ResolveError::TooManyFunctions { count, .. } if count == PATTERN_FUNCTIONS_MAX + 1));
+        assert!(refused.to_string().contains("gen.f0, gen.f1, "), "{refused}");
     }
 
     #[test]

@@ -70,7 +70,9 @@ pub(in crate::plan) struct Dynamic<'b> {
 
 impl<'b> Dynamic<'b> {
     pub(in crate::plan) fn new(build: &'b Build, bias: u64, site: &'b Site) -> Dynamic<'b> {
-        Dynamic { build, site, bias, package: package(&site.function), known: RefCell::default() }
+        // What a panic holds (`runtime.gopanic`) comes from the program, not from the runtime.
+        let package = Some(package(&site.function)).filter(|package| *package != "runtime.").unwrap_or_default();
+        Dynamic { build, site, bias, package, known: RefCell::default() }
     }
 
     /// The types that an interface may hold, the likeliest first, no more than are told.
@@ -98,6 +100,7 @@ impl<'b> Dynamic<'b> {
         let in_module = base.strip_prefix(module).is_some_and(|rest| rest.starts_with(['/', '.']));
         match name {
             _ if BASIC.contains(&name) => 0,
+            _ if PANICS.contains(&name) && self.site.function.starts_with("runtime.") => 0,
             _ if !self.package.is_empty() && base.starts_with(self.package) => 1,
             _ if in_module || base.starts_with("main.") => 2,
             _ if COMMON.contains(&name) => 3,
@@ -112,6 +115,16 @@ impl<'b> Dynamic<'b> {
 
 /// Types that interfaces hold in any program, before all others.
 const BASIC: [&str; 6] = ["bool", "int", "int64", "float64", "string", "[]uint8"];
+
+/// What Go's runtime itself panics with.
+const PANICS: [&str; 6] = [
+    "runtime.boundsError",
+    "runtime.errorString",
+    "runtime.errorAddressString",
+    "runtime.plainError",
+    "*runtime.TypeAssertionError",
+    "*runtime.PanicNilError",
+];
 
 /// The same, after those of the program itself.
 const COMMON: [&str; 37] = [

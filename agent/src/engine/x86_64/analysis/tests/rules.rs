@@ -277,6 +277,7 @@ fn denied_functions_are_refused_by_language() {
     let site = |name, language| Told { name, language, ..Told::default() }.site(&straight, 0);
     let denied = [
         ("runtime.mallocgc", Language::Go),
+        ("runtime.gopanic.func1", Language::Go),
         ("internal/runtime/maps.(*Map).Get", Language::Go),
         ("internal/bytealg.IndexByteString", Language::Go),
         ("syscall.rawVforkSyscall", Language::Go),
@@ -298,6 +299,7 @@ fn denied_functions_are_refused_by_language() {
     }
     for (name, language) in [
         ("main.fork", Language::Go),
+        ("runtime.gopanic", Language::Go),
         ("runtimeutil.Run", Language::Go),
         ("syscall.Read", Language::Go),
         ("forklift", Language::Native),
