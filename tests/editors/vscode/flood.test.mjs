@@ -50,21 +50,23 @@ test(`${Math.round(HITS_PER_S)} hits a second, for ${SECONDS} s`, async (t) => {
   const { page, directory } = driver;
   const workbench = new Workbench(page);
   await within(2 * FIRST_HIT_MS, "the session is armed", appearance(path.join(directory, "armed")));
-  await workbench.showFleet();
-  await workbench.showTimeline();
-  await workbench.showDebugConsole();
-  const focus = async () => {
-    await page.locator(".editor-instance .view-lines").first().click({ timeout: ANSWER_MS });
-    await page.locator(".editor-instance .monaco-editor.focused").waitFor({ timeout: ANSWER_MS });
-  };
-  const type = async (until) => {
+  /** Does something, and leaves a picture when it fails. */
+  const seen = async (action) => {
     try {
-      return await typeUntil(page, { everyMs: KEY_EVERY_MS, keyMs: ANSWER_MS, until });
+      return await action();
     } catch (error) {
       await page.screenshot({ path: path.join(artefacts, "vscode-failed-flood.png") });
       throw error;
     }
   };
+  await seen(() => workbench.showFleet());
+  await seen(() => workbench.showTimeline());
+  await seen(() => workbench.showDebugConsole());
+  const focus = async () => {
+    await page.locator(".editor-instance .view-lines").first().click({ timeout: ANSWER_MS });
+    await page.locator(".editor-instance .monaco-editor.focused").waitFor({ timeout: ANSWER_MS });
+  };
+  const type = (until) => seen(() => typeUntil(page, { everyMs: KEY_EVERY_MS, keyMs: ANSWER_MS, until }));
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
   await focus();
@@ -73,7 +75,7 @@ test(`${Math.round(HITS_PER_S)} hits a second, for ${SECONDS} s`, async (t) => {
   const flood = (marker) => sendOrders(gateway, { marker, hitsPerS: HITS_PER_S, seconds: SECONDS / 2 });
   const console_ = flood(`${MARKER}-console`);
   const withConsole = await type(console_);
-  await workbench.showTimeline();
+  await seen(() => workbench.showTimeline());
   await focus();
   const timeline = flood(`${MARKER}-timeline`);
   const withTimeline = await type(timeline);
