@@ -11,7 +11,7 @@ use super::sites::Form;
 use crate::capture::memory::Memory;
 use crate::capture::program::Program;
 use crate::engine::api::{ArmError, ProcessRuntime};
-use crate::engine::area::{CODE_BYTES, Island, MAGIC};
+use crate::engine::area::{CODE_BYTES, ISLANDS_MAX, Island, MAGIC};
 use crate::engine::inject::{InjectError, Injection, KernelAction as Action, Rel32, RemoteCall, Window};
 use crate::engine::patch::visit::VisitCpus;
 use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Way, Witness};
@@ -33,6 +33,9 @@ const GNU_TID: i32 = 0x2d0;
 /// Commands of membarrier(2).
 const MEMBARRIER_SYNC_CORE: u64 = 1 << 5;
 const MEMBARRIER_REGISTER_SYNC_CORE: u64 = 1 << 6;
+
+/// Islands that a process has before jumps whose last bytes are the program's own make no more of them.
+const OVERLAID_ISLANDS_MAX: usize = ISLANDS_MAX - 2;
 
 /// One probe at a site.
 #[derive(Debug, Clone)]
@@ -340,6 +343,8 @@ impl Text {
         };
         let must_be_here = !matches!((form, kind), (Form::Jump { must_pun: false, .. }, PatchKind::Punned { .. }));
         let islands = self.injection.islands().len();
+        // Such a jump may want an island of its own; the last ones are for the code of further libraries.
+        let must_be_here = must_be_here && (islands < OVERLAID_ISLANDS_MAX || !matches!(form, Form::Overlaid { .. }));
         // For a jump that need not be punned no further island is made.
         let chosen = if must_be_here { Some(self.injection.island_for(at, rel32, bytes)?) } else { None };
         if self.injection.islands().len() != islands {
