@@ -75,6 +75,7 @@ fn plan(build: &Build, site: &Site, condition: Option<&str>, captures: &[&str]) 
         captures: captures.iter().map(|&capture| capture.to_owned()).collect(),
         mode: Mode::Hit,
         limits: CaptureLimits::default(),
+        source: Default::default(),
     };
     let plan = compile(build, site, &tracepoint, 0).unwrap_or_else(|error| panic!("{error}"));
     plan.layout.check().unwrap();

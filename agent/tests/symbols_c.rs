@@ -104,6 +104,7 @@ fn tracepoint(condition: Option<&str>, captures: &[&str]) -> Tracepoint {
         captures: captures.iter().map(|&capture| capture.to_owned()).collect(),
         mode: Mode::Hit,
         limits: CaptureLimits::default(),
+        source: Default::default(),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod limits;
 pub mod location;
 pub mod selector;
+pub mod source;
 pub mod stream;
 pub mod subject;
 pub mod time;

@@ -4,6 +4,7 @@ use crate::ids::TracepointId;
 use crate::limits;
 use crate::location::Location;
 use crate::selector::Selector;
+use crate::source::SourceFacts;
 use serde::{Deserialize, Serialize};
 
 /// What a person asked for: where, in which fleet, under which condition, with which captures and limits.
@@ -34,6 +35,9 @@ pub struct Tracepoint {
     /// Budgets and clamps.
     #[serde(default)]
     pub limits: CaptureLimits,
+    /// What the source of the build says of the variables at the line; empty where nobody has it.
+    #[serde(default, skip_serializing_if = "SourceFacts::is_empty")]
+    pub source: SourceFacts,
 }
 
 /// What a passage leaves behind.

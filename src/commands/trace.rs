@@ -12,12 +12,13 @@ use riptrace_dap_adapter::fleet::{FleetClient, Session, SessionEvent, SessionHan
 use riptrace_dap_adapter::render::{self, text::Style};
 use riptrace_dap_adapter::timeline::Dictionaries;
 use riptrace_protocol::coordinator_api::SessionState;
-use riptrace_protocol::expression::Template;
+use riptrace_protocol::expression::{Expr, Template, parse};
 use riptrace_protocol::fleet::{ProbeState, ProbeStatus, TracepointStatus};
 use riptrace_protocol::ids::{ProcessId, TracepointId};
 use riptrace_protocol::limits;
 use riptrace_protocol::location::Location;
 use riptrace_protocol::selector::Selector;
+use riptrace_protocol::source::{SOURCE_BYTES_MAX, SourceFacts};
 use riptrace_protocol::stream::StreamItem;
 use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
 use serde_json::json;
@@ -101,6 +102,14 @@ pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the source says of a line, if its file is here.
+fn source_facts(location: &Location) -> SourceFacts {
+    let Location::Line { file, line } = location else { return SourceFacts::default() };
+    let is_small = std::fs::metadata(file).is_ok_and(|it| it.is_file() && it.len() <= SOURCE_BYTES_MAX as u64);
+    let text = if is_small && file.ends_with(".go") { std::fs::read_to_string(file).ok() } else { None };
+    text.map(|text| SourceFacts::of_go(&text, *line)).unwrap_or_default()
+}
+
 /// One tracepoint per location.
 fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint>, Failure> {
     let usage = |what: &str, why: String| Failure::Usage(format!("{what}: {why}"));
@@ -118,13 +127,15 @@ fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint
         Template::parse(text).map_err(|e| usage("--log", e.to_string()))?;
     }
     for (flag, text) in args.when.iter().map(|t| ("--when", t)).chain(args.capture.iter().map(|t| ("--capture", t))) {
-        riptrace_protocol::expression::parse(text).map_err(|e| usage(flag, e.to_string()))?;
+        parse(text).map_err(|e| usage(flag, e.to_string()))?;
     }
     let one = |(i, text): (usize, &String)| {
+        let location = Location::parse(text).map_err(|e| usage(text, e.to_string()))?;
         Ok(Tracepoint {
             id: TracepointId::new(format!("trace-{i}-{:012x}", crate::environment::random() >> 16))
                 .unwrap_or_else(|_| unreachable!("digits make a token")),
-            location: Location::parse(text).map_err(|e| usage(text, e.to_string()))?,
+            source: source_facts(&location),
+            location,
             selector: selector.clone(),
             condition: args.when.clone(),
             hit_condition: None,
@@ -219,9 +230,11 @@ struct Printer {
 impl Printer {
     fn new(args: &args::Trace, tracepoints: &[Tracepoint]) -> Printer {
         let template = args.log.as_deref().and_then(|text| Template::parse(text).ok());
+        let captures: Vec<Expr> = args.capture.iter().filter_map(|text| parse(text).ok()).collect();
         let mut dictionaries = Dictionaries::default();
         for tracepoint in tracepoints {
             dictionaries.set_message(&tracepoint.id, template.clone());
+            dictionaries.set_captures(&tracepoint.id, captures.clone());
         }
         Printer {
             json: args.json,

@@ -210,8 +210,11 @@ fn fields(path: &str, value: &Value, truth: &Json, seen: &mut Compared) {
             None => seen.withheld.push(format!("{path}.{name} is missing")),
         }
     }
+    // The truth is of the newest Go, whose library's own types have other fields.
+    let is_own = truth["t"].as_str().is_some_and(|name| name.starts_with("main.") || name.starts_with("struct"));
     if let Some(extra) = value.children.iter().find(|child| !wanted.iter().any(|field| field[0] == child.name)) {
-        seen.wrong.push(format!("{path} has a field {} that its type has not", extra.name));
+        let list = if is_own { &mut seen.wrong } else { &mut seen.withheld };
+        list.push(format!("{path} has a field {} that its type has not", extra.name));
     }
 }
 

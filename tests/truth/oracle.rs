@@ -21,6 +21,9 @@ pub(crate) struct Marker {
     pub(crate) since: String,
     /// Whether capacities are the same in every build.
     pub(crate) cap: bool,
+    /// Text of its file.
+    #[serde(skip)]
+    pub(crate) source: String,
 }
 
 /// What is true.
@@ -42,11 +45,14 @@ pub(crate) fn ask() -> Truth {
     let output = Command::new(&instrument.program).arg(&instrument.source).arg(&sources).output();
     let output = output.expect("instrument runs");
     assert!(output.status.success(), "instrument: {}", String::from_utf8_lossy(&output.stderr));
-    let markers: Vec<Marker> = String::from_utf8(output.stdout)
+    let mut markers: Vec<Marker> = String::from_utf8(output.stdout)
         .expect("text")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("instrument: {error}: {line}")))
         .collect();
+    for marker in &mut markers {
+        marker.source = std::fs::read_to_string(instrument.source.join(&marker.file)).expect("a source");
+    }
     let fixture = Fixture::go_in(&sources, ".", GoVersion::newest(), &BuildFlags::default());
     let mut program = Program::spawn("oracle", command(&fixture.program));
     program.json_of("ready", SOON);

@@ -15,6 +15,7 @@ use riptrace_protocol::hit::RawHit;
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::location::Location;
+use riptrace_protocol::source::SourceFacts;
 use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
 use riptrace_protocol::value::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -134,6 +135,7 @@ fn arm(
         captures: Vec::new(),
         mode: Mode::Hit,
         limits: limits(),
+        source: SourceFacts::of_go(&marker.source, marker.line),
     };
     let mut sites = Vec::new();
     let found = build.resolve(&location).map_err(|error| match error {

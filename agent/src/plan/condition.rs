@@ -120,6 +120,7 @@ impl Compiler<'_, '_, '_> {
             Expr::Unary { op: UnaryOp::Deref, .. } | Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } => {
                 self.read(expr)
             }
+            Expr::Slice { .. } | Expr::Assert { .. } => Err(Problem::Unsupported(expr.to_string())),
             Expr::Unary { op, of } => self.unary(expr, *op, of),
             Expr::Binary { op, .. } if op.compares() || is_logical(*op) => {
                 Ok(Compiled::Truth(self.truth(expr)?).into())

@@ -21,6 +21,7 @@ use crate::capture::program::{
     Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, RootRead, StackSlice,
 };
 use crate::capture::walk::Walks;
+use crate::symbols::doubt;
 use crate::symbols::place::{Moment, Part};
 use crate::symbols::scope::{self, Presence};
 use crate::symbols::{self, Build, Die, ResolveError, Site, View, types};
@@ -31,6 +32,7 @@ use riptrace_protocol::ids::BuildId;
 use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location};
+use riptrace_protocol::source::SourceFacts;
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
 use table::{Dynamic, Room, TypeTable};
 
@@ -119,6 +121,9 @@ pub fn compile_one_of(
     }
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
+    let here = if tracepoint.source.is_empty() { doubt::facts_here(site) } else { SourceFacts::default() };
+    let facts = if tracepoint.source.is_empty() { &here } else { &tracepoint.source };
+    doubt::judge(build, &view, site, facts, &mut locals)?;
     if site.moment == Meaning::Return {
         // Where the calling convention puts them; what the debug information says of them holds before.
         locals.retain(|local| local.scope != Scope::Result);
@@ -354,8 +359,9 @@ fn add_captures(
         }
         let (ty, source) = match names.place(place) {
             Ok(Found { pointers, .. }) if pointers_min > 0 && pointers <= pointers_min => continue,
+            // An element may be beyond the length: it is read through its slice, which says so.
             Ok(Found { guards, .. }) if !guards.is_empty() => {
-                // An element may be beyond the length: it is read through its slice, which says so.
+                add_parts(found, names, place, pointers_min)?;
                 continue;
             }
             Ok(Found { ty: Some(ty), parts, .. }) => (Some(ty), Source::Parts(parts)),
@@ -364,13 +370,21 @@ fn add_captures(
             Err(problem @ (Problem::NotHere { .. } | Problem::NoPlace(_))) => {
                 (None, Source::Missing(Root::NotCaptured { why: problem.to_string() }))
             }
-            // The index is known at the hit: it is computed of what was captured.
-            Err(Problem::ComputedIndex(_) | Problem::Unsupported(_)) => continue,
+            // It is computed of what was captured, where somebody looks.
+            Err(Problem::ComputedIndex(_) | Problem::Unsupported(_)) => {
+                add_parts(found, names, place, pointers_min)?;
+                continue;
+            }
             Err(problem) => return Err(problem),
         };
         found.push(Wanted { name, declared_line: 0, scope: Scope::Capture, ty, source });
     }
     Ok(())
+}
+
+/// Adds what an expression is computed of that has no place of its own.
+fn add_parts(found: &mut Vec<Wanted>, names: &Names<'_, '_>, expr: &Expr, pointers_min: usize) -> Result<(), Problem> {
+    path::operands(expr).into_iter().try_for_each(|operand| add_captures(found, names, operand, pointers_min))
 }
 
 /// Roots that are being laid out.

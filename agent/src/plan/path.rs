@@ -329,9 +329,12 @@ pub(super) fn word(parts: &[Part], offset: u64) -> Option<Spot> {
 pub(super) fn places(expr: &Expr) -> Vec<&Expr> {
     fn walk<'e>(expr: &'e Expr, into: &mut Vec<&'e Expr>) {
         match expr {
-            Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } | Expr::Unary { op: UnaryOp::Deref, .. } => {
-                into.push(expr);
-            }
+            Expr::Name(_)
+            | Expr::Select { .. }
+            | Expr::Index { .. }
+            | Expr::Slice { .. }
+            | Expr::Assert { .. }
+            | Expr::Unary { op: UnaryOp::Deref, .. } => into.push(expr),
             Expr::Unary { of, .. } | Expr::Call { argument: of, .. } => walk(of, into),
             Expr::Binary { left, right, .. } => {
                 walk(left, into);
@@ -343,6 +346,24 @@ pub(super) fn places(expr: &Expr) -> Vec<&Expr> {
     let mut found = Vec::new();
     walk(expr, &mut found);
     found
+}
+
+/// What an expression is made of, one level down.
+pub(super) fn operands(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::Literal(_) | Expr::Name(_) => Vec::new(),
+        Expr::Select { of, .. }
+        | Expr::Assert { of, .. }
+        | Expr::Unary { of, .. }
+        | Expr::Call { argument: of, .. } => {
+            vec![of.as_ref()]
+        }
+        Expr::Index { of, index } => vec![of.as_ref(), index.as_ref()],
+        Expr::Slice { of, low, high } => {
+            [Some(of), low.as_ref(), high.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect()
+        }
+        Expr::Binary { left, right, .. } => vec![left.as_ref(), right.as_ref()],
+    }
 }
 
 /// Whether an operator makes a truth value of truth values.

@@ -64,6 +64,7 @@ fn tracepoint(name: &str, line: u32) -> Tracepoint {
         captures: vec![],
         mode: Mode::Hit,
         limits: CaptureLimits::default(),
+        source: Default::default(),
     }
 }
 

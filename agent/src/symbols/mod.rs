@@ -17,6 +17,7 @@ mod code_lines;
 mod content;
 mod debug_info;
 mod demangle;
+pub(crate) mod doubt;
 mod error;
 mod exits;
 mod facts;

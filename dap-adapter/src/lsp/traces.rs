@@ -96,6 +96,7 @@ impl Traces {
                 captures: wish.expression.iter().cloned().collect(),
                 mode: Mode::Hit,
                 limits: CaptureLimits { rate_per_s: root_rate.unwrap_or(defaults.rate_per_s), ..defaults },
+                source: Default::default(),
             };
             made.push(id);
             match session.create(tracepoint).await {

@@ -1,7 +1,7 @@
 //! What a stream of hits says once and refers to afterwards: layouts, and the frames of program counters; and, because
 //! texts are made where somebody looks, the log messages of the tracepoints.
 
-use riptrace_protocol::expression::Template;
+use riptrace_protocol::expression::{Expr, Template};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessId, TracepointId};
 use riptrace_protocol::layout::{BadLayout, Layout};
@@ -23,6 +23,7 @@ pub struct Dictionaries {
     frames: HashMap<(ProcessId, Avma), Arc<[Frame]>>,
     frames_by_age: VecDeque<(ProcessId, Avma)>,
     messages: HashMap<TracepointId, Arc<Template>>,
+    captures: HashMap<TracepointId, Arc<[Expr]>>,
 }
 
 /// One entry of a hit's call stack.
@@ -78,6 +79,21 @@ impl Dictionaries {
             Some(message) => self.messages.insert(tracepoint.clone(), Arc::new(message)),
             None => self.messages.remove(tracepoint),
         };
+    }
+
+    /// Keeps the expressions that a tracepoint captures: those that have no variable of their own in a hit are computed
+    /// of what it has.
+    pub fn set_captures(&mut self, tracepoint: &TracepointId, captures: Vec<Expr>) {
+        if captures.is_empty() {
+            self.captures.remove(tracepoint);
+        } else {
+            self.captures.insert(tracepoint.clone(), captures.into());
+        }
+    }
+
+    /// The expressions that a tracepoint captures.
+    pub fn captures(&self, tracepoint: &TracepointId) -> &[Expr] {
+        self.captures.get(tracepoint).map_or(&[], AsRef::as_ref)
     }
 
     /// The log message of a tracepoint.

@@ -5,7 +5,7 @@ use riptrace_protocol::decode::Decoder;
 use riptrace_protocol::expression::{Expr, Template, eval};
 use riptrace_protocol::layout::{Moment, Scope};
 use riptrace_protocol::stream::OrderedHit;
-use riptrace_protocol::value::Value;
+use riptrace_protocol::value::{Status, Value};
 
 pub use riptrace_protocol::expression::EvalError;
 
@@ -50,6 +50,18 @@ impl HitValues {
             declared
                 .extend(variables.take(values.len() - before).map(|v| Some(v.declared_line).filter(|line| *line > 0)));
             declared.resize(values.len(), None);
+        }
+        // What the capture program could not compute: an index that is known at the hit, a slice, arithmetic.
+        for expr in dictionaries.captures(&hit.raw.tracepoint) {
+            let name = expr.to_string();
+            if values.iter().all(|value| value.name != name) {
+                let value = eval(expr, &values).unwrap_or_else(|error| {
+                    Value::missing(name, "", Status::NotCaptured { detail: error.to_string() })
+                });
+                values.push(value);
+                scopes.push(Scope::Capture);
+                declared.push(None);
+            }
         }
         HitValues { values, scopes, declared, file: layout.site.file.clone(), problem: None }
     }

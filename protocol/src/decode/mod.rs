@@ -18,7 +18,7 @@ mod build;
 mod go;
 mod memory;
 mod native;
-mod text;
+pub(crate) mod text;
 
 use crate::expression;
 use crate::hit::{RawHit, RootState};

@@ -26,7 +26,7 @@ pub(super) fn of_struct(type_name: &str, fields: &[Value], listed_all: bool) -> 
 }
 
 /// The elements of an array or slice of `len` elements: `[1,2,...+3 more]`.
-pub(super) fn of_elements(elements: &[Value], len: u64) -> String {
+pub(crate) fn of_elements(elements: &[Value], len: u64) -> String {
     let mut out = String::from("[");
     let mut listed = 0;
     for element in elements {
@@ -92,7 +92,7 @@ pub(super) fn part(value: &Value) -> String {
 
 /// A type's name as Go code writes it: of a package's path only the last element (`*example.com/shop/cart.Item` is
 /// `*cart.Item`). A struct type without a name is as long as its fields: it is not repeated in front of them.
-pub(super) fn short_type(name: &str) -> String {
+pub(crate) fn short_type(name: &str) -> String {
     if name.starts_with("struct {") && name.len() > "struct {}".len() {
         return "struct {...}".to_owned();
     }

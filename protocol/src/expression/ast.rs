@@ -19,12 +19,28 @@ pub enum Expr {
         /// The field's name.
         field: String,
     },
-    /// `of[index]`: an element of an array, slice or string.
+    /// `of[index]`: an element of an array, slice, string or map.
     Index {
         /// What has elements.
         of: Box<Expr>,
-        /// Which one.
+        /// Which one: its number, or its key.
         index: Box<Expr>,
+    },
+    /// `of[low:high]`: a part of an array, slice or string.
+    Slice {
+        /// What is cut.
+        of: Box<Expr>,
+        /// Number of its first element; 0 where it is left out.
+        low: Option<Box<Expr>>,
+        /// Number of the element behind its last; the length where it is left out.
+        high: Option<Box<Expr>>,
+    },
+    /// `of.(type)`: the value in an interface, whose dynamic type must be this one.
+    Assert {
+        /// The interface.
+        of: Box<Expr>,
+        /// The type, written without spaces that mean nothing.
+        type_name: String,
     },
     /// An operator in front of its operand.
     Unary {
@@ -232,7 +248,16 @@ impl Expr {
                         into.push(name);
                     }
                 }
-                Expr::Select { of, .. } | Expr::Unary { of, .. } | Expr::Call { argument: of, .. } => walk(of, into),
+                Expr::Select { of, .. }
+                | Expr::Assert { of, .. }
+                | Expr::Unary { of, .. }
+                | Expr::Call { argument: of, .. } => walk(of, into),
+                Expr::Slice { of, low, high } => {
+                    walk(of, into);
+                    for bound in [low, high].into_iter().flatten() {
+                        walk(bound, into);
+                    }
+                }
                 Expr::Index { of: left, index: right } | Expr::Binary { left, right, .. } => {
                     walk(left, into);
                     walk(right, into);
@@ -252,7 +277,12 @@ fn write(f: &mut fmt::Formatter<'_>, expr: &Expr, min: u8) -> fmt::Result {
         Expr::Binary { op, .. } => op.precedence(),
         // `1.x` would read as a float: literals get parentheses in front of a field.
         Expr::Unary { .. } | Expr::Literal(_) => 6,
-        Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } | Expr::Call { .. } => 7,
+        Expr::Name(_)
+        | Expr::Select { .. }
+        | Expr::Index { .. }
+        | Expr::Slice { .. }
+        | Expr::Assert { .. }
+        | Expr::Call { .. } => 7,
     };
     if strength < min {
         f.write_str("(")?;
@@ -271,6 +301,22 @@ fn write(f: &mut fmt::Formatter<'_>, expr: &Expr, min: u8) -> fmt::Result {
             f.write_str("[")?;
             write(f, index, 0)?;
             f.write_str("]")
+        }
+        Expr::Slice { of, low, high } => {
+            write(f, of, 7)?;
+            f.write_str("[")?;
+            if let Some(low) = low {
+                write(f, low, 0)?;
+            }
+            f.write_str(":")?;
+            if let Some(high) = high {
+                write(f, high, 0)?;
+            }
+            f.write_str("]")
+        }
+        Expr::Assert { of, type_name } => {
+            write(f, of, 7)?;
+            write!(f, ".({type_name})")
         }
         Expr::Unary { op, of } => {
             f.write_str(op.symbol())?;

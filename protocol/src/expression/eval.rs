@@ -9,6 +9,7 @@
 
 use super::ast::{Builtin, Expr, Literal, UnaryOp};
 use super::compute::{self, Operand};
+use super::parts;
 use super::quote;
 use crate::value::{Number, Scalar, Status, Value};
 use std::borrow::Cow;
@@ -223,7 +224,15 @@ pub fn eval(expr: &Expr, scope: &dyn Scope) -> Result<Value, EvalError> {
 
 /// Whether the expression names something that exists in the program.
 fn is_place(expr: &Expr) -> bool {
-    matches!(expr, Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } | Expr::Unary { op: UnaryOp::Deref, .. })
+    matches!(
+        expr,
+        Expr::Name(_)
+            | Expr::Select { .. }
+            | Expr::Index { .. }
+            | Expr::Slice { .. }
+            | Expr::Assert { .. }
+            | Expr::Unary { op: UnaryOp::Deref, .. }
+    )
 }
 
 /// What the tracepoint captured because it was asked for by this very text.
@@ -252,6 +261,18 @@ fn place<'a>(expr: &Expr, scope: &'a dyn Scope) -> Result<Cow<'a, Value>, EvalEr
             };
             let at = operand(index, scope)?.into_index(index)?;
             element(expr, of, outer, at)
+        }
+        Expr::Slice { of, low, high } => {
+            let outer = place_or_computed(of, scope)?;
+            let outer = match outer.scalar {
+                Some(Scalar::Address(_)) => through_pointer(of, outer)?,
+                _ => outer,
+            };
+            parts::slice(expr, of, outer.into_owned(), (low.as_deref(), high.as_deref()), scope).map(Cow::Owned)
+        }
+        Expr::Assert { of, .. } => {
+            let outer = place_or_computed(of, scope)?;
+            Err(EvalError::of_status(of, &outer.status).unwrap_or_else(|| not_a(of, &outer, "an interface")))
         }
         Expr::Unary { op: UnaryOp::Deref, of } => {
             let pointer = place_or_computed(of, scope)?;
@@ -419,9 +440,12 @@ pub(super) fn operand(expr: &Expr, scope: &dyn Scope) -> Result<Operand, EvalErr
         return Operand::of_value(expr, &captured);
     }
     match expr {
-        Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } | Expr::Unary { op: UnaryOp::Deref, .. } => {
-            Operand::of_value(expr, &*place(expr, scope)?)
-        }
+        Expr::Name(_)
+        | Expr::Select { .. }
+        | Expr::Index { .. }
+        | Expr::Slice { .. }
+        | Expr::Assert { .. }
+        | Expr::Unary { op: UnaryOp::Deref, .. } => Operand::of_value(expr, &*place(expr, scope)?),
         Expr::Literal(literal) => Ok(match literal {
             Literal::Int(value) => Operand::Int { value: *value, ty: None },
             Literal::Rune(value) => Operand::Int { value: i128::from(u32::from(*value)), ty: None },

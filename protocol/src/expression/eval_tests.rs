@@ -129,6 +129,29 @@ fn places_are_found_through_pointers_and_embedded_fields() {
 }
 
 #[test]
+fn slices_are_cut_from_what_was_captured() {
+    check("name[1:]", "\"ob\"");
+    check("name[:n-4]", "\"b\"");
+    check("name[1:2] == \"o\"", "true");
+    check("bytes[1:]", "[]uint8 len: 2, cap: 7, [98,99]");
+    check("bytes[1:][0]", "98");
+    check("len(items[3:10])", "7");
+    check("cap(items[3:])", "29");
+    check("items[:1][0].Qty", "3");
+    check("string(bytes[:2])", "\"ab\"");
+    check("len(long[2:])", "7");
+    check("long[:2]", "\"ab\"");
+    refused("name[2:9]", "name[2:9]: index 9 is out of range, the length is 3");
+    refused("name[2:1]", "name[2:1]: index 2 is out of range, the length is 3");
+    refused("n[1:2]", "n (int) is not an array, slice or string");
+    refused("gone[1:]", "gone is optimised out here");
+    let part = eval(&parse("items[:3]").unwrap(), &scope()).unwrap();
+    assert_eq!(part.status, Status::Truncated { detail: "1 of 3 elements".into() });
+    let part = eval(&parse("long[1:5]").unwrap(), &scope()).unwrap();
+    assert_eq!(part.status, Status::Truncated { detail: "2 of 4 bytes".into() });
+}
+
+#[test]
 fn integers_wrap_at_the_size_of_their_type() {
     check("i8 + 1", "-128");
     check("-i8 - 2", "127");

@@ -1,7 +1,8 @@
 //! Expressions over a program's variables, as conditions, log messages, watches and captures write them.
 //!
 //! The syntax is Go's, reduced to what can be computed without running code of the target: names, fields, elements,
-//! dereferences, literals, operators, and `len`, `cap` and `string`. One syntax tree ([`ast::Expr`]) serves two
+//! slices, dereferences, type assertions, literals, operators, and `len`, `cap` and `string`. One syntax tree
+//! ([`ast::Expr`]) serves two
 //!
 //!
 //! Invariants
@@ -15,6 +16,7 @@ mod compute;
 pub mod eval;
 mod lexer;
 pub mod parser;
+mod parts;
 pub mod quote;
 pub mod template;
 

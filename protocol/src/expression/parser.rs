@@ -1,8 +1,8 @@
 //! Tokens to a syntax tree: precedence climbing, with Go's precedences
 //! (<https://go.dev/ref/spec#Operator_precedence>).
 //!
-//! What Go has and RipTrace refuses (calls, slices, type assertions, `&x`) is recognised, to say so instead of
-//! reporting a stray character.
+//! What Go has and RipTrace refuses (calls, `&x`, `a[i:j:k]`, conversions) is recognised, to say so instead of reporting a
+//! stray character.
 
 use super::ast::{BinaryOp, Builtin, Expr, Literal, UnaryOp};
 use super::lexer::{Lexer, Token};
@@ -56,12 +56,12 @@ pub enum ParseProblem {
     /// `&x`.
     #[error("the address of a variable is not captured: name the variable itself")]
     AddressOf,
-    /// `a[i:j]`.
-    #[error("slices are not supported: index one element, or capture the whole")]
-    Slice,
-    /// `x.(T)`.
-    #[error("type assertions are not supported: select a field or name the value itself")]
-    TypeAssertion,
+    /// `a[i:j:k]`.
+    #[error("a capacity cannot be given here: write a[low:high]")]
+    FullSlice,
+    /// `x.(type)`.
+    #[error("x.(type) is for switches: write the type, such as x.(*pkg.Name)")]
+    TypeSwitch,
     /// A call of a function of the program.
     #[error("cannot call {0}: RipTrace never runs code of the target; len, cap and string can be used")]
     Call(String),
@@ -187,7 +187,17 @@ impl<'a> Parser<'a> {
                     self.advance()?;
                     let field = match self.token {
                         Token::Name(name) => name.to_owned(),
-                        Token::Symbol("(") => return self.error(ParseProblem::TypeAssertion),
+                        Token::Symbol("(") => {
+                            self.advance()?;
+                            if self.token == Token::Name("type") {
+                                return self.error(ParseProblem::TypeSwitch);
+                            }
+                            let type_name = self.type_name(depth + 1)?;
+                            self.expect(")", "')' behind the type")?;
+                            expr = Expr::Assert { of: Box::new(expr), type_name };
+                            height = self.above(height, 0)?;
+                            continue;
+                        }
                         _ => return Err(self.unexpected("the name of a field")),
                     };
                     self.advance()?;
@@ -196,19 +206,120 @@ impl<'a> Parser<'a> {
                 }
                 Token::Symbol("[") => {
                     self.advance()?;
-                    if self.token == Token::Symbol(":") {
-                        return self.error(ParseProblem::Slice);
-                    }
-                    let (index, index_height) = self.binary(1, depth + 1)?;
-                    if self.token == Token::Symbol(":") {
-                        return self.error(ParseProblem::Slice);
-                    }
-                    self.expect("]", "an operator or ']'")?;
-                    expr = Expr::Index { of: Box::new(expr), index: Box::new(index) };
-                    height = self.above(height, index_height)?;
+                    (expr, height) = self.in_brackets(expr, height, depth + 1)?;
                 }
                 Token::Symbol("(") => return self.error(ParseProblem::Call(expr.to_string())),
                 _ => return Ok((expr, height)),
+            }
+        }
+    }
+
+    /// What stands behind `of[`: an index, or the bounds of a slice.
+    fn in_brackets(&mut self, of: Expr, mut height: usize, depth: usize) -> Result<Tree, ParseError> {
+        let of = Box::new(of);
+        let low = match self.token {
+            Token::Symbol(":") => None,
+            _ => {
+                let (low, low_height) = self.binary(1, depth)?;
+                height = height.max(low_height);
+                Some(low)
+            }
+        };
+        if self.token != Token::Symbol(":") {
+            self.expect("]", "an operator or ']'")?;
+            let height = self.above(height, 0)?;
+            return match low {
+                Some(index) => Ok((Expr::Index { of, index: Box::new(index) }, height)),
+                None => Err(self.unexpected("an index")),
+            };
+        }
+        self.advance()?;
+        let high = match self.token {
+            Token::Symbol("]") => None,
+            Token::Symbol(":") => return self.error(ParseProblem::FullSlice),
+            _ => {
+                let (high, high_height) = self.binary(1, depth)?;
+                height = height.max(high_height);
+                Some(Box::new(high))
+            }
+        };
+        if self.token == Token::Symbol(":") {
+            return self.error(ParseProblem::FullSlice);
+        }
+        self.expect("]", "an operator or ']'")?;
+        Ok((Expr::Slice { of, low: low.map(Box::new), high }, self.above(height, 0)?))
+    }
+
+    /// A type (<https://go.dev/ref/spec#Types>), as far as a dynamic type has a name: no struct, interface or function
+    /// is written out.
+    fn type_name(&mut self, depth: usize) -> Result<String, ParseError> {
+        if depth > EXPRESSION_DEPTH_MAX {
+            return self.error(ParseProblem::TooDeep);
+        }
+        match self.token {
+            Token::Symbol("*") => {
+                self.advance()?;
+                Ok(format!("*{}", self.type_name(depth + 1)?))
+            }
+            Token::Symbol("[") => {
+                self.advance()?;
+                let count = match self.token {
+                    Token::Int(count) => {
+                        self.advance()?;
+                        count.to_string()
+                    }
+                    _ => String::new(),
+                };
+                self.expect("]", "']' or the length of an array")?;
+                Ok(format!("[{count}]{}", self.type_name(depth + 1)?))
+            }
+            Token::Name("map") => {
+                self.advance()?;
+                self.expect("[", "'[' and the type of the keys")?;
+                let key = self.type_name(depth + 1)?;
+                self.expect("]", "']' behind the type of the keys")?;
+                Ok(format!("map[{key}]{}", self.type_name(depth + 1)?))
+            }
+            Token::Name("chan") => {
+                self.advance()?;
+                Ok(format!("chan {}", self.type_name(depth + 1)?))
+            }
+            Token::Name(name) => {
+                self.advance()?;
+                self.named_type(name.to_owned(), depth)
+            }
+            _ => Err(self.unexpected("a type")),
+        }
+    }
+
+    /// The rest of a type that begins with a name: its path, its type arguments.
+    fn named_type(&mut self, mut name: String, depth: usize) -> Result<String, ParseError> {
+        loop {
+            match self.token {
+                Token::Symbol(separator @ ("." | "/" | "-")) => {
+                    self.advance()?;
+                    let Token::Name(next) = self.token else {
+                        return Err(self.unexpected("the rest of a type's name"));
+                    };
+                    name.push_str(separator);
+                    name.push_str(next);
+                    self.advance()?;
+                }
+                Token::Symbol("[") => {
+                    name.push('[');
+                    loop {
+                        self.advance()?;
+                        name.push_str(&self.type_name(depth + 1)?);
+                        if self.token != Token::Symbol(",") {
+                            break;
+                        }
+                        name.push(',');
+                    }
+                    self.expect("]", "']' behind the type arguments")?;
+                    name.push(']');
+                    return Ok(name);
+                }
+                _ => return Ok(name),
             }
         }
     }
@@ -325,6 +436,19 @@ mod tests {
     }
 
     #[test]
+    fn slices_and_type_assertions_read_as_in_go() {
+        check("a[1:n+1]", "a[1:n + 1]");
+        check("a[:2][3:][:]", "a[:2][3:][:]");
+        check("a [ len(b) : ] [0]", "a[len(b):][0]");
+        check("err.( * fs . PathError ).Op", "err.(*fs.PathError).Op");
+        check("x.([]string)[0]", "x.([]string)[0]");
+        check("x.(map[string] [] int)[\"k\"][1]", "x.(map[string][]int)[\"k\"][1]");
+        check("x.([4]byte)[0]", "x.([4]byte)[0]");
+        check("x.(chan int)", "x.(chan int)");
+        check("x.(example.com/a-b/pkg.Pair[ int , []string ]).Left", "x.(example.com/a-b/pkg.Pair[int,[]string]).Left");
+    }
+
+    #[test]
     fn literals_read_as_in_go() {
         check("0x_1F + 0b1_01 + 0o17 + 017 + 1_000_000", "31 + 5 + 15 + 15 + 1000000");
         check("1.5 + .25 + 1e3 + 2E-2 + 1.", "1.5 + 0.25 + 1000.0 + 0.02 + 1.0");
@@ -350,8 +474,13 @@ mod tests {
         refused("a.", "at byte 2: expected the name of a field, found the end");
         refused("a = 1", "at byte 2: '=' would assign, and RipTrace never changes a value: write '==' to compare");
         refused("&a", "at byte 0: the address of a variable is not captured: name the variable itself");
-        refused("a[1:2]", "at byte 3: slices are not supported: index one element, or capture the whole");
-        refused("a.(int)", "at byte 2: type assertions are not supported: select a field or name the value itself");
+        refused("a[1:2:3]", "at byte 5: a capacity cannot be given here: write a[low:high]");
+        refused("a[::3]", "at byte 3: a capacity cannot be given here: write a[low:high]");
+        refused("a[]", "at byte 2: expected a value, found ']'");
+        refused("a.(type)", "at byte 3: x.(type) is for switches: write the type, such as x.(*pkg.Name)");
+        refused("a.(3)", "at byte 3: expected a type, found a number");
+        refused("a.(p.)", "at byte 5: expected the rest of a type's name, found ')'");
+        refused("a.(int", "at byte 6: expected ')' behind the type, found the end");
         refused(
             "a.f(1)",
             "at byte 3: cannot call a.f: RipTrace never runs code of the target; len, cap and string can be used",
@@ -425,6 +554,16 @@ mod tests {
                     .prop_map(|(of, op)| Expr::Unary { op, of: Box::new(of) }),
                 (inner.clone(), "[a-z]{1,4}").prop_map(|(of, field)| Expr::Select { of: Box::new(of), field }),
                 (inner.clone(), inner.clone()).prop_map(|(of, i)| Expr::Index { of: Box::new(of), index: Box::new(i) }),
+                (inner.clone(), proptest::option::of(inner.clone()), proptest::option::of(inner.clone())).prop_map(
+                    |(of, low, high)| Expr::Slice {
+                        of: Box::new(of),
+                        low: low.map(Box::new),
+                        high: high.map(Box::new)
+                    }
+                ),
+                (inner.clone(), "(\\*|\\[\\]|map\\[string\\]|chan )?[a-z]{2,3}(\\.[A-Z]{1,2}(\\[[a-z]{2}\\])?)?")
+                    .prop_filter("no word", |(_, name)| !name.contains("map") || name.starts_with("map["))
+                    .prop_map(|(of, type_name)| Expr::Assert { of: Box::new(of), type_name }),
                 (inner, proptest::sample::select(calls.to_vec()))
                     .prop_map(|(of, function)| Expr::Call { function, argument: Box::new(of) }),
             ]

@@ -262,6 +262,7 @@ fn tracepoint() -> Tracepoint {
         captures: vec!["c.items[0]".into()],
         mode: Mode::Hit,
         limits: CaptureLimits { count: Some(500), ..CaptureLimits::default() },
+        source: Default::default(),
     }
 }
 

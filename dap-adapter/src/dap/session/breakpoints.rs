@@ -553,6 +553,7 @@ impl State {
             captures: breakpoint.spec.captures.clone(),
             mode: plan.mode.at_target(),
             limits,
+            source: Default::default(),
         };
         self.dictionaries.set_message(&tracepoint, plan.template.clone());
         let armed = Armed {

@@ -91,6 +91,7 @@ impl Torture {
             captures: Vec::new(),
             mode: Mode::Hit,
             limits: CaptureLimits { rate_per_s: Some(RATE_PER_S_DEFAULT), ..CaptureLimits::default() },
+            source: Default::default(),
         };
         let bias = self.bias();
         let compiled = |site: Site| {

@@ -1,0 +1,782 @@
+//! What Go's source says of the variables at a line, and the debug information does not: which declaration a name means
+//! there, and where else the variable is assigned.
+//!
+//! Optimised Go describes the place of a variable's old value after a new one was computed elsewhere, and does not mention a
+//! constant that hides an outer variable of its name. Whoever has the source of the build makes these facts of it; the
+//! agent holds them against the machine code and withholds what it cannot confirm. They never make a value more certain.
+//!
+//! Invariants
+//! - Any text is read: what is not Go gives facts that are few or odd, never a panic. Work and result are bounded.
+//! - An assignment is rather listed for a variable that it does not change than left out.
+//!
+//! Not here: types. `p.x = 1` is listed for `p`, whether `p` is a struct or a pointer to one.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+
+/// Bytes of a source that are looked at, at most: the largest generated files have a few megabytes.
+pub const SOURCE_BYTES_MAX: usize = 8 << 20;
+/// Declarations and assignments of one function that are listed, at most: a function with more is generated.
+pub const FACTS_MAX: usize = 1024;
+/// Nesting of blocks, at most.
+const NESTING_MAX: usize = 256;
+
+/// What the source says of the variables at a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// The variables that the function declares: all of them, so that it can be seen whether this is the source of a build.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Declared>,
+    /// Assignments to these variables besides their declarations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigned: Vec<Assigned>,
+}
+
+/// A variable, by its name and the line of its declaration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Whether it is what its name means at the line that the facts are about.
+    pub visible: bool,
+}
+
+/// An assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The variable.
+    pub name: String,
+    /// Where it is declared.
+    pub declared: u32,
+    /// What of it is assigned.
+    pub part: AssignedPart,
+    /// Where.
+    pub line: u32,
+    /// Whether it may have run before the line that the facts are about.
+    pub before: bool,
+}
+
+/// What of a variable is assigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssignedPart {
+    /// All of it.
+    Whole,
+    /// `x.name`, or something further in.
+    Field {
+        /// The field.
+        name: String,
+        /// Whether it is something further in.
+        deeper: bool,
+    },
+    /// `x[i]`, or something further in.
+    Element,
+}
+
+impl SourceFacts {
+    /// What a Go source says of a line of it. Empty where the line is in no function.
+    pub fn of_go(source: &str, line: u32) -> SourceFacts {
+        if source.len() > SOURCE_BYTES_MAX || line == 0 {
+            return SourceFacts::default();
+        }
+        let tokens = tokens(source);
+        match function_around(&tokens, line) {
+            Some(function) => Walk::new(function, line).run(),
+            None => SourceFacts::default(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.declared.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Name,
+    /// A number or a text.
+    Literal,
+    Symbol,
+    /// A line that ends a statement, or a semicolon.
+    End,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Token<'a> {
+    kind: Kind,
+    text: &'a str,
+    line: u32,
+}
+
+impl Token<'_> {
+    fn is(&self, text: &str) -> bool {
+        self.kind != Kind::Literal && self.text == text
+    }
+}
+
+/// Longest first.
+const SYMBOLS: [&str; 24] = [
+    "<<=", ">>=", "&^=", "...", ":=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "++", "--", "==", "!=", "<=",
+    ">=", "&&", "||", "<-", "<<", ">>",
+];
+
+/// Words after which a line does not end its statement; after all others that are names it does.
+const OPEN_WORDS: [&str; 21] = [
+    "case",
+    "chan",
+    "const",
+    "default",
+    "defer",
+    "else",
+    "for",
+    "func",
+    "go",
+    "goto",
+    "if",
+    "import",
+    "interface",
+    "map",
+    "package",
+    "range",
+    "select",
+    "struct",
+    "switch",
+    "type",
+    "var",
+];
+
+fn tokens(source: &str) -> Vec<Token<'_>> {
+    let bytes = source.as_bytes();
+    let mut found: Vec<Token<'_>> = Vec::new();
+    let (mut at, mut line) = (0, 1u32);
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        let first_line = line;
+        match byte {
+            b'\n' => {
+                at += 1;
+                if found.last().is_some_and(ends_statement) {
+                    found.push(Token { kind: Kind::End, text: ";", line });
+                }
+                line += 1;
+                continue;
+            }
+            b' ' | b'\t' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'/') => {
+                at += source[at..].find('\n').unwrap_or(source.len() - at);
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'*') => {
+                let length = source[at + 2..].find("*/").map_or(source.len() - at, |length| length + 4);
+                let lines = bytes[at..at + length].iter().filter(|&&byte| byte == b'\n').count() as u32;
+                at += length;
+                // A comment over several lines is like a line's end.
+                if lines > 0 && found.last().is_some_and(ends_statement) {
+                    found.push(Token { kind: Kind::End, text: ";", line });
+                }
+                line += lines;
+                continue;
+            }
+            b'"' | b'\'' | b'`' => {
+                at += 1;
+                while let Some(&inner) = bytes.get(at) {
+                    at += 1;
+                    match inner {
+                        b'\\' if byte != b'`' => at += 1,
+                        b'\n' if byte == b'`' => line += 1,
+                        b'\n' => break,
+                        _ if inner == byte => break,
+                        _ => {}
+                    }
+                }
+                at = at.min(bytes.len());
+                // A broken escape may end inside a character.
+                while !source.is_char_boundary(at) {
+                    at += 1;
+                }
+                found.push(Token { kind: Kind::Literal, text: &source[start..at], line: first_line });
+                continue;
+            }
+            b'0'..=b'9' => {
+                while bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_')) {
+                    at += 1;
+                }
+                found.push(Token { kind: Kind::Literal, text: &source[start..at], line });
+                continue;
+            }
+            _ => {}
+        }
+        let rest = &source[at..];
+        let first = rest.chars().next().unwrap_or(' ');
+        if first == '_' || first.is_alphabetic() {
+            let length = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
+            at += length;
+            found.push(Token { kind: Kind::Name, text: &rest[..length], line });
+            continue;
+        }
+        let length =
+            SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)).map_or(first.len_utf8(), |symbol| symbol.len());
+        at += length;
+        let text = &rest[..length];
+        found.push(Token { kind: if text == ";" { Kind::End } else { Kind::Symbol }, text, line });
+    }
+    found.push(Token { kind: Kind::End, text: ";", line });
+    found
+}
+
+/// <https://go.dev/ref/spec#Semicolons>
+fn ends_statement(last: &Token<'_>) -> bool {
+    match last.kind {
+        Kind::Name => !OPEN_WORDS.contains(&last.text),
+        Kind::Literal => true,
+        Kind::Symbol => matches!(last.text, "++" | "--" | ")" | "]" | "}"),
+        Kind::End => false,
+    }
+}
+
+/// The tokens of the function that a line is in, from `func` to the end of its body.
+fn function_around<'t, 'a>(tokens: &'t [Token<'a>], line: u32) -> Option<&'t [Token<'a>]> {
+    let mut at = 0;
+    while at < tokens.len() {
+        let token = tokens[at];
+        if token.is("{") || token.is("(") {
+            at = matching(tokens, at) + 1;
+            continue;
+        }
+        if !token.is("func") {
+            at += 1;
+            continue;
+        }
+        let Some(body) = signature(tokens, at, &mut Vec::new()) else {
+            at += 1;
+            continue;
+        };
+        let end = matching(tokens, body);
+        if tokens[at].line <= line && tokens.get(end).is_some_and(|last| line <= last.line) {
+            return tokens.get(at..=end);
+        }
+        at = end + 1;
+    }
+    None
+}
+
+/// The bracket that closes the one at `open`; the last token where there is none.
+fn matching(tokens: &[Token<'_>], open: usize) -> usize {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        if token.kind != Kind::Symbol {
+            continue;
+        }
+        match token.text {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => {}
+        }
+    }
+    tokens.len().saturating_sub(1)
+}
+
+/// Reads a signature behind the `func` at `at`: the names of receiver, parameters and results, and where the body opens;
+/// `None` for the type of a function.
+fn signature<'a>(tokens: &[Token<'a>], at: usize, names: &mut Vec<(&'a str, u32)>) -> Option<usize> {
+    let mut next = at + 1;
+    loop {
+        let token = tokens.get(next)?;
+        match (token.kind, token.text) {
+            (Kind::Symbol, "(") => {
+                let end = matching(tokens, next);
+                // A name stands behind a bracket or a comma; a type without a name may be taken for one.
+                for pair in tokens.get(next..end)?.windows(2) {
+                    if (pair[0].is("(") || pair[0].is(",")) && pair[1].kind == Kind::Name {
+                        names.push((pair[1].text, pair[1].line));
+                    }
+                }
+                next = end + 1;
+            }
+            (Kind::Symbol, "[") => next = matching(tokens, next) + 1,
+            (Kind::Name, "struct" | "interface") if tokens.get(next + 1)?.is("{") => {
+                next = matching(tokens, next + 1) + 1;
+            }
+            (Kind::Name, _) | (Kind::Symbol, "*" | "." | "<-" | "...") => next += 1,
+            (Kind::Symbol, "{") => return Some(next),
+            _ => return None,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scope {
+    /// Parameters of a function, around its body.
+    Function,
+    /// The head of `for`, `if`, `switch` or `select`, around its body; where it begins, and whether it is a loop.
+    Head { line: u32, is_loop: bool, brackets: usize, has_body: bool },
+    /// Between braces.
+    Block,
+    /// A `case`.
+    Clause,
+}
+
+struct Walk<'t, 'a> {
+    tokens: &'t [Token<'a>],
+    line: u32,
+    /// Each with the declarations in it: name to line.
+    scopes: Vec<(Scope, HashMap<&'a str, u32>)>,
+    /// First and last lines of loops.
+    loops: Vec<(u32, u32)>,
+    brackets: usize,
+    /// All declarations: name and line.
+    declared: BTreeSet<(&'a str, u32)>,
+    /// What names mean at the line.
+    visible: HashMap<&'a str, u32>,
+    facts: SourceFacts,
+    has_seen_line: bool,
+}
+
+impl<'t, 'a> Walk<'t, 'a> {
+    fn new(tokens: &'t [Token<'a>], line: u32) -> Walk<'t, 'a> {
+        Walk {
+            tokens,
+            line,
+            scopes: Vec::new(),
+            loops: Vec::new(),
+            brackets: 0,
+            declared: BTreeSet::new(),
+            visible: HashMap::new(),
+            facts: SourceFacts::default(),
+            has_seen_line: false,
+        }
+    }
+
+    fn run(mut self) -> SourceFacts {
+        let mut at = 0;
+        while at < self.tokens.len() && self.scopes.len() < NESTING_MAX {
+            let token = self.tokens[at];
+            if token.line >= self.line && !self.has_seen_line && self.is_statement_start(at) {
+                self.has_seen_line = true;
+                self.note_visible();
+            }
+            at = self.token(at, token);
+        }
+        let (line, loops) = (self.line, std::mem::take(&mut self.loops));
+        for assigned in &mut self.facts.assigned {
+            // In a loop around both, an assignment behind the line comes before it the next time round, unless the variable
+            // is another one then.
+            let again = |&(start, end): &(u32, u32)| {
+                start <= line && line <= end && (start..=end).contains(&assigned.line) && assigned.declared <= start
+            };
+            assigned.before = assigned.line < line || loops.iter().any(again);
+        }
+        let (declared, visible) = (std::mem::take(&mut self.declared), std::mem::take(&mut self.visible));
+        let declared = declared.into_iter().map(|(name, line)| Declared {
+            name: name.to_owned(),
+            line,
+            visible: visible.get(name) == Some(&line),
+        });
+        self.facts.declared = declared.collect();
+        self.facts
+    }
+
+    fn is_statement_start(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
+        self.tokens[at].kind != Kind::End
+            && before.is_some_and(|before| before.kind == Kind::End || matches!(before.text, "{" | "}" | ":"))
+    }
+
+    /// What names mean at the line: what it declares itself is not there yet.
+    fn note_visible(&mut self) {
+        self.visible =
+            self.scopes.iter().flat_map(|(_, declared)| declared).map(|(name, line)| (*name, *line)).collect();
+    }
+
+    /// Reads a token; the number of the next one.
+    fn token(&mut self, at: usize, token: Token<'a>) -> usize {
+        match (token.kind, token.text) {
+            (Kind::Name, "func") => {
+                let mut names = Vec::new();
+                let Some(body) = signature(self.tokens, at, &mut names) else { return at + 1 };
+                self.declared.extend(names.iter().take(FACTS_MAX.saturating_sub(self.declared.len())));
+                self.scopes.push((Scope::Function, names.into_iter().collect()));
+                self.scopes.push((Scope::Block, HashMap::new()));
+                return body + 1;
+            }
+            (Kind::Name, "for" | "if" | "switch" | "select") => {
+                let (line, is_loop) = (token.line, token.text == "for");
+                let head = Scope::Head { line, is_loop, brackets: self.brackets, has_body: false };
+                self.scopes.push((head, HashMap::new()));
+            }
+            (Kind::Name, "case" | "default") => {
+                if matches!(self.scopes.last(), Some((Scope::Clause, _))) {
+                    self.scopes.pop();
+                }
+                self.scopes.push((Scope::Clause, HashMap::new()));
+            }
+            (Kind::Name, "var" | "const") => self.declaration(at),
+            (Kind::Name, "struct" | "interface") if self.tokens.get(at + 1).is_some_and(|next| next.is("{")) => {
+                return matching(self.tokens, at + 1) + 1;
+            }
+            (Kind::Symbol, "(" | "[") => self.brackets += 1,
+            (Kind::Symbol, ")" | "]") => self.brackets = self.brackets.saturating_sub(1),
+            (Kind::Symbol, "{") => self.open(at),
+            (Kind::Symbol, "}") => self.close(at, token.line),
+            (Kind::Symbol, ":=") => self.short_declaration(at),
+            (Kind::Symbol, "++" | "--") => self.assignment(at),
+            (Kind::Symbol, text) if text.ends_with('=') && !matches!(text, "==" | "!=" | "<=" | ">=") => {
+                self.assignment(at);
+            }
+            _ => {}
+        }
+        at + 1
+    }
+
+    fn open(&mut self, at: usize) {
+        let is_literal = self.is_literal(at);
+        let brackets = self.brackets;
+        if let Some((Scope::Head { brackets: of_head, has_body, .. }, _)) = self.scopes.last_mut()
+            && *of_head == brackets
+            && !is_literal
+        {
+            *has_body = true;
+        }
+        self.scopes.push((Scope::Block, HashMap::new()));
+    }
+
+    /// Whether a brace opens a literal of a type that is written out (`[]int{`, `map[string]int{`, `[]pkg.T{`): in the head
+    /// of a statement no other literal can stand without brackets around it.
+    fn is_literal(&self, open: usize) -> bool {
+        let mut at = open;
+        let mut before = || {
+            at = at.checked_sub(1)?;
+            self.tokens.get(at).copied()
+        };
+        let mut token = before();
+        while token
+            .is_some_and(|token| token.kind == Kind::Name && !is_word(token.text) || token.is(".") || token.is("*"))
+        {
+            token = before();
+        }
+        if token.is_none_or(|token| !token.is("]")) || at + 1 == open {
+            return false;
+        }
+        // `x[i].f {` is no type: what has an index has a name, or a bracket, in front of it.
+        let mut depth = 0usize;
+        loop {
+            let Some(token) = self.tokens.get(at) else { return false };
+            match token.text {
+                "]" => depth += 1,
+                "[" => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+            let Some(next) = at.checked_sub(1) else { return false };
+            at = next;
+        }
+        match at.checked_sub(1).and_then(|before| self.tokens.get(before)) {
+            Some(token) => {
+                token.is("map") || !(token.kind == Kind::Name && !is_word(token.text) || token.is(")") || token.is("]"))
+            }
+            None => true,
+        }
+    }
+
+    fn close(&mut self, at: usize, line: u32) {
+        // A clause ends with its block.
+        while matches!(self.scopes.last(), Some((Scope::Clause, _))) {
+            self.scopes.pop();
+        }
+        self.scopes.pop();
+        let goes_on = self.tokens.get(at + 1).is_some_and(|next| next.is("else"));
+        loop {
+            match self.scopes.last() {
+                Some((Scope::Function, _)) => {
+                    self.scopes.pop();
+                    return;
+                }
+                Some((Scope::Head { line: start, is_loop, has_body: true, .. }, _)) if !goes_on => {
+                    if *is_loop {
+                        self.loops.push((*start, line));
+                    }
+                    self.scopes.pop();
+                    // `else if` is a head in the head before it.
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn declare(&mut self, name: &'a str, line: u32) {
+        if let Some((_, declared)) = self.scopes.last_mut()
+            && name != "_"
+            && self.declared.len() < FACTS_MAX
+        {
+            declared.insert(name, line);
+            self.declared.insert((name, line));
+        }
+    }
+
+    /// `var a, b T`, `var ( .. )`, and the same with `const`.
+    fn declaration(&mut self, at: usize) {
+        let is_group = self.tokens.get(at + 1).is_some_and(|next| next.is("("));
+        let end = if is_group { matching(self.tokens, at + 1) } else { at + 2 };
+        let mut begins = true;
+        for at in at + 1 + usize::from(is_group)..end.max(at + 2) {
+            let Some(&token) = self.tokens.get(at) else { return };
+            if begins && token.kind == Kind::Name {
+                self.declare(token.text, token.line);
+                let mut next = at + 1;
+                while self.tokens.get(next).is_some_and(|comma| comma.is(","))
+                    && let Some(&name) = self.tokens.get(next + 1)
+                    && name.kind == Kind::Name
+                {
+                    self.declare(name.text, name.line);
+                    next += 2;
+                }
+            }
+            begins = token.kind == Kind::End;
+        }
+    }
+
+    fn short_declaration(&mut self, at: usize) {
+        for (first, _) in self.left_of(at) {
+            let name = self.tokens[first];
+            if name.kind != Kind::Name || name.text == "_" {
+                continue;
+            }
+            let scope = self.scopes.len().checked_sub(1);
+            // Parameters are in the same block as what the body declares.
+            let is_body = scope
+                .and_then(|scope| scope.checked_sub(1))
+                .is_some_and(|outer| matches!(self.scopes.get(outer), Some((Scope::Function, _))));
+            let known = scope
+                .into_iter()
+                .chain(scope.filter(|_| is_body).and_then(|scope| scope.checked_sub(1)))
+                .find_map(|scope| self.scopes.get(scope)?.1.get(name.text).copied());
+            match known {
+                Some(declared) => self.assign(name.text, declared, AssignedPart::Whole, name.line),
+                None => self.declare(name.text, name.line),
+            }
+        }
+    }
+
+    fn assignment(&mut self, at: usize) {
+        for (first, end) in self.left_of(at) {
+            let name = self.tokens[first];
+            if name.kind != Kind::Name || is_word(name.text) || name.text == "_" {
+                continue;
+            }
+            let known = self.scopes.iter().rev().find_map(|(_, declared)| declared.get(name.text).copied());
+            let Some(declared) = known else { continue };
+            // `var x = 1` declares.
+            if self.tokens[at].is("=") && name.line == declared {
+                continue;
+            }
+            let part = match self.tokens.get(first + 1).filter(|_| first + 1 < end) {
+                None => AssignedPart::Whole,
+                Some(next) if next.is(".") => AssignedPart::Field {
+                    name: self.tokens.get(first + 2).map_or("", |field| field.text).to_owned(),
+                    deeper: end > first + 3,
+                },
+                Some(_) => AssignedPart::Element,
+            };
+            self.assign(name.text, declared, part, name.line);
+        }
+    }
+
+    fn assign(&mut self, name: &str, declared: u32, part: AssignedPart, line: u32) {
+        let assigned = Assigned { name: name.to_owned(), declared, part, line, before: true };
+        if self.facts.assigned.len() < FACTS_MAX && !self.facts.assigned.contains(&assigned) {
+            self.facts.assigned.push(assigned);
+        }
+    }
+
+    /// The expressions on the left of an operator: first token, and the one behind the last.
+    fn left_of(&self, operator: usize) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        let (mut depth, mut end, mut at) = (0usize, operator, operator);
+        while let Some(before) = at.checked_sub(1) {
+            let Some(token) = self.tokens.get(before) else { break };
+            let is_bracket = token.kind == Kind::Symbol;
+            match token.text {
+                ")" | "]" | "}" if is_bracket => depth += 1,
+                "(" | "[" | "{" if is_bracket && depth > 0 => depth -= 1,
+                "," if depth == 0 => {
+                    found.push((at, end));
+                    end = before;
+                }
+                _ if depth > 0 => {}
+                "(" | "[" | "{" | ":" | ":=" | "=" if is_bracket => break,
+                _ if token.kind == Kind::End || token.kind == Kind::Name && is_word(token.text) => break,
+                _ => {}
+            }
+            at = before;
+        }
+        found.push((at, end));
+        found.reverse();
+        found.retain(|(first, end)| first < end);
+        found
+    }
+}
+
+/// Words of the language that no variable can be named.
+fn is_word(name: &str) -> bool {
+    OPEN_WORDS.contains(&name) || matches!(name, "break" | "continue" | "fallthrough" | "return")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The line that ends with `// HERE`.
+    fn at(source: &str) -> SourceFacts {
+        let line = source.lines().position(|line| line.ends_with("// HERE")).expect("a line is marked") + 1;
+        SourceFacts::of_go(source, line as u32)
+    }
+
+    fn visible(source: &str) -> Vec<(String, u32)> {
+        let facts = at(source);
+        let mut visible: Vec<_> =
+            facts.declared.into_iter().filter(|it| it.visible).map(|it| (it.name, it.line)).collect();
+        visible.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        visible
+    }
+
+    fn assigned(source: &str) -> Vec<(String, u32, u32, bool)> {
+        at(source).assigned.into_iter().map(|it| (it.name, it.declared, it.line, it.before)).collect()
+    }
+
+    fn owned(list: &[(&str, u32)]) -> Vec<(String, u32)> {
+        list.iter().map(|&(name, line)| (name.to_owned(), line)).collect()
+    }
+
+    #[test]
+    fn an_inner_variable_is_the_one_that_its_name_means() {
+        let source = "package p\n\nfunc f(x int) int {\n\ty := x\n\tif y > 3 {\n\t\tx := \"inner\"\n\t\tuse(x) // HERE\n\t}\n\treturn x\n}\n";
+        assert_eq!(visible(source), owned(&[("y", 4), ("x", 6)]));
+        let outer = source.replace(" // HERE", "").replace("return x", "return x // HERE");
+        assert_eq!(visible(&outer), owned(&[("x", 3), ("y", 4)]));
+        assert!(assigned(&outer).is_empty());
+    }
+
+    #[test]
+    fn what_the_line_itself_declares_is_not_there_yet() {
+        let source = "package p\nfunc f(x int) {\n\tx, y := 1, x // HERE\n\tz := 2\n}\n";
+        assert_eq!(visible(source), owned(&[("x", 2)]));
+        assert_eq!(assigned(source), [("x".to_owned(), 2, 3, false)]);
+    }
+
+    #[test]
+    fn an_assignment_in_a_loop_around_the_line_comes_before_it() {
+        let source = "package p\nfunc f(in []int) {\n\tsum := 0\n\tfor i, v := range in {\n\t\tw := v\n\t\tuse(w, sum) // HERE\n\t\tw++\n\t\tsum += v * i\n\t}\n\tsum = 0\n}\n";
+        assert_eq!(visible(source), owned(&[("in", 2), ("sum", 3), ("i", 4), ("v", 4), ("w", 5)]));
+        let wanted = [("w".to_owned(), 5, 7, false), ("sum".to_owned(), 3, 8, true), ("sum".to_owned(), 3, 10, false)];
+        assert_eq!(assigned(source), wanted);
+    }
+
+    #[test]
+    fn heads_clauses_and_closures_have_scopes_of_their_own() {
+        let source = "package p
+func (s *T) f(v any) (err error) {
+	for i := 0; i < 3; i++ {
+		if x, err := g(i); err != nil {
+			err = nil
+		} else if y := []int{x}; len(y) > 1 {
+			i = y[0]
+		}
+	}
+	for _, n := range []pkg.N{{1}, {2}} {
+		use(n)
+	}
+	switch t := v.(type) {
+	case int:
+		a := t
+		use(a)
+	default:
+		b := func(c int) { err = nil; s.n.m = c; s.list[0] = 1 }
+		b(1) // HERE
+	}
+	return err
+}
+";
+        assert_eq!(visible(source), owned(&[("err", 2), ("s", 2), ("v", 2), ("t", 13), ("b", 18)]));
+        let facts = at(source);
+        let parts: Vec<_> =
+            facts.assigned.iter().map(|it| (it.name.as_str(), it.declared, it.line, &it.part)).collect();
+        let deep = |name: &str| AssignedPart::Field { name: name.to_owned(), deeper: true };
+        assert_eq!(
+            parts,
+            [
+                ("i", 3, 3, &AssignedPart::Whole),
+                ("err", 4, 5, &AssignedPart::Whole),
+                ("i", 3, 7, &AssignedPart::Whole),
+                ("err", 2, 18, &AssignedPart::Whole),
+                ("s", 2, 18, &deep("n")),
+                ("s", 2, 18, &deep("list")),
+            ]
+        );
+    }
+
+    #[test]
+    fn several_on_the_left_and_groups_are_read() {
+        let source = "package p
+type t struct { f func() int }
+var f = func() { x = 1 }
+func g(a, b int, l []int) {
+	var (
+		c, d = 1, 2
+		e int
+	)
+	a, l[a], *p, q.f = b, c, d, e
+	const k = 3
+	use(a) // HERE
+}
+";
+        let names: Vec<String> = visible(source).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b", "l", "c", "d", "e", "k"]);
+        let facts = at(source);
+        let parts: Vec<_> = facts.assigned.iter().map(|it| (it.name.as_str(), &it.part, it.before)).collect();
+        assert_eq!(parts, [("a", &AssignedPart::Whole, true), ("l", &AssignedPart::Element, true)]);
+    }
+
+    #[test]
+    fn a_line_outside_of_functions_has_no_facts() {
+        let source = "package p\nvar x = 1\nfunc f() { x = 2 }\n";
+        assert!(SourceFacts::of_go(source, 2).is_empty());
+        assert!(SourceFacts::of_go(source, 9).is_empty());
+        assert!(SourceFacts::of_go("", 0).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in any::<String>(), line in 0..9u32) {
+            let _ = SourceFacts::of_go(&text, line);
+        }
+
+        #[test]
+        fn any_tokens_are_read(
+            words in proptest::collection::vec(proptest::sample::select(vec![
+                "func", "f", "(", ")", "{", "}", "[", "]", "for", "if", "else", "case", "default", ":", ":=", "=", "++", "x",
+                ",", ".", "*", "\n", ";", "var", "struct", "range", "\"t\"", "`r", "'", "\\", "/*", "*/", "//", "é", "switch",
+            ]), 0..60),
+            line in 0..9u32,
+        ) {
+            let text = format!("func f() {{\n{}", words.join(" "));
+            let facts = SourceFacts::of_go(&text, line);
+            prop_assert!(facts.declared.len() <= FACTS_MAX && facts.assigned.len() <= FACTS_MAX);
+        }
+    }
+}
