@@ -7,6 +7,9 @@ use crate::selector::Selector;
 use crate::source::SourceFacts;
 use serde::{Deserialize, Serialize};
 
+/// Texts of one line that a tracepoint tells apart, at most: what a fleet runs while it is being updated.
+pub const SOURCES_MAX: usize = 4;
+
 /// What a person asked for: where, in which fleet, under which condition, with which captures and limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tracepoint {
@@ -35,9 +38,10 @@ pub struct Tracepoint {
     /// Budgets and clamps.
     #[serde(default)]
     pub limits: CaptureLimits,
-    /// What the source of the build says of the variables at the line; empty where nobody has it.
-    #[serde(default, skip_serializing_if = "SourceFacts::is_empty")]
-    pub source: SourceFacts,
+    /// What the sources of the builds say of the variables at the line, one for each that says something else, at most
+    /// [`SOURCES_MAX`]; empty where nobody has them. Those that do not fit a build are not for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<SourceFacts>,
 }
 
 /// What a passage leaves behind.

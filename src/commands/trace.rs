@@ -103,11 +103,11 @@ pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
 }
 
 /// What the source says of a line, if its file is here.
-fn source_facts(location: &Location) -> SourceFacts {
-    let Location::Line { file, line } = location else { return SourceFacts::default() };
+fn source_facts(location: &Location) -> Vec<SourceFacts> {
+    let Location::Line { file, line } = location else { return Vec::new() };
     let is_small = std::fs::metadata(file).is_ok_and(|it| it.is_file() && it.len() <= SOURCE_BYTES_MAX as u64);
     let text = if is_small && file.ends_with(".go") { std::fs::read_to_string(file).ok() } else { None };
-    text.map(|text| SourceFacts::of_go(&text, *line)).unwrap_or_default()
+    text.map(|text| SourceFacts::of_go(&text, *line)).into_iter().filter(|facts| !facts.is_empty()).collect()
 }
 
 /// One tracepoint per location.

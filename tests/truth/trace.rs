@@ -135,7 +135,7 @@ fn arm(
         captures: Vec::new(),
         mode: Mode::Hit,
         limits: limits(),
-        source: SourceFacts::of_go(&marker.source, marker.line),
+        source: vec![SourceFacts::of_go(&marker.source, marker.line)],
     };
     let mut sites = Vec::new();
     let found = build.resolve(&location).map_err(|error| match error {

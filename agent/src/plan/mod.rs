@@ -32,7 +32,6 @@ use riptrace_protocol::ids::BuildId;
 use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location};
-use riptrace_protocol::source::SourceFacts;
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
 use table::{Dynamic, Room, TypeTable};
 
@@ -121,9 +120,7 @@ pub fn compile_one_of(
     }
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
-    let here = if tracepoint.source.is_empty() { doubt::facts_here(site) } else { SourceFacts::default() };
-    let facts = if tracepoint.source.is_empty() { &here } else { &tracepoint.source };
-    doubt::judge(build, &view, site, facts, &mut locals)?;
+    doubt::judge(build, &view, site, &tracepoint.source, &mut locals)?;
     if site.moment == Meaning::Return {
         // Where the calling convention puts them; what the debug information says of them holds before.
         locals.retain(|local| local.scope != Scope::Result);

@@ -5,6 +5,8 @@ use super::map::LineMap;
 use super::paths::{self, Home, Root};
 use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::ids::BuildId;
+use riptrace_protocol::source::SourceFacts;
+use riptrace_protocol::tracepoint::SOURCES_MAX;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -161,6 +163,9 @@ pub struct Target {
     pub builds: Vec<BuildId>,
     /// What is not certain, each with the build it is about.
     pub notes: Vec<(BuildId, Note)>,
+    /// What the builds' texts say of the variables there, each that says something else; none for a language other than
+    /// Go.
+    pub sources: Vec<SourceFacts>,
 }
 
 /// Lines of a local file in a build.
@@ -252,18 +257,28 @@ impl LineMapper {
         for build in builds {
             match self.place(&path, line, &text, build).await {
                 Ok(place) => {
+                    let facts = self.source_facts(&path, &text, build, place.line).await;
                     let known = plan.targets.iter_mut().find(|t| t.file == place.file && t.line == place.line);
                     let target = match known {
                         Some(target) => target,
                         None => {
                             let Place { file, line, .. } = place;
-                            plan.targets.push(Target { file, line, builds: Vec::new(), notes: Vec::new() });
+                            plan.targets.push(Target {
+                                file,
+                                line,
+                                builds: Vec::new(),
+                                notes: Vec::new(),
+                                sources: Vec::new(),
+                            });
                             // It was pushed just now.
                             let last = plan.targets.len() - 1;
                             &mut plan.targets[last]
                         }
                     };
                     target.builds.push(build.id.clone());
+                    if !facts.is_empty() && !target.sources.contains(&facts) && target.sources.len() < SOURCES_MAX {
+                        target.sources.push(facts);
+                    }
                     target.notes.extend(place.note.map(|note| (build.id.clone(), note)));
                 }
                 Err(why) => plan.refused.push(Refused { build: build.id.clone(), why }),
@@ -400,6 +415,18 @@ impl LineMapper {
     pub async fn module(&self, path: &Path) -> Option<String> {
         let path = self.absolute(path);
         self.folder(&path).await.ok()?.module_path
+    }
+
+    /// What a build's text says of the variables at a line of it; where it is not known, what the local text says, which
+    /// the agent holds against the build.
+    async fn source_facts(&self, path: &Path, local: &str, build: &BuildFacts, line: u32) -> SourceFacts {
+        if path.extension().is_none_or(|extension| extension != "go") {
+            return SourceFacts::default();
+        }
+        match self.deployed_text(path, build).await {
+            Some(deployed) => SourceFacts::of_go(&deployed, line),
+            None => SourceFacts::of_go(local, line),
+        }
     }
 
     async fn place(&self, path: &Path, line: u32, text: &str, build: &BuildFacts) -> Result<Place, NotThere> {

@@ -75,13 +75,15 @@ async fn each_build_gets_the_line_of_its_own_commit() {
     let unsaved = SECOND.replace("func Add", "// More.\nfunc Add");
     let builds = [build("old", Some(&first), false), build("new", Some(&second), false)];
     let plan = clone.mapper().plan(Path::new("cart/cart.go"), 6, Some(&unsaved), &builds).await.unwrap();
-    let target = |line, build: &BuildFacts| Target {
+    let target = |line, build: &BuildFacts, text: &str| Target {
         file: "cart/cart.go".into(),
         line,
         builds: vec![build.id.clone()],
         notes: vec![],
+        // What is said of the variables is said by the text that the build was made of.
+        sources: vec![SourceFacts::of_go(text, line)],
     };
-    assert_eq!(plan.targets, [target(4, &builds[0]), target(5, &builds[1])]);
+    assert_eq!(plan.targets, [target(4, &builds[0], FIRST), target(5, &builds[1], SECOND)]);
     assert_eq!(plan.refused, []);
 
     let there = clone.mapper().plan(&clone.path("shop/cart/cart.go"), 2, Some(&unsaved), &builds).await.unwrap();

@@ -19,3 +19,4 @@ mod places;
 
 pub use map::LineMap;
 pub use mapper::{InBuild, LineMapper, Local, NotThere, Note, Place, Plan, Refused, Target};
+pub use places::Asked;

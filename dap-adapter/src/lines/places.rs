@@ -4,17 +4,30 @@ use super::Plan;
 use riptrace_protocol::ids::BuildId;
 use riptrace_protocol::location::Location;
 use riptrace_protocol::selector::Selector;
+use riptrace_protocol::source::SourceFacts;
+
+/// A place in builds: what a tracepoint asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Where.
+    pub location: Location,
+    /// In which processes.
+    pub selector: Selector,
+    /// What the builds' sources say of the variables there.
+    pub source: Vec<SourceFacts>,
+}
 
 impl Plan {
     /// The tracepoints that serve a line: a location with the processes that are meant. One place for all builds needs no
     /// more than the `selector`, and holds for builds that appear later too; several places are told apart by the builds
     /// that have them.
-    pub fn places(self, selector: &Selector) -> Vec<(Location, Selector)> {
+    pub fn places(self, selector: &Selector) -> Vec<Asked> {
         let apart = self.targets.len() > 1 || !self.refused.is_empty();
         let targets = self.targets.into_iter();
         let places = targets.map(|target| {
             let selector = if apart { with_builds(selector, &target.builds) } else { selector.clone() };
-            (Location::Line { file: target.file, line: target.line }, selector)
+            let location = Location::Line { file: target.file, line: target.line };
+            Asked { location, selector, source: target.sources }
         });
         places.collect()
     }
@@ -36,7 +49,7 @@ mod tests {
 
     fn target(file: &str, line: u32, builds: &[&str]) -> Target {
         let builds = builds.iter().map(|build| BuildId((*build).to_owned())).collect();
-        Target { file: file.into(), line, builds, notes: Vec::new() }
+        Target { file: file.into(), line, builds, notes: Vec::new(), sources: Vec::new() }
     }
 
     #[test]
@@ -45,7 +58,7 @@ mod tests {
         let check = |targets: Vec<Target>, expect: &[(&str, &str)]| {
             let plan = Plan { targets, refused: Vec::new() };
             let places = plan.places(&selector).into_iter();
-            let got: Vec<_> = places.map(|(location, selector)| (location.to_string(), selector.to_string())).collect();
+            let got: Vec<_> = places.map(|it| (it.location.to_string(), it.selector.to_string())).collect();
             let expect: Vec<_> = expect.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
             assert_eq!(got, expect);
         };

@@ -7,7 +7,7 @@
 use super::driver::Shared;
 use crate::environment::Environment;
 use crate::fleet::{FleetClient, Session, SessionHandle};
-use crate::lines::{LineMapper, Plan};
+use crate::lines::{Asked, LineMapper, Plan};
 use riptrace_protocol::agent_api::LineFacts;
 use riptrace_protocol::fleet::{BuildFacts, ProbeState, TracepointStatus};
 use riptrace_protocol::ids::TracepointId;
@@ -82,7 +82,7 @@ impl Traces {
         let (_, root_rate) = self.defaults(path);
         let mut statuses = Vec::new();
         let mut made = Vec::new();
-        for (location, selector) in places {
+        for Asked { location, selector, source } in places {
             let number = self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let id = TracepointId::new(format!("{}-{number}", session.id())).map_err(|error| error.to_string())?;
             let defaults = CaptureLimits::default();
@@ -96,7 +96,7 @@ impl Traces {
                 captures: wish.expression.iter().cloned().collect(),
                 mode: Mode::Hit,
                 limits: CaptureLimits { rate_per_s: root_rate.unwrap_or(defaults.rate_per_s), ..defaults },
-                source: Default::default(),
+                source,
             };
             made.push(id);
             match session.create(tracepoint).await {
@@ -201,20 +201,22 @@ impl Traces {
     }
 
     /// The functions that a line belongs to in the builds.
-    async fn functions(&self, plan: Plan, selector: &Selector) -> Result<Vec<(Location, Selector)>, String> {
+    async fn functions(&self, plan: Plan, selector: &Selector) -> Result<Vec<Asked>, String> {
         let bus = self.shared.bus().ok_or("there is no connection to a fleet")?;
         let client = FleetClient::new(bus);
-        let mut places: Vec<(Location, Selector)> = Vec::new();
+        let mut places: Vec<Asked> = Vec::new();
         let builds: Vec<_> = plan.targets.iter().map(|target| target.builds.first().cloned()).collect();
         let mut why = "the line belongs to no function".to_owned();
-        for (build, (location, selector)) in builds.into_iter().zip(plan.places(selector)) {
+        for (build, Asked { location, selector, .. }) in builds.into_iter().zip(plan.places(selector)) {
             let (Some(build), Location::Line { file, line }) = (build, location) else { continue };
             match client.lines(build, file, line..=line, true).await {
                 Ok(reply) => {
                     if let Some(facts) = reply.lines.into_iter().find(|facts| !facts.function.is_empty()) {
                         let location = Location::Function { name: facts.function, at: FunctionPoint::Call };
-                        if !places.contains(&(location.clone(), selector.clone())) {
-                            places.push((location, selector));
+                        // A function's arguments are what they are at its entry.
+                        let asked = Asked { location, selector, source: Vec::new() };
+                        if !places.contains(&asked) {
+                            places.push(asked);
                         }
                     }
                 }

@@ -119,6 +119,7 @@ fn tracepoint(name: &str, file: &str, line: u32, limits: CaptureLimits) -> Trace
         captures: Vec::new(),
         mode: Mode::Hit,
         limits,
+        source: Default::default(),
     }
 }
 

@@ -25,7 +25,6 @@ use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
 use riptrace_protocol::location::{FunctionPoint, Location};
-use riptrace_protocol::selector::Selector;
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Tracepoint};
 use riptrace_protocol::value::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -55,12 +54,7 @@ pub(super) enum Owner {
     Exceptions,
 }
 
-/// A place in builds: what a tracepoint asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) location: Location,
-    pub(super) selector: Selector,
-}
+pub(super) use crate::lines::Asked as Place;
 
 /// What makes a breakpoint another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -501,7 +495,8 @@ impl State {
             return self.map(turn, id);
         }
         let selector = self.attachment.config.selector.clone().unwrap_or_default();
-        let place = |name: &String| Place { location: function_location(name), selector: selector.clone() };
+        let place =
+            |name: &String| Place { location: function_location(name), selector: selector.clone(), source: Vec::new() };
         let places = plan.functions.iter().map(place).collect();
         self.reconcile(turn, id, places);
     }
@@ -553,7 +548,7 @@ impl State {
             captures: breakpoint.spec.captures.clone(),
             mode: plan.mode.at_target(),
             limits,
-            source: Default::default(),
+            source: place.source.clone(),
         };
         self.dictionaries.set_message(&tracepoint, plan.template.clone());
         let armed = Armed {

@@ -71,7 +71,9 @@ impl State {
         breakpoint.mapping.under_way = false;
         let Some((path, line)) = breakpoint.plan.as_ref().ok().and_then(|plan| plan.local.clone()) else { return };
         let selector = self.attachment.config.selector.clone().unwrap_or_default();
-        let as_it_is = |file| vec![Place { location: Location::Line { file, line }, selector: selector.clone() }];
+        let as_it_is = |file| {
+            vec![Place { location: Location::Line { file, line }, selector: selector.clone(), source: Vec::new() }]
+        };
         let places = match outcome {
             Err(why) => {
                 breakpoint.mapping.refused = vec![why];
@@ -89,7 +91,7 @@ impl State {
                     whole.for_each(|target| target.file.clone_from(&below));
                 }
                 let places = plan.places(&selector).into_iter();
-                places.map(|(location, selector)| Place { location, selector }).collect()
+                places.collect()
             }
         };
         self.reconcile(turn, id, places);

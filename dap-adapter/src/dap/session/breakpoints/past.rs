@@ -40,7 +40,11 @@ impl Breakpoints {
 
     /// A tracepoint of a recording: it is not wanted, and its hits wait for a breakpoint at its place.
     pub(in super::super) fn recorded(&mut self, tracepoint: Tracepoint, local: Option<(String, u32)>, is_log: bool) {
-        let place = Place { location: tracepoint.location.clone(), selector: tracepoint.selector.clone() };
+        let place = Place {
+            location: tracepoint.location.clone(),
+            selector: tracepoint.selector.clone(),
+            source: tracepoint.source.clone(),
+        };
         let id = tracepoint.id.clone();
         let armed = Armed {
             breakpoint: 0,

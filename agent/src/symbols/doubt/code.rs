@@ -1,0 +1,285 @@
+//! The code of one function in the order in which it may run, and where the content of a place comes from at an
+//! instruction of it: the definitions that reach it, through moves from place to place.
+//!
+//! Jumps through tables may lead to every instruction that nothing else leads to. What cannot be followed has an origin
+//! that is of no line, which no variable is assigned at.
+
+use super::effect::{Cell, Effect, effect};
+use crate::symbols::debug_info::View;
+use crate::symbols::functions::{Function, Functions};
+use crate::symbols::image::Image;
+use crate::symbols::lines::Lines;
+use crate::symbols::{ResolveError, Site, Svma};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind};
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+
+/// Code of one function that is looked at, at most; in a larger one, what is assigned again is suspect.
+const CODE_BYTES_MAX: u64 = 1 << 20;
+/// Steps from instruction to instruction for one question, at most: a few milliseconds.
+const STEPS_MAX: usize = 1 << 16;
+/// `mov r11d, imm32; jmp`: `runtime.gcWriteBarrier1` to `8` (`runtime/asm_amd64.s`), which keep all registers but R11.
+const BARRIER_BYTES: u64 = 7;
+
+/// Where the content of a cell may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// It was there when the function was entered.
+    Entry,
+    /// An instruction computes it.
+    Made {
+        /// Its line in the function that the site belongs to, that of the call for what was inlined there; 0 for one of
+        /// another file, of none, or that cannot be told.
+        line: u32,
+        /// Whether it makes a constant, as what initialises a counter does.
+        is_constant: bool,
+        /// Whether another line runs between it and the place that was asked about.
+        is_left: bool,
+        /// Whether there is a jump back between it and that place, as there is from one turn of a loop to the next.
+        is_back: bool,
+    },
+}
+
+impl Origin {
+    /// As a part of a sentence: "it is of ...".
+    pub(super) fn said(self) -> String {
+        match self {
+            Origin::Entry => "the call".to_owned(),
+            Origin::Made { line: 0, .. } => "no line of it".to_owned(),
+            Origin::Made { line, .. } => format!("line {line}"),
+        }
+    }
+}
+
+/// An edge of the flow, by the instruction that it comes from.
+#[derive(Debug, Clone, Copy)]
+struct From {
+    instruction: u32,
+    is_back: bool,
+}
+
+/// The code of a function, with the lines of its instructions.
+pub(super) struct Code {
+    instructions: Vec<Instruction>,
+    lines: Vec<u32>,
+    /// What may run just before each instruction; the first one is also entered.
+    before: Vec<Vec<From>>,
+    /// Calls that keep the registers.
+    barriers: HashSet<u32>,
+    /// The line of the site.
+    line: u32,
+}
+
+impl Code {
+    /// `None` for a function that is too large.
+    pub(super) fn of(image: &Image, view: &View<'_>, site: &Site) -> Result<Option<Code>, ResolveError> {
+        let functions = Functions::of_unit(view, site.body().unit)?;
+        let Some(function) = functions.at(site.address.0) else { return Ok(None) };
+        let range = function.ranges.iter().find(|range| range.contains(&site.address.0)).cloned();
+        let Some(range) = range.filter(|range| range.end - range.start <= CODE_BYTES_MAX) else { return Ok(None) };
+        let bytes = image.read(Svma(range.start), range.end - range.start);
+        let instructions: Vec<Instruction> =
+            Decoder::with_ip(64, &bytes, range.start, DecoderOptions::NONE).into_iter().collect();
+        let table = Lines::of_unit(view, image, site.body().unit)?;
+        let lines = instructions.iter().map(|at| line_of(view, &table, function, site, at.ip())).collect();
+        let barriers = (0..).zip(&instructions).filter(|(_, at)| is_barrier(image, at)).map(|(number, _)| number);
+        let barriers = barriers.collect();
+        let before = edges(view, &instructions, &range);
+        Ok(Some(Code { instructions, lines, before, barriers, line: site.line }))
+    }
+
+    /// Number of the first instruction at or behind an address.
+    pub(super) fn index(&self, address: u64) -> usize {
+        self.instructions.partition_point(|instruction| instruction.ip() < address)
+    }
+
+    /// Where the content of a cell comes from before an instruction; `None` where that takes too long to find out.
+    pub(super) fn origins(&self, at: usize, cell: Cell) -> Option<BTreeSet<Origin>> {
+        let mut info = InstructionInfoFactory::new();
+        let mut found = BTreeSet::new();
+        let mut seen = HashSet::new();
+        // Instructions behind which the cell, or what it was moved from, is asked for.
+        let mut open = Vec::new();
+        self.step_back(at, cell, (false, false), &mut open, &mut found);
+        while let Some((number, cell, is_left, is_back)) = open.pop() {
+            if !seen.insert((number, cell, is_left, is_back)) {
+                continue;
+            }
+            if seen.len() > STEPS_MAX {
+                return None;
+            }
+            let (instruction, line) = (self.instructions.get(number)?, self.line_at(number));
+            match self.effect(number, instruction, cell, &mut info) {
+                Effect::Writes => {
+                    let is_constant = is_constant(instruction);
+                    found.insert(Origin::Made { line, is_constant, is_left, is_back });
+                }
+                effect => {
+                    let cell = if let Effect::Moves(from) = effect { from } else { cell };
+                    let is_left = is_left || line != 0 && line != self.line;
+                    self.step_back(number, cell, (is_left, is_back), &mut open, &mut found);
+                }
+            }
+        }
+        Some(found)
+    }
+
+    fn step_back(
+        &self,
+        number: usize,
+        cell: Cell,
+        (is_left, is_back): (bool, bool),
+        open: &mut Vec<(usize, Cell, bool, bool)>,
+        found: &mut BTreeSet<Origin>,
+    ) {
+        if number == 0 {
+            found.insert(Origin::Entry);
+        }
+        let before = self.before.get(number).map(Vec::as_slice).unwrap_or_default();
+        if number > 0 && before.is_empty() {
+            // The runtime goes on here, after a panic that was recovered.
+            found.insert(Origin::Made { line: 0, is_constant: false, is_left, is_back });
+        }
+        open.extend(before.iter().map(|from| (from.instruction as usize, cell, is_left, is_back || from.is_back)));
+    }
+
+    fn effect(
+        &self,
+        number: usize,
+        instruction: &Instruction,
+        cell: Cell,
+        info: &mut InstructionInfoFactory,
+    ) -> Effect {
+        if self.barriers.contains(&(number as u32)) && cell != Cell::Register(iced_x86::Register::R11) {
+            return Effect::Nothing;
+        }
+        effect(instruction, cell, info)
+    }
+
+    fn line_at(&self, number: usize) -> u32 {
+        self.lines.get(number).copied().unwrap_or(0)
+    }
+
+    /// The lines whose instructions write a cell, or make what is moved to it.
+    pub(super) fn written_at(&self, cell: Cell) -> Option<BTreeSet<u32>> {
+        let mut lines = BTreeSet::new();
+        let mut info = InstructionInfoFactory::new();
+        for (number, instruction) in self.instructions.iter().enumerate() {
+            match self.effect(number, instruction, cell, &mut info) {
+                Effect::Nothing => {}
+                Effect::Writes => {
+                    lines.insert(self.line_at(number));
+                }
+                Effect::Moves(from) => {
+                    lines.extend(self.origins(number, from)?.into_iter().filter_map(|it| match it {
+                        Origin::Made { line, .. } => Some(line),
+                        Origin::Entry => None,
+                    }))
+                }
+            }
+        }
+        Some(lines)
+    }
+
+    /// Whether code between two addresses may write a cell.
+    pub(super) fn may_write(&self, (start, end): (u64, u64), cell: Cell) -> bool {
+        let mut info = InstructionInfoFactory::new();
+        (self.index(start)..self.index(end)).any(|number| {
+            let instruction = self.instructions.get(number);
+            instruction.is_some_and(|it| self.effect(number, it, cell, &mut info) != Effect::Nothing)
+        })
+    }
+}
+
+/// The line of an instruction as the function of the site sees it.
+fn line_of(view: &View<'_>, table: &Lines, function: &Function, site: &Site, address: u64) -> u32 {
+    let is_here = |file| view.index.path(file) == site.file.as_str();
+    // Copies around the instruction, innermost first, up to the one that the site is in.
+    let mut inner = None;
+    let copies = function.inlined_from(function.innermost(address));
+    let is_sites = |die| site.is_inlined() && die == site.scope;
+    let mut found = !site.is_inlined();
+    for copy in copies {
+        if is_sites(copy.die) {
+            found = true;
+            break;
+        }
+        inner = Some((copy.call_file, copy.call_line));
+    }
+    match inner {
+        Some((file, line)) if found => file.filter(|&file| is_here(file)).map_or(0, |_| line),
+        _ => {
+            let row = table.at(address).filter(|row| row.file.is_some_and(is_here));
+            row.map_or(0, |row| row.line)
+        }
+    }
+}
+
+fn is_barrier(image: &Image, instruction: &Instruction) -> bool {
+    let is_call = instruction.flow_control() == FlowControl::Call && instruction.is_call_near();
+    let code = || image.read(Svma(instruction.near_branch_target()), BARRIER_BYTES);
+    is_call && matches!(code().as_slice(), [0x41, 0xbb, _, 0, 0, 0, 0xe9 | 0xeb])
+}
+
+/// Functions of the runtime that do not return; the compiler knows it too (`cmd/compile/internal/ssagen`).
+fn never_returns(view: &View<'_>, target: u64) -> bool {
+    let units = view.index.units_at(target);
+    let names = units.filter_map(|unit| Functions::of_unit(view, unit).ok()).filter_map(|functions| {
+        functions.at(target).filter(|function| function.entry == target).map(|function| function.name.clone())
+    });
+    names.take(1).any(|name| {
+        let Some(name) = name.strip_prefix("runtime.") else { return false };
+        let panics = ["panic", "goPanic"].iter().any(|prefix| name.starts_with(prefix));
+        panics && !name.starts_with("panicCheck") || matches!(name, "gopanic" | "block" | "throw" | "throwinit")
+    })
+}
+
+/// What may run just before each instruction.
+fn edges(view: &View<'_>, instructions: &[Instruction], range: &Range<u64>) -> Vec<Vec<From>> {
+    let mut before: Vec<Vec<From>> = vec![Vec::new(); instructions.len()];
+    let mut through_tables = Vec::new();
+    let mut never: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
+    for (number, instruction) in (0u32..).zip(instructions) {
+        let flow = instruction.flow_control();
+        let target = instruction.near_branch_target();
+        if matches!(flow, FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch) && range.contains(&target)
+        {
+            let at = instructions.partition_point(|other| other.ip() < target);
+            if instructions.get(at).is_some_and(|other| other.ip() == target) {
+                before[at].push(From { instruction: number, is_back: target <= instruction.ip() });
+            }
+        }
+        if flow == FlowControl::IndirectBranch {
+            through_tables.push(number);
+        }
+        let goes_on = match flow {
+            FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::IndirectCall => true,
+            FlowControl::Call => !*never.entry(target).or_insert_with(|| never_returns(view, target)),
+            FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch
+            | FlowControl::Return
+            | FlowControl::Interrupt
+            | FlowControl::XbeginXabortXend
+            | FlowControl::Exception => false,
+        };
+        if goes_on && let Some(next) = before.get_mut(number as usize + 1) {
+            next.push(From { instruction: number, is_back: false });
+        }
+    }
+    for (at, from) in before.iter_mut().enumerate().skip(1) {
+        if from.is_empty() {
+            let leads = |&number: &u32| From { instruction: number, is_back: number as usize >= at };
+            from.extend(through_tables.iter().map(leads));
+        }
+    }
+    before
+}
+
+fn is_constant(instruction: &Instruction) -> bool {
+    let is_zeroed = matches!(instruction.mnemonic(), Mnemonic::Xor | Mnemonic::Xorps | Mnemonic::Pxor)
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register();
+    let is_loaded =
+        instruction.mnemonic() == Mnemonic::Mov && !matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory);
+    is_zeroed || is_loaded
+}

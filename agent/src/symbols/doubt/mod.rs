@@ -1,0 +1,264 @@
+//! Variables whose described place may hold another value than the variable's: what the source says of them, held against
+//! the machine code.
+//!
+//! Go's compiler describes the places of the values that it computes, under the names of all variables that ever have
+//! them. So, in optimised code,
+//! - a variable that was assigned a new value may still be described at the place of its old one: the new one was computed
+//!   under another name, or later, or only where it is needed;
+//! - a variable that is assigned the value of another one later may be described at that one's place before;
+//! - a constant that hides an outer variable of its name is not described at all.
+//!
+//! A variable that is assigned only where it is declared is believed. For one that is assigned again, each assignment
+//! that may have run must be seen in the code: an instruction of its line that writes the variable's place, or what is
+//! moved there. And whatever may have been written there last, on any way through the code, must be of a line that assigns
+//! the variable, other than the line that is about to run. What is not seen so is suspect; nothing becomes more certain here.
+//!
+//! Not here: which assignments cannot both have run. What this misses the truth corpus has to find.
+
+mod code;
+mod effect;
+
+use super::debug_info::View;
+use super::functions::Functions;
+use super::place::{Part, Place, Spot};
+use super::scope::{Local, Presence};
+use super::types::{self, Shape};
+use super::{Build, ResolveError, Site};
+use code::{Code, Origin};
+use effect::{Cell, register};
+use riptrace_protocol::layout::Scope;
+use riptrace_protocol::source::{Assigned, AssignedPart, SOURCE_BYTES_MAX, SourceFacts};
+use riptrace_protocol::tracepoint::SOURCES_MAX;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// DWARF number of the stack pointer.
+const STACK_POINTER: u16 = 7;
+
+const UNSEEN: &str = "the code does not show that this place has what was assigned to it";
+
+/// Makes suspect what cannot be confirmed.
+///
+/// `sources` may be of several builds: those that do not fit this one say nothing of it. Where there are none, the source
+/// on this host is asked.
+pub(crate) fn judge(
+    build: &Build,
+    view: &View<'_>,
+    site: &Site,
+    sources: &[SourceFacts],
+    locals: &mut [Local],
+) -> Result<(), ResolveError> {
+    if !site.is_go() || is_unoptimised(view, site)? {
+        return Ok(());
+    }
+    let here = if sources.is_empty() { vec![facts_here(site)] } else { Vec::new() };
+    let sources = sources.iter().chain(&here).take(SOURCES_MAX);
+    let fitting: Vec<&SourceFacts> = sources.filter(|facts| fits(facts, locals)).collect();
+    if fitting.is_empty() {
+        return Ok(());
+    }
+    let code = Code::of(&build.image, view, site)?;
+    let begun = begun(view, site)?;
+    for facts in fitting {
+        judge_by(view, site, facts, (&code, &begun), locals)?;
+    }
+    Ok(())
+}
+
+fn judge_by(
+    view: &View<'_>,
+    site: &Site,
+    facts: &SourceFacts,
+    (code, begun): (&Option<Code>, &[(u64, u64)]),
+    locals: &mut [Local],
+) -> Result<(), ResolveError> {
+    for local in locals {
+        if local.declared_line == 0 || local.scope == Scope::Capture {
+            continue;
+        }
+        let means = facts.declared.iter().find(|declared| declared.visible && declared.name == local.name);
+        if let Some(means) = means.filter(|means| means.line != local.declared_line) {
+            let line = means.line;
+            local.presence =
+                Presence::Unknown(format!("the variable of this name that line {line} declares is not described"));
+            continue;
+        }
+        let Presence::Here(parts) = &local.presence else { continue };
+        if code.as_ref().is_some_and(|code| is_begun(code, begun, parts)) {
+            local.presence = Presence::Suspect("the line has begun to change it in front of this place".to_owned());
+            continue;
+        }
+        if let Some(why) = doubt(view, code, site, facts, local, parts)? {
+            local.presence = Presence::Suspect(why);
+        }
+    }
+    Ok(())
+}
+
+/// What the source of a site says, where it is on this host, as it is where programs are developed.
+///
+/// The path is the executable's, which is outside data: only a plain file of moderate size is read, and nothing of it is
+/// shown.
+fn facts_here(site: &Site) -> SourceFacts {
+    let path = Path::new(&site.file);
+    let is_plain = || std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() <= SOURCE_BYTES_MAX as u64);
+    if !site.is_go() || !path.is_absolute() || !is_plain() {
+        return SourceFacts::default();
+    }
+    let text = std::fs::read_to_string(path);
+    text.map(|text| SourceFacts::of_go(&text, site.line)).unwrap_or_default()
+}
+
+/// Whether the facts are of the source of this build: they know every variable that the debug information describes.
+fn fits(facts: &SourceFacts, locals: &[Local]) -> bool {
+    let is_known = |local: &Local| {
+        let declared =
+            |it: &riptrace_protocol::source::Declared| it.name == local.name && it.line == local.declared_line;
+        local.declared_line == 0 || facts.declared.iter().any(declared)
+    };
+    !facts.is_empty() && locals.iter().all(is_known)
+}
+
+/// Whether the compiler was told not to optimise: its places are the variables' own then.
+fn is_unoptimised(view: &View<'_>, site: &Site) -> Result<bool, ResolveError> {
+    let unit = view.unit(site.body().unit)?;
+    let mut reader = unit.entries_raw(None)?;
+    let mut entry = super::debug_info::Entry::null();
+    if !reader.read_entry(&mut entry)? {
+        return Ok(false);
+    }
+    let Some(value) = entry.attr_value(gimli::DW_AT_producer) else { return Ok(false) };
+    let producer = view.dwarf.attr_string(&unit, value)?.to_string_lossy().into_owned();
+    Ok(producer.split([';', ' ']).any(|flag| flag == "-N"))
+}
+
+/// Why a variable is not to be believed.
+fn doubt(
+    view: &View<'_>,
+    code: &Option<Code>,
+    site: &Site,
+    facts: &SourceFacts,
+    local: &Local,
+    parts: &[Part],
+) -> Result<Option<String>, ResolveError> {
+    let shape = match local.ty {
+        Some(ty) => types::read(view, ty)?.shape,
+        None => return Ok(None),
+    };
+    let assigned: Vec<(&Assigned, Option<(u64, u64)>)> = facts
+        .assigned
+        .iter()
+        .filter(|it| it.name == local.name && it.declared == local.declared_line)
+        .map(|it| Ok((it, range_of(view, &shape, &it.part)?)))
+        .collect::<Result<_, ResolveError>>()?;
+    // What is assigned is behind the variable, not in it.
+    let assigned: Vec<_> = assigned.into_iter().filter_map(|(it, range)| range.map(|range| (it, range))).collect();
+    if assigned.is_empty() {
+        return Ok(None);
+    }
+    let Some(code) = code else { return Ok(Some(UNSEEN.to_owned())) };
+    let is_argument = matches!(local.scope, Scope::Argument | Scope::Result);
+    let own: BTreeSet<u32> =
+        assigned.iter().filter(|(it, _)| it.before).map(|(it, _)| it.line).chain([local.declared_line]).collect();
+    // `i++` in the head of a loop is of the line that declares `i`, and runs behind the body.
+    let is_stepped = assigned.iter().any(|(it, _)| it.line == it.declared);
+    let is_right = |origin: &Origin| match *origin {
+        Origin::Entry => is_argument,
+        // Code of the line itself, in front of this place, has changed it already.
+        Origin::Made { line, is_left: false, .. } if line == site.line => false,
+        Origin::Made { line, .. } if !own.contains(&line) => false,
+        // What runs behind this place is in front of it only the last time round.
+        Origin::Made { line, is_constant, is_back, .. }
+            if line > site.line || is_stepped && line == local.declared_line =>
+        {
+            is_constant || is_back
+        }
+        Origin::Made { .. } => true,
+    };
+    let mut at = 0;
+    for part in parts {
+        let (start, end) = (at, at + part.bytes);
+        at = end;
+        let Some(cell) = cell(part) else {
+            match &part.place {
+                // Behind a pointer it is in memory of its own, which its assignments write; a constant is padding.
+                Place::Memory(_) | Place::Constant(_) => continue,
+                _ => return Ok(Some(UNSEEN.to_owned())),
+            }
+        };
+        let is_memory = matches!(cell, Cell::Stack { .. }) && part.bytes > 8;
+        if !is_memory {
+            let Some(origins) = code.origins(code.index(site.address.0), cell) else {
+                return Ok(Some(UNSEEN.to_owned()));
+            };
+            // What was assigned again meets here what was there before: that is the variable's first value, whose code may
+            // be of any line.
+            let meets = origins.iter().any(|origin| {
+                let Origin::Made { line, .. } = *origin else { return false };
+                is_right(origin) && assigned.iter().any(|(it, _)| it.before && it.line == line)
+            });
+            let is_first = |origin: &Origin| match *origin {
+                Origin::Entry => true,
+                Origin::Made { line, is_constant, is_left, .. } => is_constant && (is_left || line != site.line),
+            };
+            let is_wrong = |origin: &&Origin| !is_right(origin) && !(meets && is_first(origin));
+            if let Some(other) = origins.iter().find(is_wrong) {
+                return Ok(Some(format!("{UNSEEN} (it is of {})", other.said())));
+            }
+        }
+        let Some(lines) = code.written_at(cell) else { return Ok(Some(UNSEEN.to_owned())) };
+        for (it, (from, to)) in assigned.iter().filter(|(it, _)| it.before) {
+            let touches = *from < end && start < *to;
+            if touches && !lines.contains(&it.line) {
+                return Ok(Some(format!("{UNSEEN} on line {}", it.line)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the line has begun: a call of it that was inlined has written a variable in front of the site.
+fn is_begun(code: &Code, begun: &[(u64, u64)], parts: &[Part]) -> bool {
+    parts.iter().filter_map(cell).any(|cell| begun.iter().any(|&range| code.may_write(range, cell)))
+}
+
+/// The code between the beginnings of the line's inlined calls and the site, where they are in front of it.
+fn begun(view: &View<'_>, site: &Site) -> Result<Vec<(u64, u64)>, ResolveError> {
+    let functions = Functions::of_unit(view, site.body().unit)?;
+    let Some(function) = functions.at(site.address.0) else { return Ok(Vec::new()) };
+    let is_of_line = |call: &&super::functions::Inlined| {
+        call.call_line == site.line && call.call_file.is_some_and(|file| view.index.path(file) == site.file.as_str())
+    };
+    let starts = function.inlined.iter().filter(is_of_line).flat_map(|call| &call.ranges).map(|range| range.start);
+    Ok(starts.filter(|start| *start < site.address.0).map(|start| (start, site.address.0)).collect())
+}
+
+/// The bytes of a variable that an assignment changes; `None` where it changes what the variable points to.
+fn range_of(view: &View<'_>, shape: &Shape, part: &AssignedPart) -> Result<Option<(u64, u64)>, ResolveError> {
+    const ALL: (u64, u64) = (0, u64::MAX);
+    Ok(match (part, shape) {
+        (AssignedPart::Whole, _) | (AssignedPart::Element, Shape::Array { .. }) => Some(ALL),
+        (AssignedPart::Field { name, deeper }, Shape::Struct(members)) => {
+            let Some(member) = members.iter().find(|member| member.name == *name) else {
+                // A promoted one: in an embedded struct, or behind an embedded pointer.
+                return Ok(Some(ALL));
+            };
+            let Some(ty) = member.ty else { return Ok(Some(ALL)) };
+            let facts = types::read(view, ty)?;
+            let is_in_it = matches!(facts.shape, Shape::Struct(_) | Shape::Array { .. });
+            (!deeper || is_in_it).then_some((member.offset, member.offset.saturating_add(facts.bytes)))
+        }
+        _ => None,
+    })
+}
+
+/// Where a part is, if the function's own code writes it.
+fn cell(part: &Part) -> Option<Cell> {
+    match &part.place {
+        Place::Register(number) => register(*number).map(Cell::Register),
+        Place::Memory(Spot { base: Some(STACK_POINTER), offset, derefs }) if derefs.is_empty() => {
+            Some(Cell::Stack { offset: *offset, bytes: part.bytes })
+        }
+        _ => None,
+    }
+}
