@@ -56,6 +56,9 @@ pub struct Assigned {
     pub line: u32,
     /// Whether it may have run before the line that the facts are about.
     pub before: bool,
+    /// Whether it has run before that line whichever way led there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
 }
 
 /// What of a variable is assigned.
@@ -340,6 +343,8 @@ struct Walk<'t, 'a> {
     /// What names mean at the line.
     visible: HashMap<&'a str, u32>,
     facts: SourceFacts,
+    /// Assignments in the blocks that are open, by their number, with the number of those blocks.
+    open: Vec<(usize, usize)>,
     has_seen_line: bool,
 }
 
@@ -354,6 +359,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             declared: BTreeSet::new(),
             visible: HashMap::new(),
             facts: SourceFacts::default(),
+            open: Vec::new(),
             has_seen_line: false,
         }
     }
@@ -365,6 +371,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             if token.line >= self.line && !self.has_seen_line && self.is_statement_start(at) {
                 self.has_seen_line = true;
                 self.note_visible();
+                self.note_always();
             }
             at = self.token(at, token);
         }
@@ -393,6 +400,25 @@ impl<'t, 'a> Walk<'t, 'a> {
             && before.is_some_and(|before| before.kind == Kind::End || matches!(before.text, "{" | "}" | ":"))
     }
 
+    /// Leaves the innermost block.
+    fn leave(&mut self) {
+        self.scopes.pop();
+        let blocks = self.scopes.len();
+        self.open.retain(|&(_, depth)| depth <= blocks);
+    }
+
+    /// What was assigned in the blocks around the line, in front of it.
+    fn note_always(&mut self) {
+        for &(number, depth) in &self.open {
+            // What is in the head of a loop may run behind its body.
+            let is_plain = depth.checked_sub(1).and_then(|block| self.scopes.get(block));
+            let is_plain = is_plain.is_some_and(|(scope, _)| !matches!(scope, Scope::Head { .. }));
+            if let Some(assigned) = self.facts.assigned.get_mut(number) {
+                assigned.always |= is_plain;
+            }
+        }
+    }
+
     /// What names mean at the line: what it declares itself is not there yet.
     fn note_visible(&mut self) {
         self.visible =
@@ -417,7 +443,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             }
             (Kind::Name, "case" | "default") => {
                 if matches!(self.scopes.last(), Some((Scope::Clause, _))) {
-                    self.scopes.pop();
+                    self.leave();
                 }
                 self.scopes.push((Scope::Clause, HashMap::new()));
             }
@@ -496,21 +522,21 @@ impl<'t, 'a> Walk<'t, 'a> {
     fn close(&mut self, at: usize, line: u32) {
         // A clause ends with its block.
         while matches!(self.scopes.last(), Some((Scope::Clause, _))) {
-            self.scopes.pop();
+            self.leave();
         }
-        self.scopes.pop();
+        self.leave();
         let goes_on = self.tokens.get(at + 1).is_some_and(|next| next.is("else"));
         loop {
             match self.scopes.last() {
                 Some((Scope::Function, _)) => {
-                    self.scopes.pop();
+                    self.leave();
                     return;
                 }
                 Some((Scope::Head { line: start, is_loop, has_body: true, .. }, _)) if !goes_on => {
                     if *is_loop {
                         self.loops.push((*start, line));
                     }
-                    self.scopes.pop();
+                    self.leave();
                     // `else if` is a head in the head before it.
                 }
                 _ => return,
@@ -597,8 +623,13 @@ impl<'t, 'a> Walk<'t, 'a> {
     }
 
     fn assign(&mut self, name: &str, declared: u32, part: AssignedPart, line: u32) {
-        let assigned = Assigned { name: name.to_owned(), declared, part, line, before: true };
-        if self.facts.assigned.len() < FACTS_MAX && !self.facts.assigned.contains(&assigned) {
+        let assigned = Assigned { name: name.to_owned(), declared, part, line, before: true, always: false };
+        let is_same = |other: &Assigned| {
+            (&other.name, other.declared, &other.part, other.line)
+                == (&assigned.name, assigned.declared, &assigned.part, assigned.line)
+        };
+        if self.facts.assigned.len() < FACTS_MAX && !self.facts.assigned.iter().any(is_same) {
+            self.open.push((self.facts.assigned.len(), self.scopes.len()));
             self.facts.assigned.push(assigned);
         }
     }
@@ -750,6 +781,35 @@ func g(a, b int, l []int) {
         let facts = at(source);
         let parts: Vec<_> = facts.assigned.iter().map(|it| (it.name.as_str(), &it.part, it.before)).collect();
         assert_eq!(parts, [("a", &AssignedPart::Whole, true), ("l", &AssignedPart::Element, true)]);
+    }
+
+    #[test]
+    fn what_is_assigned_in_the_blocks_around_a_line_has_always_run() {
+        let source = "package p
+func f(x, y, z int) {
+	x = 1
+	for i := 0; i < 3; i++ {
+		if z > 0 { y = 2 }
+		z--
+		func() { x++ // HERE
+		}()
+		z++
+	}
+	use(func() { y = 3 })
+}
+";
+        let facts = at(source);
+        let found: Vec<_> = facts.assigned.iter().map(|it| (it.name.as_str(), it.line, it.before, it.always)).collect();
+        let expected = [
+            ("x", 3, true, true),
+            ("i", 4, true, false),
+            ("y", 5, true, false),
+            ("z", 6, true, true),
+            ("x", 7, true, false),
+            ("z", 9, true, false),
+            ("y", 11, false, false),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

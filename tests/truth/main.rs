@@ -23,10 +23,6 @@ mod trace;
 use report::{Mode, Run};
 use riptrace::provision::GoVersion;
 
-/// What is shown wrongly and not found out yet, as `MARKER[PASSAGE].VARIABLE`: an assignment whose code the compiler has
-/// moved behind the marked line. This list only ever becomes shorter.
-const KNOWN: &[&str] = &[" spilled-before[0].f"];
-
 /// Which versions and modes are asked for.
 fn wanted() -> Vec<(GoVersion, Mode)> {
     let every = |versions: Vec<GoVersion>| {
@@ -45,14 +41,13 @@ fn no_value_that_is_shown_as_exact_is_wrong() {
     let runs: Vec<Run> = wanted().into_iter().map(|(version, mode)| run::one(&truth, version, mode)).collect();
     let table = report::table(&runs);
     eprintln!("{table}");
-    let is_known = |wrong: &&String| KNOWN.iter().any(|known| wrong.contains(known));
-    let wrong: Vec<&String> = runs.iter().flat_map(|run| &run.wrong).filter(|wrong| !is_known(wrong)).collect();
+    let wrong: Vec<&String> = runs.iter().flat_map(|run| &run.wrong).collect();
     assert!(wrong.is_empty(), "{} values are wrong:\n{wrong:#?}", wrong.len());
     for run in &runs {
         assert!(run.odd.is_empty(), "{} {}: {:#?}", run.version, run.mode, run.odd);
         let is_optimised = run.mode != Mode::Unoptimised;
         assert!(is_optimised || run.astray.is_empty(), "{}: {:#?}", run.version, run.astray);
-        let (least, exact) = if is_optimised { (40, run.exact()) } else { (85, run.exact()) };
+        let (least, exact) = if is_optimised { (45, run.exact()) } else { (95, run.exact()) };
         let share = exact * 100 / run.variables();
         assert!(share >= least, "{} {}: {share} % is shown, and {least} % was", run.version, run.mode);
     }

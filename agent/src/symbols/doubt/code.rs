@@ -84,7 +84,7 @@ impl Code {
         let lines = instructions.iter().map(|at| line_of(view, &table, function, site, at.ip())).collect();
         let barriers = (0..).zip(&instructions).filter(|(_, at)| is_barrier(image, at)).map(|(number, _)| number);
         let barriers = barriers.collect();
-        let before = edges(view, &instructions, &range);
+        let before = edges(&instructions, &range, |target| never_returns(view, target));
         Ok(Some(Code { instructions, lines, before, barriers, line: site.line }))
     }
 
@@ -235,7 +235,7 @@ fn never_returns(view: &View<'_>, target: u64) -> bool {
 }
 
 /// What may run just before each instruction.
-fn edges(view: &View<'_>, instructions: &[Instruction], range: &Range<u64>) -> Vec<Vec<From>> {
+fn edges(instructions: &[Instruction], range: &Range<u64>, never_returns: impl Fn(u64) -> bool) -> Vec<Vec<From>> {
     let mut before: Vec<Vec<From>> = vec![Vec::new(); instructions.len()];
     let mut through_tables = Vec::new();
     let mut never: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
@@ -254,7 +254,7 @@ fn edges(view: &View<'_>, instructions: &[Instruction], range: &Range<u64>) -> V
         }
         let goes_on = match flow {
             FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::IndirectCall => true,
-            FlowControl::Call => !*never.entry(target).or_insert_with(|| never_returns(view, target)),
+            FlowControl::Call => !*never.entry(target).or_insert_with(|| never_returns(target)),
             FlowControl::UnconditionalBranch
             | FlowControl::IndirectBranch
             | FlowControl::Return
@@ -282,4 +282,87 @@ fn is_constant(instruction: &Instruction) -> bool {
     let is_loaded =
         instruction.mnemonic() == Mnemonic::Mov && !matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory);
     is_zeroed || is_loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::Register;
+    use iced_x86::code_asm::*;
+
+    const NEVER: u64 = 0x9000;
+
+    /// Code at 0x1000 of lines that `emit` gives each instruction; the line of the site is 5.
+    fn code(lines: &[u32], emit: impl FnOnce(&mut CodeAssembler) -> Result<(), iced_x86::IcedError>) -> Code {
+        let mut assembler = CodeAssembler::new(64).unwrap();
+        emit(&mut assembler).unwrap();
+        let bytes = assembler.assemble(0x1000).unwrap();
+        let decoder = Decoder::with_ip(64, &bytes, 0x1000, DecoderOptions::NONE);
+        let instructions: Vec<Instruction> = decoder.into_iter().collect();
+        assert_eq!(instructions.len(), lines.len());
+        let before = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), |target| target == NEVER);
+        Code { instructions, lines: lines.to_vec(), before, barriers: HashSet::new(), line: 5 }
+    }
+
+    fn made(line: u32, is_constant: bool, is_left: bool, is_back: bool) -> Origin {
+        Origin::Made { line, is_constant, is_left, is_back }
+    }
+
+    const RAX: Cell = Cell::Register(Register::RAX);
+
+    #[test]
+    fn a_sum_is_of_its_first_value_and_of_the_turn_before() {
+        // sum := 0; for ... { rcx-- (4); sum += rdx (5) }, the sum spilled in between.
+        let code = code(&[3, 4, 4, 5, 5, 4, 6], |a| {
+            let (mut head, mut end) = (a.create_label(), a.create_label());
+            a.xor(eax, eax)?;
+            a.set_label(&mut head)?;
+            a.dec(rcx)?;
+            a.je(end)?;
+            a.mov(qword_ptr(rsp + 8), rax)?;
+            a.add(rax, rdx)?;
+            a.jmp(head)?;
+            a.set_label(&mut end)?;
+            a.ret()
+        });
+        let spilled = Cell::Stack { offset: 8, bytes: 8 };
+        let first = made(3, true, true, false);
+        let before = made(5, false, true, true);
+        assert_eq!(code.origins(3, RAX), Some(BTreeSet::from([first, before])));
+        assert_eq!(code.origins(4, spilled), Some(BTreeSet::from([first, before])));
+        // Behind the addition the line has changed it already.
+        assert_eq!(code.origins(5, RAX), Some(BTreeSet::from([made(5, false, false, false)])));
+        // On the way in, nothing was spilled.
+        assert_eq!(code.origins(3, spilled), Some(BTreeSet::from([Origin::Entry, made(3, true, true, true), before])));
+        assert_eq!(code.written_at(spilled), Some(BTreeSet::from([3, 5])));
+    }
+
+    #[test]
+    fn what_follows_a_call_that_never_returns_has_nothing_of_it() {
+        let code = code(&[3, 4, 4, 5], |a| {
+            let mut end = a.create_label();
+            a.mov(eax, 7)?;
+            a.jne(end)?;
+            a.call(NEVER)?;
+            a.set_label(&mut end)?;
+            a.ret()
+        });
+        assert_eq!(code.origins(3, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
+    }
+
+    #[test]
+    fn where_nothing_leads_to_nothing_is_known_but_through_tables() {
+        let unknown = code(&[3, 3, 5], |a| {
+            a.mov(eax, 7)?;
+            a.ret()?;
+            a.nop()
+        });
+        assert_eq!(unknown.origins(2, RAX), Some(BTreeSet::from([made(0, false, false, false)])));
+        let table = code(&[3, 3, 5], |a| {
+            a.mov(eax, 7)?;
+            a.jmp(rdx)?;
+            a.nop()
+        });
+        assert_eq!(table.origins(2, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
+    }
 }

@@ -162,8 +162,12 @@ fn doubt(
         assigned.iter().filter(|(it, _)| it.before).map(|(it, _)| it.line).chain([local.declared_line]).collect();
     // `i++` in the head of a loop is of the line that declares `i`, and runs behind the body.
     let is_stepped = assigned.iter().any(|(it, _)| it.line == it.declared);
-    let is_right = |origin: &Origin| match *origin {
-        Origin::Entry => is_argument,
+    // Then it has no longer what it was declared with.
+    let is_assigned =
+        |(start, end): (u64, u64)| assigned.iter().any(|(it, (from, to))| it.always && *from < end && start < *to);
+    let is_right = |origin: &Origin, is_assigned: bool| match *origin {
+        Origin::Entry => is_argument && !is_assigned,
+        Origin::Made { line, .. } if is_assigned && line == local.declared_line && !is_stepped => false,
         // Code of the line itself, in front of this place, has changed it already.
         Origin::Made { line, is_left: false, .. } if line == site.line => false,
         Origin::Made { line, .. } if !own.contains(&line) => false,
@@ -186,6 +190,7 @@ fn doubt(
                 _ => return Ok(Some(UNSEEN.to_owned())),
             }
         };
+        let is_assigned = is_assigned((start, end));
         let is_memory = matches!(cell, Cell::Stack { .. }) && part.bytes > 8;
         if !is_memory {
             let Some(origins) = code.origins(code.index(site.address.0), cell) else {
@@ -195,13 +200,14 @@ fn doubt(
             // be of any line.
             let meets = origins.iter().any(|origin| {
                 let Origin::Made { line, .. } = *origin else { return false };
-                is_right(origin) && assigned.iter().any(|(it, _)| it.before && it.line == line)
+                is_right(origin, is_assigned) && assigned.iter().any(|(it, _)| it.before && it.line == line)
             });
             let is_first = |origin: &Origin| match *origin {
                 Origin::Entry => true,
                 Origin::Made { line, is_constant, is_left, .. } => is_constant && (is_left || line != site.line),
             };
-            let is_wrong = |origin: &&Origin| !is_right(origin) && !(meets && is_first(origin));
+            let is_wrong =
+                |origin: &&Origin| !is_right(origin, is_assigned) && (is_assigned || !(meets && is_first(origin)));
             if let Some(other) = origins.iter().find(is_wrong) {
                 return Ok(Some(format!("{UNSEEN} (it is of {})", other.said())));
             }
