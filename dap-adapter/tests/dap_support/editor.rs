@@ -13,7 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
 /// Events whose number depends on the clock; read where a test is about them.
-const TIMED: [&str; 4] = ["riptrace/statistics", "riptrace/fleetChanged", "riptrace/timelineChanged", "thread"];
+const TIMED: [&str; 7] = [
+    "riptrace/statistics",
+    "riptrace/fleetChanged",
+    "riptrace/timelineChanged",
+    "thread",
+    "progressStart",
+    "progressUpdate",
+    "progressEnd",
+];
 
 /// Whether the clock decides if there is such a message: counts are told several times a second.
 fn is_timed(message: &Value) -> bool {
