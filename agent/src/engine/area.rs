@@ -17,8 +17,9 @@
 //!   the pad does nothing but the displaced instructions. A pad of a program that is not Go's does not count on the guard,
 //!   as that takes a signal handler: it first looks at a page of its own, which is no part of the file, is all zeroes in a
 //!   child (MADV_WIPEONFORK), and has a word in it that is not.
-//! - Code that was once reachable stays as it is for as long as the process lives: a pad that serves no probe any more
-//!   still runs the displaced instructions.
+//! - Code that is reachable stays as it is: a pad that serves no probe any more still runs the displaced instructions. It is
+//!   written over only when nothing leads to it, no thread is in it or on its way there, and no child has it
+//!   (`inprocess/reclaim.rs`).
 //! - Everything here is versioned by [`VERSION`]: an agent that finds another version in a process takes its patches out
 //!   and touches nothing else.
 //!

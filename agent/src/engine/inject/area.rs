@@ -288,31 +288,34 @@ impl Injection {
     /// Has the process map what it has not.
     fn map_all(&mut self, wanted: &[Wanted]) -> Result<(), InjectError> {
         let maps = target::mappings(self.key.pid)?;
-        let missing: Vec<Wanted> = wanted.iter().filter(|wanted| !is_mapped(&maps, wanted)).copied().collect();
+        // A process that has all it maps locked into memory (mlockall(2), MCL_FUTURE) would have all of this there at
+        // once: so nothing may be accessed at first, which the kernel does not fill, and then it is unlocked.
+        let locks = locks_memory(self.key.pid);
         // Neighbours are told of together.
         let mut ranges: Vec<(u64, u64, i32)> = Vec::new();
-        for wanted in &missing {
-            let end = wanted.at + wanted.bytes as u64;
+        let mut calls = Vec::new();
+        for wanted in wanted {
+            let Wanted { at, bytes, file_offset, protection } = *wanted;
+            let found = found(&maps, wanted);
+            if found == Found::Mapped {
+                continue;
+            }
+            let end = at + bytes as u64;
             match ranges.last_mut() {
-                Some((_, hi, protection)) if *hi == wanted.at && *protection == wanted.protection => *hi = end,
-                _ => ranges.push((wanted.at, end, wanted.protection)),
+                Some((_, hi, last)) if *hi == at && *last == protection => *hi = end,
+                _ => ranges.push((at, end, protection)),
+            }
+            if found == Found::Nothing {
+                let at_first = if locks { libc::PROT_NONE } else { protection };
+                let args = [at, bytes as u64, at_first as u64, flags_of_mapping(), self.descriptor, file_offset];
+                calls.push(RemoteCall { number: libc::SYS_mmap, args });
+            }
+            if found == Found::Closed || locks {
+                calls.push(RemoteCall { number: libc::SYS_munlock, args: [at, bytes as u64, 0, 0, 0, 0] });
+                let args = [at, bytes as u64, protection as u64, 0, 0, 0];
+                calls.push(RemoteCall { number: libc::SYS_mprotect, args });
             }
         }
-        let flags = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
-        let mut calls: Vec<RemoteCall> = missing
-            .iter()
-            .map(|wanted| RemoteCall {
-                number: libc::SYS_mmap,
-                args: [
-                    wanted.at,
-                    wanted.bytes as u64,
-                    wanted.protection as u64,
-                    flags,
-                    self.descriptor,
-                    wanted.file_offset,
-                ],
-            })
-            .collect();
         let advise = |lo: u64, hi: u64, advice: i32| RemoteCall {
             number: libc::SYS_madvise,
             args: [lo, hi - lo, advice as u64, 0, 0, 0],
@@ -330,6 +333,11 @@ impl Injection {
                     Err(errno) if call.number == libc::SYS_mmap => {
                         return Err(InjectError::Call { what: "mmap", errno });
                     }
+                    Err(errno) if call.number == libc::SYS_mprotect => {
+                        return Err(InjectError::Call { what: "mprotect", errno });
+                    }
+                    // Then it takes more memory than it needs.
+                    Err(_) if call.number == libc::SYS_munlock => {}
                     // A kernel that does not know MAP_FIXED_NOREPLACE takes the address for a wish (before 4.17).
                     Ok(at) if call.number == libc::SYS_mmap && at != call.args[0] => {
                         return Err(InjectError::Call { what: "mmap at a fixed place", errno: libc::EEXIST });
@@ -454,6 +462,13 @@ impl Injection {
             lo = mapping.lo;
         }
         Ok(Avma(lo)..Avma(hi))
+    }
+
+    /// Maps one more island that code near `site` reaches, where those that there are have no room.
+    pub(in crate::engine) fn another_island(&mut self, site: Avma) -> Result<(), InjectError> {
+        let island = self.add_island(site, None, 0)?;
+        self.allocations.push(Allocations::read(self.window(island)));
+        Ok(())
     }
 
     /// Takes a piece of an island's code: its offset from the island's tables. It is never given twice, also not by the
@@ -582,15 +597,42 @@ fn island_mappings(map: &AreaMap, island: Island) -> [Wanted; 2] {
     [control, code]
 }
 
-/// Whether a piece of the memory file is mapped where it is wanted. Neighbours may be one mapping.
-fn is_mapped(maps: &[Mapping], wanted: &Wanted) -> bool {
-    maps.iter().any(|mapping| {
+/// What is where a piece of the memory file is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Not that.
+    Nothing,
+    /// The piece, and nobody may access it: an agent was killed in between.
+    Closed,
+    /// The piece.
+    Mapped,
+}
+
+/// Looks. Neighbours may be one mapping.
+fn found(maps: &[Mapping], wanted: &Wanted) -> Found {
+    let is_there = |mapping: &&Mapping| {
         is_memory(&mapping.path)
             && mapping.lo <= wanted.at
             && wanted.at + wanted.bytes as u64 <= mapping.hi
             && mapping.file_offset + (wanted.at - mapping.lo) == wanted.file_offset
-            && mapping.write == (wanted.protection & libc::PROT_WRITE != 0)
-    })
+    };
+    match maps.iter().find(is_there) {
+        None => Found::Nothing,
+        Some(mapping) if !mapping.read => Found::Closed,
+        Some(mapping) if mapping.write == (wanted.protection & libc::PROT_WRITE != 0) => Found::Mapped,
+        Some(_) => Found::Nothing,
+    }
+}
+
+fn flags_of_mapping() -> u64 {
+    (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64
+}
+
+/// Whether a process has memory locked (proc_pid_status(5), `VmLck`): then it may have asked for more of it.
+fn locks_memory(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    locked.is_some_and(|text| !text.trim_start().starts_with("0 "))
 }
 
 const _: () = assert!(NAME.len() <= slots::SLOT_BYTES - slots::SLOT_NAME);

@@ -31,6 +31,13 @@ pub(super) struct Written {
     patch: Vec<u8>,
 }
 
+impl Written {
+    /// A patch in place of some bytes.
+    pub(super) fn new(at: Avma, original: Vec<u8>, patch: Vec<u8>) -> Written {
+        Written { at, original, patch }
+    }
+}
+
 impl From<Pad> for Written {
     fn from(pad: Pad) -> Written {
         Written { at: pad.site, patch: pad.patch(), original: pad.original }
@@ -144,7 +151,7 @@ mod tests {
     }
 
     fn written(offset: usize, original: &[u8], patch: &[u8]) -> Written {
-        Written { at: Avma(AT.0 + offset as u64), original: original.to_vec(), patch: patch.to_vec() }
+        Written::new(Avma(AT.0 + offset as u64), original.to_vec(), patch.to_vec())
     }
 
     fn apply(text: &mut [u8], write: &Write) {

@@ -1,10 +1,14 @@
 //! What is installed in a process: pads, patches, handlers; and how they change.
 //!
 //! Every change is made in an order in which the agent may be killed at any point: a pad is complete before anything
-//! leads to it, a site is patched last; and on the way back the text first, while pads and handlers stay for good.
+//! leads to it, a site is patched last; and on the way back the text first, while pads and handlers stay. Handlers stay for
+//! good, pads until there is no room for others ([`super::reclaim`]).
 //!
 //! Not here: probes as such, counts, budgets ([`super::book`]); which patch a site takes ([`super::sites`]).
 
+use super::chain;
+use super::outside::{self, Left};
+use super::reclaim::{self, Least, Others};
 use super::removal::{self, Written};
 use super::shared::Slot;
 use super::sites::Form;
@@ -12,14 +16,13 @@ use crate::capture::memory::Memory;
 use crate::capture::program::Program;
 use crate::engine::api::{ArmError, ProcessRuntime};
 use crate::engine::area::{CODE_BYTES, ISLANDS_MAX, Island, MAGIC};
-use crate::engine::inject::{InjectError, Injection, KernelAction as Action, Rel32, RemoteCall, Window};
+use crate::engine::inject::{InjectError, Injection, Rel32, RemoteCall, Window};
 use crate::engine::patch::visit::VisitCpus;
 use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Way, Witness};
 use crate::engine::record::RecordLayout;
 use crate::engine::x86_64::codegen::{BodyContext, Guard, ThreadPlace};
-use crate::engine::x86_64::pads::handlers::action;
 use crate::engine::x86_64::pads::island::IslandMemory;
-use crate::engine::x86_64::pads::tables::{KernelAction, Signal, TablesError, View};
+use crate::engine::x86_64::pads::tables::{TablesError, View};
 use crate::engine::x86_64::pads::{self, PadBody, PadError, PadImage, PadRequest, PatchKind};
 use crate::engine::x86_64::{REACH_BYTES, counter};
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
@@ -27,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 
 /// `struct pthread.tid` of the GNU C library, from the thread pointer (nptl/descr.h; the same since 2.4).
 const GNU_TID: i32 = 0x2d0;
@@ -34,7 +38,7 @@ const GNU_TID: i32 = 0x2d0;
 const MEMBARRIER_SYNC_CORE: u64 = 1 << 5;
 const MEMBARRIER_REGISTER_SYNC_CORE: u64 = 1 << 6;
 
-/// Islands that a process has before jumps whose last bytes are the program's own make no more of them.
+/// Islands that a process has before jumps whose last bytes are the program's own, or more pads, make no more of them.
 const OVERLAID_ISLANDS_MAX: usize = ISLANDS_MAX - 2;
 
 /// One probe at a site.
@@ -75,6 +79,7 @@ pub(super) struct Change {
 
 /// What is installed in one process.
 pub(super) struct Text {
+    key: ProcessKey,
     injection: Injection,
     patcher: Patcher,
     runtime: ProcessRuntime,
@@ -87,6 +92,8 @@ pub(super) struct Text {
     /// For how long the whole process has stood still so far, in nanoseconds.
     pub(super) stopped_ns: u64,
     pub(super) sites: BTreeMap<Avma, Site>,
+    /// Where the pads begin that were made for the changes that are being prepared: nothing leads to them yet.
+    fresh: BTreeSet<Avma>,
     synchronises: Option<bool>,
 }
 
@@ -137,6 +144,7 @@ impl Text {
                 .load(std::sync::atomic::Ordering::Relaxed),
         );
         let mut text = Text {
+            key,
             patcher: Patcher::open(key, goroutines, witness),
             injection,
             runtime,
@@ -146,13 +154,16 @@ impl Text {
             rings,
             stopped_ns: 0,
             sites: BTreeMap::new(),
+            fresh: BTreeSet::new(),
             synchronises: None,
         };
         let facts = text.injection.facts();
         tracing::debug!(target: "engine", pid = key.pid, adopted = facts.is_adopted, stops = facts.stops, "inside");
-        text.install_handlers()?;
+        let left = text.install_handlers()?;
         text.know_pads();
-        text.take_out_leftovers();
+        left.ways().for_each(|way| text.patcher.add_way(way));
+        text.take_out_leftovers(&left);
+        text.wait_until_nobody_mends(&left)?;
         Ok(text)
     }
 
@@ -166,7 +177,8 @@ impl Text {
         IslandMemory::create(bytes, island, self.runtime.is_go)
     }
 
-    fn install_handlers(&mut self) -> Result<(), InjectError> {
+    /// Says what agents have left that have traced from outside.
+    fn install_handlers(&mut self) -> Result<Left, InjectError> {
         let defect = |error: PadError| {
             tracing::error!(target: "engine", %error, "the handlers cannot be made");
             InjectError::Call { what: "making the signal handlers", errno: libc::ENOEXEC }
@@ -176,17 +188,7 @@ impl Text {
         let handlers = self.island(first).map_err(|error| defect(error.into()))?.install_handlers().map_err(defect)?;
         let area = Arc::clone(self.injection.area());
         let window = area.code(first.number).ok_or(InjectError::Gone)?;
-        let numbers: Vec<i32> = Signal::ALL.iter().map(|signal| signal.number()).collect();
-        let outcome = self.injection.install_handlers(&numbers, &mut |number, old: &Action| {
-            let signal = Signal::ALL.into_iter().find(|signal| signal.number() == number)?;
-            let old = KernelAction { handler: old.handler, flags: old.flags, restorer: old.restorer, mask: old.mask };
-            let new = action(signal, &old, &handlers)?;
-            let mut tables = IslandMemory::adopt(island_bytes(window)).ok()?;
-            tables.set_old_action(signal, &old);
-            Some(Action { handler: new.handler, flags: new.flags, restorer: new.restorer, mask: new.mask })
-        })?;
-        tracing::debug!(target: "engine", ?outcome, "signal handlers");
-        Ok(())
+        chain::install(self.key, &mut self.injection, &handlers, &|| IslandMemory::adopt(island_bytes(window)).ok())
     }
 
     /// The handlers look for the tables of all islands in those of the first.
@@ -218,13 +220,15 @@ impl Text {
     }
 
     /// An earlier agent's patches go: their probes are off, and nobody waits for their hits.
-    fn take_out_leftovers(&mut self) {
+    fn take_out_leftovers(&mut self, left: &Left) {
         for _ in 0..removal::ROUNDS_MAX {
-            let mut pads = Vec::new();
+            let mut written: Vec<Written> = left.written().collect();
             for island in self.injection.islands() {
-                pads.extend(self.island(island).iter().flat_map(|memory| memory.view().pads()));
+                let pads =
+                    self.island(island).map(|memory| memory.view().pads().map(Written::from).collect::<Vec<_>>());
+                written.extend(pads.unwrap_or_default());
             }
-            let patches = removal::of(&self.injection, pads.into_iter().map(Written::from));
+            let patches = removal::of(&self.injection, written);
             if patches.is_empty() {
                 return;
             }
@@ -238,6 +242,23 @@ impl Text {
                 }
             }
         }
+    }
+
+    /// A thread that ran into a breakpoint of an agent that traced from outside takes it out by itself, which may come to
+    /// be written over a patch of today. Nobody runs into one any more; who did is waited for.
+    fn wait_until_nobody_mends(&self, left: &Left) -> Result<(), InjectError> {
+        if left.last().is_none() {
+            return Ok(());
+        }
+        for _ in 0..outside::TRIES_MAX {
+            let is_quiet = self.patcher.standing_still(|word| left.is_mending(word), BTreeSet::is_empty);
+            match is_quiet {
+                Ok(true) => return Ok(()),
+                Err(PatchError::Gone) => return Err(InjectError::Gone),
+                Ok(false) | Err(_) => thread::sleep(outside::PAUSE),
+            }
+        }
+        Err(InjectError::Stuck)
     }
 
     fn apply(&mut self, patches: &[Patch]) -> Result<(), PatchError> {
@@ -256,6 +277,7 @@ impl Text {
     /// Carries out changes of sites, all or none.
     pub(super) fn change(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
         let mut prepared = Vec::with_capacity(changes.len());
+        self.fresh.clear();
         for change in changes {
             prepared.push(self.prepare(change)?);
         }
@@ -295,7 +317,11 @@ impl Text {
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.unwrap_or(ChangeError::Nothing { at }))
+        let error = failed.unwrap_or(ChangeError::Nothing { at });
+        match form {
+            Form::Jump { .. } if error.is_no_jump() => Err(ChangeError::NoJump { at, why: Box::new(error) }),
+            _ => Err(error),
+        }
     }
 
     /// The bytes at a site are those of the build's file.
@@ -319,7 +345,109 @@ impl Text {
         }
     }
 
+    /// A pad for a site. Where there is no room, that of pads is taken that nobody needs any more, or another island is made.
     fn pad(
+        &mut self,
+        at: Avma,
+        form: &Form,
+        original: &[u8],
+        is_go: bool,
+        users: &[User],
+        kind: PatchKind,
+    ) -> Result<PadImage, ChangeError> {
+        let may_be_elsewhere = matches!((form, kind), (Form::Jump { must_pun: false, .. }, PatchKind::Punned { .. }));
+        let mut has_grown = false;
+        loop {
+            let error = match self.new_pad(at, form, original, is_go, users, kind) {
+                Ok(image) => {
+                    self.fresh.insert(image.places.start);
+                    return Ok(image);
+                }
+                Err(error) => error,
+            };
+            // Each time there are fewer that nobody needs.
+            let has_reclaimed = match &error {
+                ChangeError::Pad(PadError::Tables(TablesError::NoPlace)) => {
+                    self.reclaim(if may_be_elsewhere { Least::Half } else { Least::Pads(1) })
+                }
+                ChangeError::Pad(PadError::Tables(TablesError::Full { .. })) if !has_grown => {
+                    let has_reclaimed = self.reclaim(Least::Pads(reclaim::RECLAIMED_MIN));
+                    has_grown = !has_reclaimed;
+                    has_reclaimed || self.grow(at) || self.reclaim(Least::Pads(1))
+                }
+                _ => false,
+            };
+            if !has_reclaimed {
+                return Err(error);
+            }
+        }
+    }
+
+    /// One more island for a site; the last ones are for the code of further libraries.
+    fn grow(&mut self, at: Avma) -> bool {
+        if self.injection.islands().len() >= OVERLAID_ISLANDS_MAX {
+            return false;
+        }
+        let grown = self.injection.another_island(at).map_err(|error| error.to_string());
+        let named = grown.and_then(|()| self.name_islands().map_err(|error| error.to_string()));
+        named.inspect_err(|error| tracing::debug!(target: "engine", %error, "no further island")).is_ok()
+    }
+
+    /// Gives back the pads that nobody needs any more, if there are so many; says whether any.
+    fn reclaim(&mut self, least: Least) -> bool {
+        let area = Arc::clone(self.injection.area());
+        let memory = |island: usize| IslandMemory::adopt(island_bytes(area.code(island)?)).ok();
+        let islands = self.injection.islands();
+        let found = {
+            let memories: Vec<_> =
+                islands.iter().filter_map(|island| Some((island.number, memory(island.number)?))).collect();
+            let views: Vec<_> = memories.iter().map(|(number, memory)| (*number, memory.view())).collect();
+            reclaim::unused(&views, &self.injection, &self.fresh)
+        };
+        if !found.is_enough(least) {
+            return false;
+        }
+        let first = self.injection.first_island().tables();
+        for _ in 0..reclaim::TRIES_MAX {
+            let Some(others) = Others::without_the_code(self.key, first) else {
+                tracing::debug!(target: "engine", pid = self.key.pid, "pads are kept: a child has them, too");
+                thread::sleep(reclaim::PAUSE);
+                continue;
+            };
+            let give_back = |words: &BTreeSet<u64>| {
+                if others.may_have_come() {
+                    return None;
+                }
+                let given = found.without(words);
+                let starts: BTreeSet<Avma> =
+                    given.iter().flat_map(|pad| pad.code.iter().map(|range| range.start)).collect();
+                let code = reclaim::ranges(&given);
+                for island in &islands {
+                    memory(island.number).iter_mut().for_each(|memory| memory.forget_traps(|to| code.has(to)));
+                }
+                for island in &islands {
+                    let of_it = given.iter().filter(|pad| pad.island == island.number);
+                    let numbers: Vec<u32> = of_it.map(|pad| pad.number).collect();
+                    memory(island.number).iter_mut().for_each(|memory| memory.give_back(&numbers));
+                }
+                Some(starts)
+            };
+            match self.patcher.standing_still(|word| found.is_watched(word), give_back) {
+                Ok(Some(starts)) => {
+                    self.patcher.forget_ways(&starts);
+                    let (pads, all) = (starts.len(), found.all);
+                    tracing::info!(target: "engine", pid = self.key.pid, pads, all, "pads are free again");
+                    return !starts.is_empty();
+                }
+                Err(PatchError::Gone) => return false,
+                // A child has come, or a thread waits for one that it has lent its memory to.
+                Ok(None) | Err(_) => thread::sleep(reclaim::PAUSE),
+            }
+        }
+        false
+    }
+
+    fn new_pad(
         &mut self,
         at: Avma,
         form: &Form,
@@ -584,6 +712,14 @@ pub(super) enum ChangeError {
         /// Where.
         at: Avma,
     },
+    /// No jump leads from there to a pad; a trap may.
+    #[error("no jump can be made at {:#x}: {why}", at.0)]
+    NoJump {
+        /// Where.
+        at: Avma,
+        /// Why not.
+        why: Box<ChangeError>,
+    },
     /// No pad.
     #[error(transparent)]
     Pad(#[from] PadError),
@@ -607,6 +743,7 @@ impl ChangeError {
         match self {
             ChangeError::Patch(PatchError::Busy { at, .. }) => Some(Some(*at)),
             ChangeError::Patch(PatchError::Goroutines { .. }) => Some(None),
+            ChangeError::NoJump { at, .. } => Some(Some(*at)),
             _ => None,
         }
     }
@@ -614,7 +751,7 @@ impl ChangeError {
     /// Whether a breakpoint from outside could do what no jump can.
     pub(super) fn is_no_jump(&self) -> bool {
         match self {
-            ChangeError::Nothing { .. } | ChangeError::Pad(_) => true,
+            ChangeError::Nothing { .. } | ChangeError::NoJump { .. } | ChangeError::Pad(_) => true,
             ChangeError::Inject(error) => {
                 matches!(error, InjectError::NoRoom { .. } | InjectError::TooManyIslands { .. })
             }
@@ -628,6 +765,7 @@ impl ChangeError {
         match self {
             ChangeError::Patch(PatchError::Gone) | ChangeError::Inject(InjectError::Gone) => ArmError::Gone,
             ChangeError::ForeignBreakpoint { at } => ArmError::ForeignBreakpoint(at),
+            ChangeError::NoJump { why, .. } => why.into_arm_error(),
             other => ArmError::Refused(other.to_string()),
         }
     }

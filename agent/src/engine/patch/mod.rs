@@ -29,7 +29,7 @@ pub(in crate::engine) mod visit;
 
 use super::api::GoRuntime;
 use super::sys::Tid;
-use super::x86_64::text;
+use super::x86_64::{registers, text};
 use crate::clock::domain_now_ns;
 use check::Boundaries;
 use memory::Text;
@@ -304,6 +304,40 @@ impl Patcher {
     /// [`How::AllStop`] looks for threads in it where its end is inside of a site.
     pub(in crate::engine) fn add_way(&mut self, way: Way) {
         self.ways.push(way);
+    }
+
+    /// Forgets the ways whose code begins at one of these addresses: it is there no more.
+    pub(in crate::engine) fn forget_ways(&mut self, starts: &BTreeSet<Avma>) {
+        self.ways.retain(|way| !starts.contains(&way.code.start));
+    }
+
+    /// Calls `then` while the whole process stands still, with the words that threads have in a register or on a stack
+    /// and that `is_watched` knows. What goroutines that are parked have is not looked at.
+    ///
+    /// A program that switches stacks within a signal handler, and so has a signal frame on a stack that no thread is on,
+    /// is not seen through.
+    pub(in crate::engine) fn standing_still<T: Send>(
+        &self,
+        is_watched: impl Fn(u64) -> bool + Sync,
+        then: impl FnOnce(&BTreeSet<u64>) -> T + Send,
+    ) -> Result<T, PatchError> {
+        Stopped::session(|| {
+            let stopped = Stopped::all(self.pid)?;
+            let mut found = BTreeSet::new();
+            let mut see = |word: u64| {
+                if is_watched(word) {
+                    found.insert(word);
+                }
+            };
+            for thread in stopped.threads() {
+                see(thread.registers.rip);
+                registers::general(&thread.registers).into_iter().for_each(&mut see);
+            }
+            stacks::each(stopped.threads(), &self.runtime, see);
+            let outcome = then(&found);
+            stopped.let_go();
+            Ok(outcome)
+        })
     }
 
     /// Applies patches, all or none; sites of one batch do not overlap. Blocks: for microseconds, or for as long as it

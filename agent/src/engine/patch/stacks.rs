@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Words of a stack that are looked at (64 KB): a signal handler that is deeper in calls than that is not seen through.
 const STACK_WORDS: usize = 8 << 10;
+/// The same where what is not seen would be code that is written over (1 MB).
+const DEEP_STACK_WORDS: usize = 128 << 10;
 /// Signal frames of one thread, one handler interrupted by the next, at most.
 const FRAMES_MAX: usize = 16;
 
@@ -27,12 +29,34 @@ pub(super) fn find(
     runtime: &Runtime,
     site: &impl Fn(u64) -> Option<Avma>,
 ) -> Option<(Avma, Inside)> {
+    let known = |tid, word| site(word).map(|site| (site, Inside::Stack(tid)));
+    first(threads, runtime, STACK_WORDS, known)
+}
+
+/// Calls `see` for every word on the threads' stacks, deeper than [`find`].
+pub(super) fn each(threads: &[Standing], runtime: &Runtime, mut see: impl FnMut(u64)) {
+    // Of a Go program whose stacks are not known a megabyte is that of hundreds of goroutines, and its handlers have
+    // small stacks of their own.
+    let deep = if *runtime == Runtime::Native { DEEP_STACK_WORDS } else { STACK_WORDS };
+    first(threads, runtime, deep, |_, word| {
+        see(word);
+        None::<()>
+    });
+}
+
+/// The first that `known` makes of a word on a stack.
+fn first<T>(
+    threads: &[Standing],
+    runtime: &Runtime,
+    words_max: usize,
+    mut known: impl FnMut(Tid, u64) -> Option<T>,
+) -> Option<T> {
     let reader = threads.first()?.tid;
     let ends = match runtime {
         Runtime::Go(go) => goroutines::stacks_of(reader, threads, go),
         Runtime::Native | Runtime::OpaqueGo => BTreeMap::new(),
     };
-    let mut buffer = vec![0; STACK_WORDS];
+    let mut buffer = vec![0; words_max];
     for thread in threads {
         let mut stacks = vec![thread.registers.rsp];
         let mut next = 0;
@@ -41,8 +65,8 @@ pub(super) fn find(
             let words = read(reader, sp, &ends, &mut buffer);
             // One plain loop: nothing takes as long while all threads stand still.
             for (n, &word) in words.iter().enumerate() {
-                if let Some(site) = site(word) {
-                    return Some((site, Inside::Stack(thread.tid)));
+                if let Some(found) = known(thread.tid, word) {
+                    return Some(found);
                 }
                 if word <= UC_FLAGS_MAX
                     && let Some(sp) = signal_frame(&words[n..])
@@ -62,7 +86,8 @@ fn read<'a>(reader: Tid, sp: u64, ends: &BTreeMap<u64, u64>, buffer: &'a mut [u6
     // An interrupted leaf may have its words below, in the red zone, and none of them is a place to continue at.
     let start = sp & !7;
     let end = ends.range(..=start).next_back().map(|(_, &hi)| hi).filter(|&hi| start < hi);
-    let length = end.map_or(STACK_WORDS, |hi| STACK_WORDS.min((hi - start) as usize / 8));
+    let most = buffer.len();
+    let length = end.map_or(most, |hi| most.min((hi - start) as usize / 8));
     // Up to the end of the mapping, where that comes first. A stack that cannot be read at all holds nothing.
     let read = sys::read_words(reader, start, &mut buffer[..length]).unwrap_or(0);
     &buffer[..read]

@@ -20,6 +20,9 @@
 //! Nor is a process whose threads block SIGTRAP: the kernel answers a breakpoint of such a thread by taking the handler
 //! away (`force_sig`, kernel/signal.c), with or without a tracer.
 //!
+//! An agent that is inside the process next puts its handler before this one, takes the breakpoints out and waits until no
+//! thread is in here (`inprocess/chain.rs`, `inprocess/outside.rs`).
+//!
 //! So a process that is left behind mends itself, site by site, at the first passage of each. The handler uses no stack
 //! but its own few words, no C library, and runs on the alternate signal stack where there is one (goroutine stacks are
 //! small). It is installed when the first slots are mapped, and the former one is put back before they are unmapped.

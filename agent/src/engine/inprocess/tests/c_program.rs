@@ -1,8 +1,11 @@
 //! Threads, signals, forks, executions and exits of a C program, with exact counts.
 
 use super::support::{Target, Tracing, captures_rdi, eventually, id, rdi};
+use crate::engine::analysis::{JumpPatch, Obstacle, Rel32, SiteChoice};
+use crate::engine::area::ISLANDS_MAX;
 use crate::engine::inprocess::sweep;
-use crate::engine::{ArmError, EngineEvent, ProcessRuntime};
+use crate::engine::x86_64::pads::island::PADS_LIMIT;
+use crate::engine::{ArmError, EngineEvent, Probe, ProcessRuntime};
 use riptrace_protocol::fleet::Mechanism;
 use riptrace_protocol::hit::DropReason;
 use std::sync::Arc;
@@ -155,6 +158,72 @@ fn probes_may_be_armed_and_removed_at_any_moment() {
     target.assert_text_is_the_files();
     assert_eq!(tracing.engine.counts(), []);
     target.ask("foreground", "in front");
+}
+
+#[test]
+fn tracepoints_may_be_armed_more_often_than_there_is_room() {
+    /// Of an island: fewer than the places that are armed one after the other.
+    const PADS: usize = 4;
+    PADS_LIMIT.set(PADS);
+    let mut target = Target::c("-pie");
+    target.ask("background", "behind");
+    let tracing = Tracing::c(&target);
+    let steady = target.symbol("site_nop");
+    tracing.arm("steady", &[steady]);
+    for round in 0..ISLANDS_MAX * PADS * 2 / LABELS.len() {
+        for (label, _) in LABELS {
+            let armed = tracing.arm_with(label, &[target.symbol(label)], &Arc::new(captures_rdi()), Some(500));
+            armed.unwrap_or_else(|error| panic!("round {round}: {label}: {error}"));
+            let counts = tracing.engine.disarm(&id(label)).unwrap();
+            assert_eq!(counts.hits + counts.dropped.values().sum::<u64>(), counts.passages, "{label}: {counts:?}");
+        }
+    }
+    let before = tracing.counts("steady").passages;
+    eventually("what was armed all the time still is", || (tracing.counts("steady").passages > before).then_some(()));
+    tracing.engine.detach();
+    target.assert_text_is_the_files();
+    target.ask("foreground", "in front");
+    target.ask("run 2 10", "ran");
+}
+
+#[test]
+fn a_program_that_locks_its_memory_does_not_have_all_of_the_engines_in_it() {
+    let mut target = Target::c("-pie");
+    target.ask("lock", "locked");
+    let locked_kb = |target: &Target| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", target.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = locked_kb(&target);
+    assert!(before > 0);
+    let tracing = Tracing::c(&target);
+    arm_all(&target, &tracing);
+    target.ask("run 2 10", "ran");
+    assert_counts(&tracing, 20);
+    // The stacks of two threads, which the program locks itself.
+    assert!(locked_kb(&target) < before + (20 << 10), "{} of {before}", locked_kb(&target));
+    tracing.engine.detach();
+    target.assert_text_is_the_files();
+    target.ask("run 1 1", "ran");
+}
+
+#[test]
+fn a_jump_that_leads_nowhere_becomes_a_trap() {
+    let mut target = Target::c("-pie");
+    let tracing = Tracing::c(&target);
+    let mut site = tracing.site(target.symbol("site_push"), &Arc::new(captures_rdi()));
+    let patch = site.patch.as_mut().unwrap();
+    let jump = patch.choice.patch().unwrap().clone();
+    // Into the program's own code.
+    let jump = JumpPatch { rel32: Rel32 { mask: u32::MAX, value: 0x10 }, ..jump };
+    let why = Obstacle::Neighbour { at: 0 };
+    patch.choice = SiteChoice::PunnedJump { patch: jump, slow_entries: Vec::new(), why };
+    let armed = tracing.engine.arm(Probe { tracepoint: id("nowhere"), sites: vec![site], rate_per_s: None }).unwrap();
+    assert_eq!(armed.mechanism, Mechanism::Trap);
+    assert!(armed.note.is_some(), "{armed:?}");
+    target.ask("run 2 10", "ran");
+    assert_eq!(tracing.counts("nowhere").passages, 20);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::capture::memory::Memory;
 use crate::engine::inprocess::sweep;
 use crate::engine::inprocess::tsc::TscClock;
 use crate::engine::memory::TargetMemory;
+use crate::engine::ptrace::tests::killed::agent as outside;
 use crate::engine::x86_64::BREAKPOINT;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -80,6 +81,40 @@ fn a_target_survives_its_agents_and_the_next_one_takes_over() {
     target.assert_text_is_the_files();
     target.ask("foreground", "in front");
     target.ask("run 2 10", "ran");
+}
+
+/// Agents that trace from outside and from the inside by turns, each of which is killed: their handlers pass on to each
+/// other, and never in a ring.
+#[test]
+fn an_agent_inside_takes_over_from_agents_outside() {
+    let mut target = Target::c("-pie");
+    let sites: Vec<Avma> = ["site_push", "site_nop"].iter().map(|label| target.symbol(label)).collect();
+    let memory = TargetMemory::open(target.pid() as i32);
+    let are_patched = || sites.iter().all(|&at| is_patched(&memory, at)).then_some(());
+    for round in 0..3 {
+        for is_outside in [false, true, true] {
+            let agent = if is_outside { outside(&target, &sites) } else { agent(&target, &sites) };
+            eventually("the sites are patched", are_patched);
+            end(agent);
+            assert_eq!(target.said(), None, "round {round}");
+            match (is_outside, round) {
+                (false, _) => drop(sweep(target.key()).unwrap()),
+                // Some breakpoints are run into, the others are left to the next agent.
+                (true, 1) => target.ask("run 1 1", "ran"),
+                (true, _) => {}
+            }
+        }
+        let tracing = Tracing::c(&target);
+        target.assert_text_is_the_files();
+        tracing.arm("heir", &sites);
+        target.ask("run 2 50", "ran");
+        assert_eq!(tracing.counts("heir").passages, 2 * 2 * 50, "round {round}");
+        tracing.engine.detach();
+        target.assert_text_is_the_files();
+    }
+    // Nobody's: it goes to the end of the chain, and does not come back.
+    target.signal(libc::SIGTRAP);
+    target.exits_with(128 + libc::SIGTRAP);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use riptrace_protocol::ids::Avma;
 use std::sync::Arc;
 
 /// An agent in a process of its own that traces these sites until it is killed.
-pub(super) fn agent(target: &Target, sites: &[Avma]) -> Pid {
+pub(in crate::engine) fn agent(target: &Target, sites: &[Avma]) -> Pid {
     // SAFETY: the C library makes the child's heap usable (fork(2) in glibc takes the locks of malloc), and the child
     // does nothing that needs a lock of another thread of this process; it never returns from here.
     match unsafe { fork() }.unwrap() {

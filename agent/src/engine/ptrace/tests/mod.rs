@@ -5,6 +5,6 @@
 
 mod c_program;
 pub(in crate::engine) mod go_program;
-mod killed;
+pub(in crate::engine) mod killed;
 mod limits;
 pub(in crate::engine) mod support;

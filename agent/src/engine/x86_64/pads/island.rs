@@ -4,7 +4,8 @@
 //! - What a handler can find is complete: each word that makes something reachable is stored last, with release order,
 //!   and readers are x86 (loads are not reordered with loads).
 //! - What is reachable stays as it is. A killed agent may leave bytes that nothing leads to; the next one writes over
-//!   them.
+//!   them. Pads that nobody can be in any more, nor come to, are given back with the traps that led to them
+//!   ([`IslandMemory::give_back`]): who says so has looked.
 
 use super::room::{self, Taken};
 use super::tables::*;
@@ -138,7 +139,7 @@ impl<'a> IslandMemory<'a> {
             PatchKind::Punned { mask, value } => {
                 let behind = request.site.0.wrapping_add(JUMP_BYTES as u64);
                 let displacement = self.island.tables().0.wrapping_sub(behind) as u32;
-                room::punned(&granules, displacement, bytes, mask, value)
+                Some(room::punned(&granules, displacement, bytes, mask, value).ok_or(TablesError::NoPlace)?)
             }
         };
         let start = start.ok_or(full.clone())?;
@@ -165,28 +166,33 @@ impl<'a> IslandMemory<'a> {
 
     fn write_pad(&mut self, request: &PadRequest<'_>, image: &PadImage) -> Result<(), PadError> {
         let traps = traps(request, image);
-        let number = self.view().pad_count();
-        if number as usize >= PADS_MAX {
-            return Err(TablesError::Full { what: "pad" }.into());
-        }
+        let count = self.view().pad_count();
+        let number = if (count as usize) < pads_max() {
+            count
+        } else {
+            let is_free = |number: &u32| self.view().pad(*number).is_none();
+            (0..count).find(is_free).ok_or(TablesError::Full { what: "pad" })?
+        };
         if u32_at(self.bytes, TRAP_COUNT_AT) as usize + traps.len() > TRAPS_MAX {
             return Err(TablesError::Full { what: "trap" }.into());
         }
-        let heap = (u32_at(self.bytes, HEAP_END_AT) as usize).clamp(HEAP_AT, TABLES_BYTES);
         let known = heap_of(image);
-        if heap + known.len() > TABLES_BYTES {
-            return Err(TablesError::Full { what: "table entry" }.into());
-        }
+        let heap = self.heap_room(known.len()).ok_or(TablesError::Full { what: "table entry" })?;
         self.write_code(image.places.start, &image.code)?;
         if let Some(twin) = image.places.twin {
             self.write_code(twin, &image.twin_code)?;
         }
         self.bytes[heap..heap + known.len()].copy_from_slice(&known);
-        let record = self.record_of(request, image, heap);
+        let mut record = self.record_of(request, image, heap);
         let at = PADS_AT + number as usize * PAD_BYTES;
+        // A number that was another pad's is none until all else is there: its beginning and its length are one word.
+        let start = u64_at(&record, PAD_START);
+        record[PAD_START..PAD_START + 8].fill(0);
         self.bytes[at..at + PAD_BYTES].copy_from_slice(&record);
-        self.store_u32(HEAP_END_AT, (heap + known.len()) as u32);
-        self.store_u32(PAD_COUNT_AT, number + 1);
+        self.store_u64(at + PAD_START, start);
+        let end = (heap + known.len()).max(u32_at(self.bytes, HEAP_END_AT) as usize);
+        self.store_u32(HEAP_END_AT, end as u32);
+        self.store_u32(PAD_COUNT_AT, count.max(number + 1));
         let tables = self.island.tables().0;
         for place in [Some(image.places.start), image.places.twin].into_iter().flatten() {
             let offset = (place.0 - tables) as usize;
@@ -196,6 +202,71 @@ impl<'a> IslandMemory<'a> {
             }
         }
         Ok(self.aim_traps(request, image)?)
+    }
+
+    /// Room for what the tables know of a pad: behind all others, else between two.
+    fn heap_room(&self, bytes: usize) -> Option<usize> {
+        let end = (u32_at(self.bytes, HEAP_END_AT) as usize).clamp(HEAP_AT, TABLES_BYTES);
+        if end + bytes <= TABLES_BYTES {
+            return Some(end);
+        }
+        let mut taken: Vec<std::ops::Range<usize>> = self.view().pads().map(|pad| pad.heap_range()).collect();
+        taken.sort_unstable_by_key(|range| range.start);
+        let mut free = HEAP_AT;
+        for range in taken {
+            if range.start >= free + bytes {
+                return Some(free);
+            }
+            free = free.max(range.end);
+        }
+        (free + bytes <= TABLES_BYTES).then_some(free)
+    }
+
+    /// Gives pads back: their code, their records and what the tables know of them may be written anew. No thread may be in
+    /// one or on its way to one, of this process or of a child that has the same code; nothing may lead to one but traps,
+    /// which [`IslandMemory::forget_traps`] has taken out of all islands.
+    pub(in crate::engine) fn give_back(&mut self, numbers: &[u32]) {
+        for &number in numbers {
+            let Some(pad) = self.view().pad(number) else { continue };
+            // Nobody finds it any more; then it is none. An agent that is killed in between leaves a pad that no address
+            // belongs to, which is given back the next time.
+            for place in [Some(pad.start), pad.twin].into_iter().flatten() {
+                let offset = (place.0 - self.island.tables().0) as usize;
+                for granule in room::granules(offset, pad.length as usize) {
+                    if u32_at(self.bytes, GRANULES_AT + granule * 4) == number + 1 {
+                        self.store_u32(GRANULES_AT + granule * 4, 0);
+                    }
+                }
+            }
+            self.store_u64(PADS_AT + number as usize * PAD_BYTES + PAD_START, 0);
+        }
+        let end = self.view().pads().map(|pad| pad.heap_range().end).max();
+        self.store_u32(HEAP_END_AT, end.unwrap_or(HEAP_AT).clamp(HEAP_AT, TABLES_BYTES) as u32);
+    }
+
+    /// Takes out the traps that lead to such places. No thread may be on its way to one. The others are where they were:
+    /// a thread may be looking for one of them.
+    pub(in crate::engine) fn forget_traps(&mut self, is_to: impl Fn(Avma) -> bool) {
+        for slot in 0..TRAP_SLOTS {
+            let at = TRAPS_AT + slot * TRAP_BYTES;
+            let key = u64_at(self.bytes, at);
+            if key != 0 && key != TRAP_NONE && is_to(Avma(u64_at(self.bytes, at + 8))) {
+                self.store_u64(at, TRAP_NONE);
+            }
+        }
+        // What nobody searches beyond is free. Twice around, as what ends a search may be at the table's beginning.
+        let mut is_end = false;
+        for slot in (0..TRAP_SLOTS).chain(0..TRAP_SLOTS).rev() {
+            let at = TRAPS_AT + slot * TRAP_BYTES;
+            match u64_at(self.bytes, at) {
+                0 => is_end = true,
+                TRAP_NONE if is_end => {
+                    self.store_u64(at, 0);
+                    self.store_u32(TRAP_COUNT_AT, u32_at(self.bytes, TRAP_COUNT_AT).saturating_sub(1));
+                }
+                _ => is_end = false,
+            }
+        }
     }
 
     /// Leads what traps at a site to a pad that is there: part of [`IslandMemory::add_pad`]. By itself where a site is to
@@ -232,26 +303,34 @@ impl<'a> IslandMemory<'a> {
     /// Sends threads that trap at `from` to `to`: a new entry, or the new value of one. Both addresses are the process's.
     pub(in crate::engine) fn set_trap(&mut self, from: Avma, to: Avma) -> Result<(), TablesError> {
         let mut slot = first_slot(from.0);
+        let mut free = None;
         for _ in 0..TRAP_SLOTS {
             let at = TRAPS_AT + slot * TRAP_BYTES;
-            let key = u64_at(self.bytes, at);
-            if key == from.0 {
-                self.store_u64(at + 8, to.0);
-                return Ok(());
-            }
-            if key == 0 {
-                let count = u32_at(self.bytes, TRAP_COUNT_AT);
-                if count as usize >= TRAPS_MAX || from.0 == 0 {
-                    break;
+            match u64_at(self.bytes, at) {
+                key if key == from.0 => {
+                    self.store_u64(at + 8, to.0);
+                    return Ok(());
                 }
-                self.store_u32(TRAP_COUNT_AT, count + 1);
-                self.store_u64(at + 8, to.0);
-                self.store_u64(at, from.0);
-                return Ok(());
+                0 => break,
+                TRAP_NONE => free = free.or(Some(at)),
+                _ => {}
             }
             slot = (slot + 1) % TRAP_SLOTS;
         }
-        Err(TablesError::Full { what: "trap" })
+        let at = match free {
+            Some(at) => at,
+            None => {
+                let count = u32_at(self.bytes, TRAP_COUNT_AT);
+                if count as usize >= TRAPS_MAX || [0, TRAP_NONE].contains(&from.0) {
+                    return Err(TablesError::Full { what: "trap" });
+                }
+                self.store_u32(TRAP_COUNT_AT, count + 1);
+                TRAPS_AT + slot * TRAP_BYTES
+            }
+        };
+        self.store_u64(at + 8, to.0);
+        self.store_u64(at, from.0);
+        Ok(())
     }
 
     /// As [`IslandMemory::set_trap`] where there is an entry already; says whether there is. For the other islands when a
@@ -286,6 +365,24 @@ impl<'a> IslandMemory<'a> {
         // SAFETY: as in `store_u32`, with 8 bytes and multiples of 8.
         unsafe { AtomicU64::from_ptr(place) }.store(value.to_le(), Ordering::Release);
     }
+}
+
+/// Pads of an island, at most.
+#[cfg(not(test))]
+fn pads_max() -> usize {
+    PADS_MAX
+}
+
+/// The same, or fewer, where a test says so.
+#[cfg(test)]
+fn pads_max() -> usize {
+    PADS_LIMIT.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Pads of an island that this thread makes, at most.
+    pub(in crate::engine) static PADS_LIMIT: std::cell::Cell<usize> = const { std::cell::Cell::new(PADS_MAX) };
 }
 
 /// All granules but those of a pad that is about to be written.

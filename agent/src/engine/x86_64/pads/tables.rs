@@ -14,7 +14,8 @@
 //! - Everything a handler looks at was complete before it could be found, and never changes afterwards, but for the value
 //!   of a trap: that is one word. So a handler needs no lock, and an agent that is killed while it writes leaves
 //!   nothing half done that anybody can see.
-//! - Nothing is ever removed: a thread may come back to an address that was patched long ago.
+//! - A thread may come back to an address that was patched long ago: a pad, and a trap that leads to it, are removed only
+//!   once nobody can be in the one or on the way to the other ([`super::island::IslandMemory::give_back`]).
 //! - All numbers are little endian. Places are offsets from the tables' address in the process, unless called addresses.
 //! - The reader takes any bytes: what it reads may be what a killed agent left, or what the process made of it.
 
@@ -59,6 +60,8 @@ pub(super) const TRAPS_AT: usize = 0x1000;
 /// Slots of the trap map: a power of two. Half of it is used at most, so that a search ends.
 pub(super) const TRAP_SLOTS: usize = 1 << 15;
 pub(super) const TRAP_BYTES: usize = 16;
+/// Key of a slot whose trap was removed: no address of code. A search goes on behind it.
+pub(super) const TRAP_NONE: u64 = 1;
 /// Traps of an island, at most.
 pub(super) const TRAPS_MAX: usize = TRAP_SLOTS / 2;
 
@@ -71,7 +74,7 @@ pub(super) const GRANULES: usize = (CODE_BYTES - TABLES_BYTES) / GRANULE_BYTES;
 pub(super) const GRANULE_OTHER: u32 = u32::MAX;
 
 pub(super) const PADS_AT: usize = GRANULES_AT + GRANULES * 4;
-/// Pads of an island over the life of the process, at most. With its twin a pad takes about 1.5 KB of 12 MB.
+/// Pads of an island, at most. With its twin a pad takes about 1.5 KB of 12 MB.
 pub(super) const PADS_MAX: usize = 8192;
 pub(super) const PAD_BYTES: usize = 64;
 // In a pad's record.
@@ -194,7 +197,6 @@ impl KernelAction {
     }
 
     /// As rt_sigaction(2) gives it.
-    #[cfg(test)]
     pub(in crate::engine) fn from_bytes(bytes: &[u8; KERNEL_ACTION_BYTES]) -> KernelAction {
         let word = |at: usize| u64_at(bytes, at);
         KernelAction { handler: word(0), flags: word(8), restorer: word(16), mask: word(24) }
@@ -288,6 +290,19 @@ impl Pad {
     pub(in crate::engine) fn patch(&self) -> Vec<u8> {
         patch(self.site, self.start, self.patch_bytes)
     }
+
+    /// Addresses of its code, and of its twin's.
+    pub(in crate::engine) fn code(&self) -> impl Iterator<Item = Range<Avma>> + use<> {
+        let length = u64::from(self.length);
+        [Some(self.start), self.twin].into_iter().flatten().map(move |start| start..Avma(start.0 + length))
+    }
+
+    /// Offsets of its fixups and spans.
+    pub(super) fn heap_range(&self) -> Range<usize> {
+        let start = self.heap as usize;
+        let bytes = usize::from(self.fixups) * FIXUP_BYTES + usize::from(self.spans) * SPAN_BYTES;
+        start..start + bytes.next_multiple_of(8)
+    }
 }
 
 /// The bytes that lead from a site to a pad.
@@ -339,6 +354,9 @@ pub(in crate::engine) enum TablesError {
     /// The mapping is not aligned to words.
     #[error("an island is mapped at an address that is no multiple of 8; map it with mmap(2)")]
     Alignment,
+    /// A jump whose displacement is given in parts leads nowhere that is free.
+    #[error("an island of injected code has no free place to which this jump may lead; remove tracepoints near it")]
+    NoPlace,
     /// An island's code, its tables or its pads are used up.
     #[error("an island of injected code has no room for another {what}; arm the site in another island")]
     Full {
@@ -436,7 +454,6 @@ impl<'a> View<'a> {
     }
 
     /// The action that a signal had before the engine's handler.
-    #[cfg(test)]
     pub(in crate::engine) fn old_action(&self, signal: Signal) -> Option<KernelAction> {
         let record = self.bytes.get(signal.record_at()..)?;
         (u64_at(record, ACTION_KNOWN) != 0).then(|| record.first_chunk().map(KernelAction::from_bytes)).flatten()
@@ -535,6 +552,17 @@ impl<'a> View<'a> {
             original: *record.get(SPAN_ORIGINAL)?,
             saved: (register != NO_REGISTER).then_some(Saved { register, slot }),
         })
+    }
+
+    /// All addresses that trap, or did, and where who arrives there goes.
+    pub(in crate::engine) fn traps(&self) -> impl Iterator<Item = (Avma, Avma)> + use<'a> {
+        let bytes = self.bytes;
+        let trap = move |slot: usize| {
+            let at = TRAPS_AT + slot * TRAP_BYTES;
+            (u64_at(bytes, at), Avma(u64_at(bytes, at + 8)))
+        };
+        let is_one = |(key, _): &(u64, Avma)| ![0, TRAP_NONE].contains(key);
+        (0..TRAP_SLOTS).map(trap).filter(is_one).map(|(key, to)| (Avma(key), to))
     }
 
     /// Where a thread goes that arrives at an address which traps.

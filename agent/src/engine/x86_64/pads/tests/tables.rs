@@ -120,7 +120,7 @@ fn pads_share_no_byte_and_an_island_says_when_it_is_full() {
     // A site of which no place in this island has the bits.
     let far = PatchKind::Punned { mask: 0xff00_0000, value: 0x5500_0000 };
     let refused = memory.add_pad(&request(&bodies, &TWO_LOADS, far));
-    assert_eq!(refused, Err(PadError::Tables(TablesError::Full { what: "pad" })));
+    assert_eq!(refused, Err(PadError::Tables(TablesError::NoPlace)));
     for number in 0..TRAPS_MAX as u64 {
         if memory.set_trap(Avma(0x10_0000 + number), SITE).is_err() {
             break;
@@ -135,6 +135,70 @@ fn pads_share_no_byte_and_an_island_says_when_it_is_full() {
     assert_eq!(memory.view().find_trap(Avma(0x10_0000)), Some(Avma(6)));
     assert_eq!(memory.retarget_trap(Avma(0x9_0000), Avma(6)), Ok(false));
     assert_eq!(memory.view().find_trap(Avma(0x9_0000)), None);
+}
+
+#[test]
+fn pads_that_were_given_back_make_room_and_are_found_no_more() {
+    const PADS: usize = 6;
+    super::super::island::PADS_LIMIT.set(PADS);
+    let mut words = memory();
+    let mut memory = IslandMemory::create(bytes_of(&mut words), island(), true).unwrap();
+    let body = TestBody { probe: 1, island: island(), also: Also::Load };
+    let bodies: [&dyn PadBody; 1] = [&body];
+    let of =
+        |number: u64, patch| PadRequest { site: Avma(SITE.0 + number * 16), ..request(&bodies, &TWO_LOADS, patch) };
+    let full = Err(PadError::Tables(TablesError::Full { what: "pad" }));
+    let mut images: Vec<_> =
+        (0..PADS as u64).map(|n| memory.add_pad(&of(n, [PUNNED, PatchKind::Jump][n as usize % 2])).unwrap()).collect();
+    for round in 0..20u64 {
+        assert_eq!(memory.add_pad(&of(99, PatchKind::Jump)), full);
+        let (out, kept) = (round as usize % PADS, (round as usize + 1) % PADS);
+        let pad = memory.view().find_pad(images[out].places.start).unwrap().0;
+        let code: Vec<_> = pad.code().collect();
+        memory.forget_traps(|to| code.iter().any(|code| code.contains(&to)));
+        memory.give_back(&[pad.number]);
+        assert!(memory.view().traps().all(|(_, to)| !code.iter().any(|code| code.contains(&to))));
+        assert_eq!(memory.view().find_pad(images[out].places.start), None);
+        assert_eq!(memory.view().find_pad(images[out].places.twin.unwrap()), None);
+        assert_eq!(memory.view().pads().count(), PADS - 1);
+        // Another kind, so that it needs other room.
+        let kind = [PatchKind::Trap, PUNNED, PatchKind::Jump][round as usize % 3];
+        images[out] = memory.add_pad(&of(round % 7, kind)).unwrap();
+        let (pad, _) = memory.view().find_pad(images[kept].places.start).unwrap();
+        assert_eq!(pad.start, images[kept].places.start, "the others stay");
+        let span = memory.view().span(&pad, 0).map(|span| (span.start, span.depth, span.kind));
+        assert_eq!(span, Some((0, 0, SpanKind::Body)));
+    }
+    let mut taken: Vec<_> = memory.view().pads().flat_map(|pad| pad.code().collect::<Vec<_>>()).collect();
+    taken.sort_unstable_by_key(|range| range.start);
+    assert!(taken.windows(2).all(|pair| pair[0].end <= pair[1].start), "{taken:?}");
+}
+
+#[test]
+fn traps_may_come_and_go_more_often_than_there_is_room() {
+    let mut words = memory();
+    let mut memory = IslandMemory::create(bytes_of(&mut words), island(), true).unwrap();
+    // Some that stay, so that searches go on behind what was removed.
+    let stays: Vec<Avma> = (0..2000).map(|n| Avma(0x70_0000 + n * 3)).collect();
+    stays.iter().for_each(|&at| memory.set_trap(at, Avma(1 + at.0)).unwrap());
+    let mut next = 0x10_0000u64;
+    for round in 0..10 {
+        let mut last = Vec::new();
+        for _ in 0..TRAPS_MAX / 4 {
+            memory.set_trap(Avma(next), Avma(7 + round)).unwrap();
+            last.push(Avma(next));
+            next += 1 + next % 5;
+        }
+        assert!(last.iter().all(|&at| memory.view().find_trap(at) == Some(Avma(7 + round))));
+        memory.forget_traps(|to| to.0 == 7 + round);
+        assert!(last.iter().all(|&at| memory.view().find_trap(at).is_none()));
+        assert!(stays.iter().all(|&at| memory.view().find_trap(at) == Some(Avma(1 + at.0))));
+    }
+    let view = memory.view();
+    assert_eq!(
+        view.traps().map(|(from, _)| from).collect::<std::collections::BTreeSet<_>>(),
+        stays.into_iter().collect()
+    );
 }
 
 #[test]
