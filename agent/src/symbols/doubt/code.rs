@@ -11,7 +11,7 @@ use crate::symbols::image::Image;
 use crate::symbols::lines::Lines;
 use crate::symbols::{ResolveError, Site, Svma};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 /// Code of one function that is looked at, at most; in a larger one, what is assigned again is suspect.
@@ -64,6 +64,8 @@ pub(super) struct Code {
     lines: Vec<u32>,
     /// What may run just before each instruction; the first one is also entered.
     before: Vec<Vec<From>>,
+    /// Where the runtime goes on in the middle, or nobody knows who comes from where.
+    entered: HashSet<u32>,
     /// Calls that keep the registers.
     barriers: HashSet<u32>,
     /// The line of the site.
@@ -84,8 +86,8 @@ impl Code {
         let lines = instructions.iter().map(|at| line_of(view, &table, function, site, at.ip())).collect();
         let barriers = (0..).zip(&instructions).filter(|(_, at)| is_barrier(image, at)).map(|(number, _)| number);
         let barriers = barriers.collect();
-        let before = edges(&instructions, &range, |target| never_returns(view, target));
-        Ok(Some(Code { instructions, lines, before, barriers, line: site.line }))
+        let (before, entered) = edges(&instructions, &range, |target| callee(view, target));
+        Ok(Some(Code { instructions, lines, before, entered, barriers, line: site.line }))
     }
 
     /// Number of the first instruction at or behind an address.
@@ -136,8 +138,7 @@ impl Code {
             found.insert(Origin::Entry);
         }
         let before = self.before.get(number).map(Vec::as_slice).unwrap_or_default();
-        if number > 0 && before.is_empty() {
-            // The runtime goes on here, after a panic that was recovered.
+        if self.entered.contains(&(number as u32)) {
             found.insert(Origin::Made { line: 0, is_constant: false, is_left, is_back });
         }
         open.extend(before.iter().map(|from| (from.instruction as usize, cell, is_left, is_back || from.is_back)));
@@ -221,24 +222,45 @@ fn is_barrier(image: &Image, instruction: &Instruction) -> bool {
     is_call && matches!(code().as_slice(), [0x41, 0xbb, _, 0, 0, 0, 0xe9 | 0xeb])
 }
 
-/// Functions of the runtime that do not return; the compiler knows it too (`cmd/compile/internal/ssagen`).
-fn never_returns(view: &View<'_>, target: u64) -> bool {
+/// What a call does to the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Callee {
+    Returns,
+    /// A function of the runtime that does not return, as the compiler knows (`cmd/compile/internal/ssagen`).
+    Never,
+    /// `runtime.deferreturn`: the runtime goes on at the call after a panic that was recovered.
+    Recovery,
+}
+
+fn callee(view: &View<'_>, target: u64) -> Callee {
     let units = view.index.units_at(target);
     let names = units.filter_map(|unit| Functions::of_unit(view, unit).ok()).filter_map(|functions| {
         functions.at(target).filter(|function| function.entry == target).map(|function| function.name.clone())
     });
-    names.take(1).any(|name| {
-        let Some(name) = name.strip_prefix("runtime.") else { return false };
-        let panics = ["panic", "goPanic"].iter().any(|prefix| name.starts_with(prefix));
-        panics && !name.starts_with("panicCheck") || matches!(name, "gopanic" | "block" | "throw" | "throwinit")
-    })
+    let name = names.take(1).next().unwrap_or_default();
+    let Some(name) = name.strip_prefix("runtime.") else { return Callee::Returns };
+    let panics = ["panic", "goPanic"].iter().any(|prefix| name.starts_with(prefix));
+    match name {
+        "deferreturn" => Callee::Recovery,
+        "gopanic" | "block" | "throw" | "throwinit" => Callee::Never,
+        _ if panics && !name.starts_with("panicCheck") => Callee::Never,
+        _ => Callee::Returns,
+    }
 }
 
-/// What may run just before each instruction.
-fn edges(instructions: &[Instruction], range: &Range<u64>, never_returns: impl Fn(u64) -> bool) -> Vec<Vec<From>> {
+/// What may run just before each instruction, and where else the function is entered.
+fn edges(
+    instructions: &[Instruction],
+    range: &Range<u64>,
+    callee: impl Fn(u64) -> Callee,
+) -> (Vec<Vec<From>>, HashSet<u32>) {
     let mut before: Vec<Vec<From>> = vec![Vec::new(); instructions.len()];
     let mut through_tables = Vec::new();
-    let mut never: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
+    let mut callees: HashMap<u64, Callee> = HashMap::new();
+    let mut entered = HashSet::new();
+    // What stands behind a call that does not return is there for the return address.
+    let mut is_dead = false;
+    let mut dead = HashSet::new();
     for (number, instruction) in (0u32..).zip(instructions) {
         let flow = instruction.flow_control();
         let target = instruction.near_branch_target();
@@ -254,7 +276,13 @@ fn edges(instructions: &[Instruction], range: &Range<u64>, never_returns: impl F
         }
         let goes_on = match flow {
             FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::IndirectCall => true,
-            FlowControl::Call => !*never.entry(target).or_insert_with(|| never_returns(target)),
+            FlowControl::Call => {
+                let callee = *callees.entry(target).or_insert_with(|| callee(target));
+                if callee == Callee::Recovery {
+                    entered.insert(number);
+                }
+                callee != Callee::Never
+            }
             FlowControl::UnconditionalBranch
             | FlowControl::IndirectBranch
             | FlowControl::Return
@@ -262,17 +290,24 @@ fn edges(instructions: &[Instruction], range: &Range<u64>, never_returns: impl F
             | FlowControl::XbeginXabortXend
             | FlowControl::Exception => false,
         };
+        if is_dead {
+            dead.insert(number);
+        }
+        is_dead = flow == FlowControl::Call && !goes_on;
         if goes_on && let Some(next) = before.get_mut(number as usize + 1) {
             next.push(From { instruction: number, is_back: false });
         }
     }
     for (at, from) in before.iter_mut().enumerate().skip(1) {
-        if from.is_empty() {
+        if from.is_empty() && !dead.contains(&(at as u32)) {
             let leads = |&number: &u32| From { instruction: number, is_back: number as usize >= at };
             from.extend(through_tables.iter().map(leads));
+            if from.is_empty() {
+                entered.insert(at as u32);
+            }
         }
     }
-    before
+    (before, entered)
 }
 
 fn is_constant(instruction: &Instruction) -> bool {
@@ -300,8 +335,9 @@ mod tests {
         let decoder = Decoder::with_ip(64, &bytes, 0x1000, DecoderOptions::NONE);
         let instructions: Vec<Instruction> = decoder.into_iter().collect();
         assert_eq!(instructions.len(), lines.len());
-        let before = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), |target| target == NEVER);
-        Code { instructions, lines: lines.to_vec(), before, barriers: HashSet::new(), line: 5 }
+        let named = |target| if target == NEVER { Callee::Never } else { Callee::Returns };
+        let (before, entered) = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), named);
+        Code { instructions, lines: lines.to_vec(), before, entered, barriers: HashSet::new(), line: 5 }
     }
 
     fn made(line: u32, is_constant: bool, is_left: bool, is_back: bool) -> Origin {
@@ -339,15 +375,16 @@ mod tests {
 
     #[test]
     fn what_follows_a_call_that_never_returns_has_nothing_of_it() {
-        let code = code(&[3, 4, 4, 5], |a| {
+        let code = code(&[3, 4, 4, 0, 5], |a| {
             let mut end = a.create_label();
             a.mov(eax, 7)?;
             a.jne(end)?;
             a.call(NEVER)?;
+            a.nop()?;
             a.set_label(&mut end)?;
             a.ret()
         });
-        assert_eq!(code.origins(3, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
+        assert_eq!(code.origins(4, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
     }
 
     #[test]
