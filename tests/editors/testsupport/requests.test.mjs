@@ -160,6 +160,8 @@ test("a session answers what editors and views ask", async (t) => {
     const second = await adapter.stopAfter(() => adapter.request("riptrace/openHit", { time: hits[0].time }));
     assert.equal(numberOf(second), 2);
     assert.match(await adapter.refusal("riptrace/openHit", { seq: 999_999_999 }), /999999999/);
+    stop = second;
+    frames = await framesAt(adapter, stop);
   });
 
   await t.test("a frame outside of the checkout has the text that was deployed, or says why not", async () => {
