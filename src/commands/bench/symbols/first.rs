@@ -3,7 +3,7 @@
 use super::program::{FIVE, Program};
 use crate::commands::bench::target::failed;
 use crate::failure::Failure;
-use async_nats::{Client, Request};
+use async_nats::{Client, Request, jetstream};
 use futures::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -89,6 +89,14 @@ impl Bench {
         let cache = tempfile::tempdir().map_err(failed("a folder for the cache"))?;
         let mut pair = self.start(program, cache.path()).await?;
         let trace = subject::trace(&self.host);
+        // An agent holds its hits until somebody keeps them.
+        let stream = jetstream::stream::Config {
+            name: subject::TRACE_STREAM.to_owned(),
+            subjects: vec![trace.clone()],
+            ..jetstream::stream::Config::default()
+        };
+        let made = jetstream::new(self.client.clone()).create_stream(stream).await;
+        made.map_err(|error| Failure::Failed(format!("the stream of hits: {error}")))?;
         let mut batches = self.client.subscribe(trace).await.map_err(|e| Failure::Failed(e.to_string()))?;
         self.client.flush().await.map_err(|e| Failure::Failed(e.to_string()))?;
         let reply = self.create(&pair, FIVE.0, FIVE.1(program)).await?;
