@@ -11,8 +11,11 @@
 //!
 //! Not here: types. `p.x = 1` is listed for `p`, whether `p` is a struct or a pointer to one.
 
+mod tokens;
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
+use tokens::{Kind, Token, is_word, matching, tokens};
 
 /// Bytes of a source that are looked at, at most: the largest generated files have a few megabytes.
 pub const SOURCE_BYTES_MAX: usize = 8 << 20;
@@ -97,152 +100,6 @@ impl SourceFacts {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Name,
-    /// A number or a text.
-    Literal,
-    Symbol,
-    /// A line that ends a statement, or a semicolon.
-    End,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Token<'a> {
-    kind: Kind,
-    text: &'a str,
-    line: u32,
-}
-
-impl Token<'_> {
-    fn is(&self, text: &str) -> bool {
-        self.kind != Kind::Literal && self.text == text
-    }
-}
-
-/// Longest first.
-const SYMBOLS: [&str; 24] = [
-    "<<=", ">>=", "&^=", "...", ":=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "++", "--", "==", "!=", "<=",
-    ">=", "&&", "||", "<-", "<<", ">>",
-];
-
-/// Words after which a line does not end its statement; after all others that are names it does.
-const OPEN_WORDS: [&str; 21] = [
-    "case",
-    "chan",
-    "const",
-    "default",
-    "defer",
-    "else",
-    "for",
-    "func",
-    "go",
-    "goto",
-    "if",
-    "import",
-    "interface",
-    "map",
-    "package",
-    "range",
-    "select",
-    "struct",
-    "switch",
-    "type",
-    "var",
-];
-
-fn tokens(source: &str) -> Vec<Token<'_>> {
-    let bytes = source.as_bytes();
-    let mut found: Vec<Token<'_>> = Vec::new();
-    let (mut at, mut line) = (0, 1u32);
-    while let Some(&byte) = bytes.get(at) {
-        let start = at;
-        let first_line = line;
-        match byte {
-            b'\n' => {
-                at += 1;
-                if found.last().is_some_and(ends_statement) {
-                    found.push(Token { kind: Kind::End, text: ";", line });
-                }
-                line += 1;
-                continue;
-            }
-            b' ' | b'\t' | b'\r' => {
-                at += 1;
-                continue;
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                at += source[at..].find('\n').unwrap_or(source.len() - at);
-                continue;
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'*') => {
-                let length = source[at + 2..].find("*/").map_or(source.len() - at, |length| length + 4);
-                let lines = bytes[at..at + length].iter().filter(|&&byte| byte == b'\n').count() as u32;
-                at += length;
-                // A comment over several lines is like a line's end.
-                if lines > 0 && found.last().is_some_and(ends_statement) {
-                    found.push(Token { kind: Kind::End, text: ";", line });
-                }
-                line += lines;
-                continue;
-            }
-            b'"' | b'\'' | b'`' => {
-                at += 1;
-                while let Some(&inner) = bytes.get(at) {
-                    at += 1;
-                    match inner {
-                        b'\\' if byte != b'`' => at += 1,
-                        b'\n' if byte == b'`' => line += 1,
-                        b'\n' => break,
-                        _ if inner == byte => break,
-                        _ => {}
-                    }
-                }
-                at = at.min(bytes.len());
-                // A broken escape may end inside a character.
-                while !source.is_char_boundary(at) {
-                    at += 1;
-                }
-                found.push(Token { kind: Kind::Literal, text: &source[start..at], line: first_line });
-                continue;
-            }
-            b'0'..=b'9' => {
-                while bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_')) {
-                    at += 1;
-                }
-                found.push(Token { kind: Kind::Literal, text: &source[start..at], line });
-                continue;
-            }
-            _ => {}
-        }
-        let rest = &source[at..];
-        let first = rest.chars().next().unwrap_or(' ');
-        if first == '_' || first.is_alphabetic() {
-            let length = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
-            at += length;
-            found.push(Token { kind: Kind::Name, text: &rest[..length], line });
-            continue;
-        }
-        let length =
-            SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)).map_or(first.len_utf8(), |symbol| symbol.len());
-        at += length;
-        let text = &rest[..length];
-        found.push(Token { kind: if text == ";" { Kind::End } else { Kind::Symbol }, text, line });
-    }
-    found.push(Token { kind: Kind::End, text: ";", line });
-    found
-}
-
-/// <https://go.dev/ref/spec#Semicolons>
-fn ends_statement(last: &Token<'_>) -> bool {
-    match last.kind {
-        Kind::Name => !OPEN_WORDS.contains(&last.text),
-        Kind::Literal => true,
-        Kind::Symbol => matches!(last.text, "++" | "--" | ")" | "]" | "}"),
-        Kind::End => false,
-    }
-}
-
 /// The tokens of the function that a line is in, from `func` to the end of its body.
 fn function_around<'t, 'a>(tokens: &'t [Token<'a>], line: u32) -> Option<&'t [Token<'a>]> {
     let mut at = 0;
@@ -267,27 +124,6 @@ fn function_around<'t, 'a>(tokens: &'t [Token<'a>], line: u32) -> Option<&'t [To
         at = end + 1;
     }
     None
-}
-
-/// The bracket that closes the one at `open`; the last token where there is none.
-fn matching(tokens: &[Token<'_>], open: usize) -> usize {
-    let mut depth = 0usize;
-    for (at, token) in tokens.iter().enumerate().skip(open) {
-        if token.kind != Kind::Symbol {
-            continue;
-        }
-        match token.text {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return at;
-                }
-            }
-            _ => {}
-        }
-    }
-    tokens.len().saturating_sub(1)
 }
 
 /// Reads a signature behind the `func` at `at`: the names of receiver, parameters and results, and where the body opens;
@@ -660,11 +496,6 @@ impl<'t, 'a> Walk<'t, 'a> {
         found.retain(|(first, end)| first < end);
         found
     }
-}
-
-/// Words of the language that no variable can be named.
-fn is_word(name: &str) -> bool {
-    OPEN_WORDS.contains(&name) || matches!(name, "break" | "continue" | "fallthrough" | "return")
 }
 
 #[cfg(test)]

@@ -212,11 +212,13 @@ fn doubt(
                 return Ok(Some(format!("{UNSEEN} (it is of {})", other.said())));
             }
         }
-        let Some(lines) = code.written_at(cell) else { return Ok(Some(UNSEEN.to_owned())) };
-        for (it, (from, to)) in assigned.iter().filter(|(it, _)| it.before) {
-            let touches = *from < end && start < *to;
-            if touches && !lines.contains(&it.line) {
-                return Ok(Some(format!("{UNSEEN} on line {}", it.line)));
+        let touching = assigned.iter().filter(|(it, (from, to))| it.before && *from < end && start < *to);
+        let mut touching = touching.map(|(it, _)| it.line).peekable();
+        // To find all that write a place is the dearest question here.
+        if touching.peek().is_some() {
+            let Some(lines) = code.written_at(cell) else { return Ok(Some(UNSEEN.to_owned())) };
+            if let Some(line) = touching.find(|line| !lines.contains(line)) {
+                return Ok(Some(format!("{UNSEEN} on line {line}")));
             }
         }
     }
