@@ -238,6 +238,28 @@ test("what is being looked at stays while newer hits come, and a row under the p
   assert.deepEqual(seqs(timeline), before);
 });
 
+for (const [what, keep] of [
+  ["the list is held", (timeline: Timeline): void => timeline.hold(true)],
+  ["the timeline stops following", (timeline: Timeline): void => timeline.stay()],
+] as const) {
+  test(`an answer that was on its way when ${what} puts no other hits under the pointer`, async () => {
+    const { adapter, timeline, draws } = await shown(100);
+    const before = seqs(timeline);
+    for (let hit = 0; hit < 50; hit += 1) {
+      adapter.add("cart", 1_000_000 + hit);
+    }
+    let open = (): void => undefined;
+    adapter.gate = new Promise((resolve) => (open = resolve));
+    const load = timeline.load();
+    keep(timeline);
+    const drawn = draws();
+    open();
+    await load;
+    assert.deepEqual(seqs(timeline), before);
+    assert.equal(draws(), drawn + 1, "the other hits were drawn in between");
+  });
+}
+
 test("a hit of the list is brought into the window", async () => {
   const { timeline } = await shown(1_000);
   await timeline.zoomBy(0.1);

@@ -190,15 +190,21 @@ export class Workbench {
    * the header of the pane while there is one thread, and beside each thread otherwise. Waits until it matches.
    */
   async stopDescription(pattern, milliseconds = ANSWER_MS) {
-    const found = await this.page.waitForFunction(
-      ([source, flags]) => {
-        const pane = document.querySelector(".debug-call-stack")?.closest(".pane");
-        return new RegExp(source, flags).exec(pane?.textContent ?? "")?.[0];
-      },
-      [pattern.source, pattern.flags],
-      { timeout: milliseconds, polling: 50 },
-    );
-    return found.jsonValue();
+    try {
+      const found = await this.page.waitForFunction(
+        ([source, flags]) => {
+          const pane = document.querySelector(".debug-call-stack")?.closest(".pane");
+          return new RegExp(source, flags).exec(pane?.textContent ?? "")?.[0];
+        },
+        [pattern.source, pattern.flags],
+        { timeout: milliseconds, polling: 50 },
+      );
+      return await found.jsonValue();
+    } catch (error) {
+      if (error.name !== "TimeoutError") throw error;
+      const pane = this.page.locator(".pane:has(.debug-call-stack)");
+      throw new Error(`the Call Stack does not say ${pattern}, but: ${await pane.allTextContents()}`);
+    }
   }
 
   /** A breakpoint in the Breakpoints pane; `kind` as for `glyph`. */

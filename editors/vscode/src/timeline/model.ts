@@ -155,11 +155,18 @@ export class Timeline {
   stay(): void {
     const first = this.list[0];
     this.following = false;
-    this.listAt ??= first === undefined ? undefined : { from: first.seq };
+    if (this.listAt === undefined && first !== undefined) {
+      this.listAt = { from: first.seq };
+      // What is on its way was asked for without it, and would put other hits under the pointer.
+      this.outdate();
+    }
   }
 
   /** Keeps the list as it is as long as it is held, without looking elsewhere for good: a row under the pointer. */
   hold(on: boolean): void {
+    if (on && !this.held) {
+      this.outdate();
+    }
     this.held = on;
   }
 
