@@ -45,6 +45,21 @@ fn a_line_is_explained_traced_and_let_go_of() {
         lens.and_then(|lens| lens["command"]["title"].as_str().map(str::to_owned)).unwrap_or_default()
     };
     eventually("the hits are counted above the line", SOON, || lens(&mut editor).contains("h: ").then_some(()));
+    // Asked for, each line around says whether it can be traced and what is there; asked again, it is silent.
+    let show = json!({"command": "riptrace.show", "arguments": [{"uri": uri, "line": line}]});
+    let hints = |editor: &mut LspClient| -> Vec<String> {
+        let range = json!({"start": {"line": 0, "character": 0}, "end": {"line": 10_000, "character": 0}});
+        let hints = editor.request("textDocument/inlayHint", json!({"textDocument": {"uri": uri}, "range": range}));
+        hints.as_array().expect("hints").iter().filter_map(|hint| hint["label"].as_str().map(str::to_owned)).collect()
+    };
+    let silent = hints(&mut editor);
+    assert!(silent.iter().all(|hint| !hint.starts_with('○')), "{silent:?}");
+    let said = run(&mut editor, &show);
+    assert!(said.as_str().is_some_and(|said| said.contains("can be traced")), "{said}");
+    let shown = hints(&mut editor);
+    assert!(shown.iter().any(|hint| hint.starts_with("○ torture: ") && hint.contains("n")), "{shown:?}");
+    run(&mut editor, &show);
+    assert!(hints(&mut editor).iter().all(|hint| !hint.starts_with('○')));
     let values = eventually("the values are told on the line", SOON, || {
         let hover = text(&editor.request("textDocument/hover", at.clone()));
         hover.contains("| `n` |").then_some(hover)

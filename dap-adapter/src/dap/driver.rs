@@ -445,7 +445,10 @@ impl Driver {
             let outcome = match builds.as_slice() {
                 [] => Ok(Mapped::Path(mapper.build_path(&path).await)),
                 builds => match mapper.plan(&path, line, None, builds).await {
-                    Ok(plan) => Ok(Mapped::Plan(plan)),
+                    Ok(mut plan) => {
+                        mapper.add_sources(&path, None, builds, &mut plan).await;
+                        Ok(Mapped::Plan(plan))
+                    }
                     Err(NotThere::Unreadable { .. }) => Ok(Mapped::Unread),
                     Err(why) => Err(why.to_string()),
                 },

@@ -35,7 +35,7 @@ impl LineTables {
         range: RangeInclusive<u32>,
         builds: &[BuildFacts],
     ) -> Vec<u32> {
-        let places = match mapper.lines_in_builds(path, range.clone(), builds).await {
+        let places = match mapper.lines_in_builds(path, range.clone(), None, builds).await {
             Ok(places) => places,
             // A file of another machine: its lines are taken as they are.
             Err(NotThere::Unreadable { .. }) => return range.collect(),

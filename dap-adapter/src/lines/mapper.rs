@@ -163,8 +163,8 @@ pub struct Target {
     pub builds: Vec<BuildId>,
     /// What is not certain, each with the build it is about.
     pub notes: Vec<(BuildId, Note)>,
-    /// What the builds' texts say of the variables there, each that says something else; none for a language other than
-    /// Go.
+    /// What the builds' texts say of the variables there, each that says something else, once it was asked for
+    /// ([`LineMapper::add_sources`]); none for a language other than Go.
     pub sources: Vec<SourceFacts>,
 }
 
@@ -239,7 +239,8 @@ impl LineMapper {
     }
 
     /// Where line `line` of the local file `path` is in each of `builds`. `text` is what the editor shows; without it
-    /// the file is read. Builds that have the line at the same place share an entry.
+    /// the file is read. Builds that have the line at the same place share an entry. What their sources say of the
+    /// variables there is not in it: [`LineMapper::add_sources`].
     pub async fn plan(
         &self,
         path: &Path,
@@ -257,7 +258,6 @@ impl LineMapper {
         for build in builds {
             match self.place(&path, line, &text, build).await {
                 Ok(place) => {
-                    let facts = self.source_facts(&path, &text, build, place.line).await;
                     let known = plan.targets.iter_mut().find(|t| t.file == place.file && t.line == place.line);
                     let target = match known {
                         Some(target) => target,
@@ -276,9 +276,6 @@ impl LineMapper {
                         }
                     };
                     target.builds.push(build.id.clone());
-                    if !facts.is_empty() && !target.sources.contains(&facts) && target.sources.len() < SOURCES_MAX {
-                        target.sources.push(facts);
-                    }
                     target.notes.extend(place.note.map(|note| (build.id.clone(), note)));
                 }
                 Err(why) => plan.refused.push(Refused { build: build.id.clone(), why }),
@@ -287,16 +284,44 @@ impl LineMapper {
         Ok(plan)
     }
 
+    /// Adds to a plan what the builds' texts say of the variables at its places, and where a text is not known what the
+    /// local one says: the agent holds it against the build. For whoever makes tracepoints of the plan; builds of one text
+    /// are read once.
+    pub async fn add_sources(&self, path: &Path, text: Option<&str>, builds: &[BuildFacts], plan: &mut Plan) {
+        let path = self.absolute(path);
+        if path.extension().is_none_or(|extension| extension != "go") {
+            return;
+        }
+        // It was read for the plan; were it gone since, its builds would say nothing.
+        let Ok(local) = local_text(&path, text).await else { return };
+        let local: Arc<str> = local.into();
+        for target in &mut plan.targets {
+            let mut read: Vec<Arc<str>> = Vec::new();
+            for build in builds.iter().filter(|build| target.builds.contains(&build.id)) {
+                let text = self.deployed_text(&path, build).await.unwrap_or_else(|| local.clone());
+                if read.contains(&text) || target.sources.len() >= SOURCES_MAX {
+                    continue;
+                }
+                let facts = SourceFacts::of_go(&text, target.line);
+                read.push(text);
+                if !facts.is_empty() && !target.sources.contains(&facts) {
+                    target.sources.push(facts);
+                }
+            }
+        }
+    }
+
     /// Where the lines of a local file between two are in each of `builds`; those that a build does not have are left
-    /// out.
+    /// out. `text` is what the editor shows; without it the file is read.
     pub async fn lines_in_builds(
         &self,
         path: &Path,
         range: RangeInclusive<u32>,
+        text: Option<&str>,
         builds: &[BuildFacts],
     ) -> Result<Vec<InBuild>, NotThere> {
         let path = self.absolute(path);
-        let text = local_text(&path, None).await?;
+        let text = local_text(&path, text).await?;
         let count = u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
         let range = (*range.start()).max(1)..=(*range.end()).min(count);
         let folder = self.folder(&path).await;
@@ -415,18 +440,6 @@ impl LineMapper {
     pub async fn module(&self, path: &Path) -> Option<String> {
         let path = self.absolute(path);
         self.folder(&path).await.ok()?.module_path
-    }
-
-    /// What a build's text says of the variables at a line of it; where it is not known, what the local text says, which
-    /// the agent holds against the build.
-    async fn source_facts(&self, path: &Path, local: &str, build: &BuildFacts, line: u32) -> SourceFacts {
-        if path.extension().is_none_or(|extension| extension != "go") {
-            return SourceFacts::default();
-        }
-        match self.deployed_text(path, build).await {
-            Some(deployed) => SourceFacts::of_go(&deployed, line),
-            None => SourceFacts::of_go(local, line),
-        }
     }
 
     async fn place(&self, path: &Path, line: u32, text: &str, build: &BuildFacts) -> Result<Place, NotThere> {

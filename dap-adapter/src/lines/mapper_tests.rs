@@ -74,7 +74,10 @@ async fn each_build_gets_the_line_of_its_own_commit() {
     let second = clone.commit();
     let unsaved = SECOND.replace("func Add", "// More.\nfunc Add");
     let builds = [build("old", Some(&first), false), build("new", Some(&second), false)];
-    let plan = clone.mapper().plan(Path::new("cart/cart.go"), 6, Some(&unsaved), &builds).await.unwrap();
+    let mapper = clone.mapper();
+    let mut plan = mapper.plan(Path::new("cart/cart.go"), 6, Some(&unsaved), &builds).await.unwrap();
+    assert!(plan.targets.iter().all(|target| target.sources.is_empty()), "nobody has asked for them");
+    mapper.add_sources(Path::new("cart/cart.go"), Some(&unsaved), &builds, &mut plan).await;
     let target = |line, build: &BuildFacts, text: &str| Target {
         file: "cart/cart.go".into(),
         line,
@@ -86,9 +89,22 @@ async fn each_build_gets_the_line_of_its_own_commit() {
     assert_eq!(plan.targets, [target(4, &builds[0], FIRST), target(5, &builds[1], SECOND)]);
     assert_eq!(plan.refused, []);
 
-    let there = clone.mapper().plan(&clone.path("shop/cart/cart.go"), 2, Some(&unsaved), &builds).await.unwrap();
+    let there = mapper.plan(&clone.path("shop/cart/cart.go"), 2, Some(&unsaved), &builds).await.unwrap();
     assert_eq!(there.targets.len(), 1, "the same line in both is one target");
     assert_eq!(there.targets[0].builds.len(), 2);
+
+    // Builds of one text say one thing.
+    let same = [build("one", Some(&second), false), build("other", Some(&second), false)];
+    let mut plan = mapper.plan(Path::new("cart/cart.go"), 6, Some(&unsaved), &same).await.unwrap();
+    mapper.add_sources(Path::new("cart/cart.go"), Some(&unsaved), &same, &mut plan).await;
+    assert_eq!((plan.targets.len(), plan.targets[0].builds.len()), (1, 2));
+    assert_eq!(plan.targets[0].sources, [SourceFacts::of_go(SECOND, 5)]);
+
+    // A build whose text is not known is held against what is here.
+    let unknown = [build("x", None, false)];
+    let mut plan = mapper.plan(Path::new("cart/cart.go"), 6, Some(&unsaved), &unknown).await.unwrap();
+    mapper.add_sources(Path::new("cart/cart.go"), Some(&unsaved), &unknown, &mut plan).await;
+    assert_eq!(plan.targets[0].sources, [SourceFacts::of_go(&unsaved, 6)]);
 }
 
 #[tokio::test]

@@ -11,8 +11,12 @@ pub(super) const TRACE: &str = "riptrace.trace";
 /// Removes what [`TRACE`] has asked for on a line: arguments are one [`Line`].
 pub(super) const STOP: &str = "riptrace.stop";
 
+/// Shows behind the lines around one which of them can be traced, and what is there to be read; a second time, it is
+/// hidden again. Arguments are one [`Line`].
+pub(super) const SHOW: &str = "riptrace.show";
+
 /// All commands.
-pub(super) const ALL: [&str; 2] = [TRACE, STOP];
+pub(super) const ALL: [&str; 3] = [TRACE, STOP, SHOW];
 
 /// Longest expression that is offered: what is selected is mostly a name.
 const EXPRESSION_BYTES_MAX: usize = 200;
@@ -46,16 +50,18 @@ pub(super) struct Offer {
     pub(super) arguments: serde_json::Value,
 }
 
-/// What is offered on a line. `own` tells whether the server itself traces it.
-pub(super) fn offers(at: &Line, selected: Option<&str>, own: bool) -> Vec<Offer> {
+/// What is offered on a line. `own` tells whether the server itself traces it, `shown` whether [`SHOW`] hides.
+pub(super) fn offers(at: &Line, selected: Option<&str>, own: bool, shown: bool) -> Vec<Offer> {
     let offer = |title: String, command, arguments: Result<serde_json::Value, _>| Offer {
         title,
         command,
         // Plain data with text keys: JSON takes it.
         arguments: arguments.unwrap_or_default(),
     };
+    let show = if shown { "hide what can be traced" } else { "show what can be traced around here" };
+    let show = offer(format!("RipTrace: {show}"), SHOW, serde_json::to_value(at));
     if own {
-        return vec![offer("RipTrace: stop tracing this line".to_owned(), STOP, serde_json::to_value(at))];
+        return vec![offer("RipTrace: stop tracing this line".to_owned(), STOP, serde_json::to_value(at)), show];
     }
     let trace = |function, expression: Option<&str>| {
         serde_json::to_value(Trace { at: at.clone(), function, expression: expression.map(str::to_owned) })
@@ -67,6 +73,7 @@ pub(super) fn offers(at: &Line, selected: Option<&str>, own: bool) -> Vec<Offer>
     }
     offers.push(offer("RipTrace: trace this line".to_owned(), TRACE, trace(false, None)));
     offers.push(offer("RipTrace: trace calls of this function".to_owned(), TRACE, trace(true, None)));
+    offers.push(show);
     offers
 }
 
@@ -81,18 +88,23 @@ mod tests {
     #[test]
     fn a_line_is_offered_with_what_is_selected_on_it() {
         let titles = |selected, own| -> Vec<String> {
-            offers(&line(), selected, own).into_iter().map(|offer| offer.title).collect()
+            offers(&line(), selected, own, own).into_iter().map(|offer| offer.title).collect()
         };
-        let plain = ["RipTrace: trace this line", "RipTrace: trace calls of this function"];
+        let plain = [
+            "RipTrace: trace this line",
+            "RipTrace: trace calls of this function",
+            "RipTrace: show what can be traced around here",
+        ];
         assert_eq!(titles(None, false), plain);
         assert_eq!(titles(Some("c.Items[0]"), false)[0], "RipTrace: trace c.Items[0] here");
         assert_eq!(titles(Some("x := ("), false), plain, "it is no expression");
-        assert_eq!(titles(Some("x"), true), ["RipTrace: stop tracing this line"]);
+        let own = ["RipTrace: stop tracing this line", "RipTrace: hide what can be traced"];
+        assert_eq!(titles(Some("x"), true), own);
     }
 
     #[test]
     fn arguments_read_back() {
-        let offers = offers(&line(), Some("n"), false);
+        let offers = offers(&line(), Some("n"), false, false);
         let trace: Trace = serde_json::from_value(offers[0].arguments.clone()).unwrap();
         assert_eq!(trace, Trace { at: line(), function: false, expression: Some("n".into()) });
         let by_hand: Trace = serde_json::from_str(r#"{"uri": "file:///cart.go", "line": 3}"#).unwrap();

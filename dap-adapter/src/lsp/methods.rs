@@ -48,9 +48,18 @@ pub(super) const METHODS: &[Entry] = &[
         "values over the recent hits of the line: distribution, the last five, by host; on a line \
       that is not traced, what a tracepoint would see there; in `riptrace.toml`, what a key means",
     ),
-    ("textDocument/inlayHint", Full, "the last values behind each line that is traced"),
+    (
+        "textDocument/inlayHint",
+        Full,
+        "the last values behind each line that is traced; where it was asked for, which lines can be traced \
+      and what is there to be read",
+    ),
     ("textDocument/codeLens", Full, "hits per host, drops, and in how many processes the line is armed"),
-    ("textDocument/codeAction", Full, "trace this line, this function, this expression; stop"),
+    (
+        "textDocument/codeAction",
+        Full,
+        "trace this line, this function, this expression; stop; show what can be traced around here",
+    ),
     ("textDocument/completion", Full, "keys of `riptrace.toml`"),
     ("workspace/executeCommand", Full, "the commands of the code actions"),
     (

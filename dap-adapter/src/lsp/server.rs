@@ -12,7 +12,7 @@ use super::settings;
 use super::show;
 use super::state::{Event, Problem};
 use super::text::{Encoding, Text};
-use super::traces::{Traces, Wish};
+use super::traces::{Around, Traces, Wish};
 use crate::environment::Environment;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -203,6 +203,19 @@ impl Backend {
                 let line: actions::Line = serde_json::from_value(argument).map_err(wrong)?;
                 traces.stop(&path(&line)?, line.line.saturating_add(1)).await
             }
+            actions::SHOW => {
+                let line: actions::Line = serde_json::from_value(argument).map_err(wrong)?;
+                let path = path(&line)?;
+                let is_shown = self.shared.look(|state| state.traceable(&path).is_some());
+                if is_shown {
+                    self.shared.apply(Event::TraceableHidden { path });
+                    return Ok("what can be traced is hidden again".to_owned());
+                }
+                let Around { version, lines } = traces.around(&path, line.line.saturating_add(1)).await?;
+                let count = lines.len();
+                self.shared.apply(Event::Traceable { path, version, lines });
+                Ok(format!("{count} lines around here have code in what runs; each says what can be read there"))
+            }
             other => Err(format!("there is no command {other}; there are {}", actions::ALL.join(", "))),
         }
     }
@@ -336,7 +349,12 @@ impl LanguageServer for Backend {
         let own = traces.has(&path, from.line.saturating_add(1));
         let offers = self.shared.look(|state| {
             let text = state.document(&path);
-            actions::offers(&at, text.and_then(|text| text.selected(from, to, encoding)), own)
+            actions::offers(
+                &at,
+                text.and_then(|text| text.selected(from, to, encoding)),
+                own,
+                state.traceable(&path).is_some(),
+            )
         });
         let action = |offer: actions::Offer| {
             let command = Command {

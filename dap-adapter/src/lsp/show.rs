@@ -94,7 +94,8 @@ fn plural(count: u64, word: &str, ending: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}{ending}") }
 }
 
-/// The hints of the lines from `first` to `last` of a document: the values of the newest hit.
+/// The hints of the lines from `first` to `last` of a document, in order: the values of the newest hit, or what can be read
+/// where that was asked for.
 pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hint> {
     let mut hints = Vec::new();
     for (line, shown) in state.lines(path).range(first..=last.max(first)) {
@@ -121,6 +122,19 @@ pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hi
             .collect();
         tooltip.extend(shown.iter().filter_map(|shown| shown.note.clone()));
         hints.push(Hint { line: *line, text, tooltip: tooltip.join("\n") });
+    }
+    let asked = state.traceable(path).into_iter().flatten();
+    let silent: Vec<Hint> = asked
+        .filter(|(line, _)| (first..=last).contains(line) && !hints.iter().any(|hint| hint.line == **line))
+        .map(|(line, sees)| Hint {
+            line: *line,
+            text: format!("○ {}", cut(sees, HINT_CHARS_MAX)),
+            tooltip: sees.clone(),
+        })
+        .collect();
+    if !silent.is_empty() {
+        hints.extend(silent);
+        hints.sort_by_key(|hint| hint.line);
     }
     hints
 }

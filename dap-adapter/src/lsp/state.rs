@@ -58,6 +58,10 @@ pub(super) enum Event {
     Layouts { session: SessionId, layouts: Vec<Layout> },
     /// Answer to [`Effect::Map`]; `None` when the site is in no local file.
     Mapped { site: Site, local: Option<Local> },
+    /// What can be read on lines of a document, for a person, as long as its text is of this version.
+    Traceable { path: PathBuf, version: i32, lines: BTreeMap<u32, String> },
+    /// That is not to be seen any more.
+    TraceableHidden { path: PathBuf },
     /// All breakpoints of the editor: files and lines, from 1.
     Breakpoints(BTreeSet<(PathBuf, u32)>),
     /// Answer to [`Effect::Judge`]; `None` when a build may have the line.
@@ -174,6 +178,8 @@ pub(super) struct State {
     fetching: HashSet<SessionId>,
     mappings: HashMap<Site, Mapping>,
     breakpoints: BTreeMap<(PathBuf, u32), Breakpoint>,
+    /// What somebody asked to see of lines, until the text changes.
+    traceable: HashMap<PathBuf, BTreeMap<u32, String>>,
     /// Something that is shown has changed since the last tick.
     changed: bool,
 }
@@ -183,6 +189,7 @@ pub(super) fn handle(state: &mut State, event: Event, effects: &mut Vec<Effect>)
     match event {
         Event::Text { path, version, text } => state.text(path, version, text),
         Event::Closed { path } => {
+            state.traceable.remove(&path);
             state.documents.remove(&path);
         }
         Event::Fleet(view) => state.fleet(*view),
@@ -191,6 +198,13 @@ pub(super) fn handle(state: &mut State, event: Event, effects: &mut Vec<Effect>)
         Event::Layouts { session, layouts } => state.fetched(&session, layouts),
         Event::Mapped { site, local } => state.mapped(&site, local),
         Event::Breakpoints(all) => state.all_breakpoints(all),
+        Event::Traceable { path, version, lines } => {
+            if state.version(&path) == Some(version) {
+                state.changed = true;
+                state.traceable.insert(path, lines);
+            }
+        }
+        Event::TraceableHidden { path } => state.changed |= state.traceable.remove(&path).is_some(),
         Event::Judged { path, line, problem } => state.judged(path, line, problem),
         Event::Tick => state.tick(effects),
     }
@@ -202,6 +216,8 @@ impl State {
         if self.documents.get(&path).is_some_and(|known| known.version > version) {
             return;
         }
+        // Lines have moved.
+        self.traceable.remove(&path);
         let opened = !self.documents.contains_key(&path);
         for ((of, _), breakpoint) in &mut self.breakpoints {
             breakpoint.stale |= *of == path;
@@ -417,6 +433,16 @@ impl State {
     /// The text of an open document.
     pub(super) fn document(&self, path: &Path) -> Option<&Text> {
         self.documents.get(path).map(|document| &document.text)
+    }
+
+    /// The version of the text of an open document.
+    pub(super) fn version(&self, path: &Path) -> Option<i32> {
+        self.documents.get(path).map(|document| document.version)
+    }
+
+    /// What was asked to be seen of the lines of a document.
+    pub(super) fn traceable(&self, path: &Path) -> Option<&BTreeMap<u32, String>> {
+        self.traceable.get(path)
     }
 
     /// Whether anything runs that could be traced.

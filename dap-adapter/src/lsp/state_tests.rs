@@ -72,6 +72,29 @@ fn counts_and_last_values_stand_where_the_site_is_in_the_local_text() {
 }
 
 #[test]
+fn what_can_be_read_is_shown_where_it_was_asked_for_until_the_text_changes() {
+    let mut script = Script::new(vec![probe("web-1", Armed, 1)]);
+    script.settle(Some(5), None);
+    script.event(Event::Stream(message(vec![StreamItem::Layout(Box::new(layout())), hit(1, "web-1", 3)])));
+    let lines = BTreeMap::from([(4, "cart: n; not total".to_owned()), (5, "cart: n".to_owned())]);
+    let seen = |version| Event::Traceable { path: file(), version, lines: lines.clone() };
+    let traced = (5, "n=3".to_owned());
+    script.event(seen(0));
+    assert_eq!(script.hints(), std::slice::from_ref(&traced), "the lines of another text");
+    script.event(Event::Tick);
+    script.event(seen(1));
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    let shown = [(4, "○ cart: n; not total".to_owned()), traced.clone()];
+    assert_eq!(script.hints(), shown, "a line that is traced says its values");
+    script.event(Event::TraceableHidden { path: file() });
+    assert_eq!(script.event(Event::Tick), [Effect::Refresh]);
+    assert_eq!(script.hints(), std::slice::from_ref(&traced));
+    script.event(seen(1));
+    script.event(Event::Text { path: file(), version: 2, text: format!("{TEXT}// More.\n") });
+    assert!(script.state.traceable(&file()).is_none());
+}
+
+#[test]
 fn a_burst_of_hits_is_one_refresh() {
     let mut script = Script::new(vec![probe("web-1", Armed, 0)]);
     script.settle(Some(4), None);
