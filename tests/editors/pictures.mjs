@@ -19,6 +19,8 @@ const ICON_PIXELS = 256;
 const SCREENSHOTS = {
   "vscode-step-over.png": "editors/vscode/images/session.png",
   "vscode-views.png": "editors/vscode/images/views.png",
+  "vscode-views-dark.png": "editors/vscode/images/views-dark.png",
+  "vscode-first-steps.png": "editors/vscode/images/first-steps.png",
 };
 /** Screens of Neovim, as cells. */
 const SCREENS = {

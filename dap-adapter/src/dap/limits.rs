@@ -16,8 +16,9 @@ pub(crate) const BREAKPOINTS_MAX: usize = 1000;
 /// How long `setBreakpoints` waits for the first processes to be armed before it answers with what is known: long
 /// enough for a fleet whose symbols are loaded, short enough that an editor's start is not felt.
 pub(crate) const SET_BREAKPOINTS_WAIT: Duration = Duration::from_millis(1500);
-/// A breakpoint's status is sent again no sooner than this: five times a second.
-pub(crate) const BREAKPOINT_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+/// A breakpoint's status is sent again no sooner than this: twice a second. Editors draw all their breakpoints anew at
+/// each, and nobody reads a count faster.
+pub(crate) const BREAKPOINT_EVENT_INTERVAL: Duration = Duration::from_millis(500);
 /// `riptrace/statistics` and `thread` events are sent no more often than this: a status bar need not be faster.
 pub(crate) const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 /// `riptrace/fleetChanged` and `riptrace/timelineChanged` are sent no more often than this, each: a view that asks again

@@ -55,12 +55,14 @@ pub(crate) const REQUESTS: &[Entry] = &[
         "setFunctionBreakpoints",
         Full,
         "`NAME` is a function's entry, `NAME:return` its returns with their results, `NAME:call` both, with durations; with \
-        a `*` it is a pattern (`main.*`, `*.Handle*:return`) of at most 100 functions",
+        a `*` it is a pattern (`main.*`, `*.Handle*:return`) of at most 100 functions; a mode may stand behind the name \
+        (`main.f count`)",
     ),
     entry(
         "setExceptionBreakpoints",
         Full,
-        "`go-panic`, `go-error` (its condition names functions; their returns with an error that is not nil), `rust-panic`, `cpp-throw`",
+        "`go-panic`, `go-error` (its condition names functions; their returns with an error that is not nil), `rust-panic`, \
+        `cpp-throw`; each with a mode (snapshot, log; count where the results do not decide)",
     ),
     entry(
         "breakpointLocations",
@@ -92,7 +94,11 @@ pub(crate) const REQUESTS: &[Entry] = &[
     entry("restartFrame", Refused, "nothing is executed anew"),
     entry("threads", Full, "the fleet (id 1), and each goroutine (or thread) that has hits, the newest 200"),
     entry("stackTrace", Full, "of the open hit; ranges are honoured"),
-    entry("scopes", Full, "arguments, locals, results, captures, and the hit itself"),
+    entry(
+        "scopes",
+        Full,
+        "arguments, locals, results, package variables and other captures that were asked for, and the hit itself",
+    ),
     entry(
         "variables",
         Full,

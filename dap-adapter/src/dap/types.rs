@@ -29,9 +29,9 @@ pub(crate) use ::dap::responses::{
 };
 pub(crate) use ::dap::types::{
     Breakpoint, BreakpointEventReason, Capabilities, CompletionItem, CompletionItemType, EvaluateArgumentsContext,
-    ExceptionBreakpointsFilter, ExceptionFilterOptions, FunctionBreakpoint, Module, ModuleEventReason, ModuleId,
-    OutputEventCategory, PresentationHint, Scope, ScopePresentationhint, Source, SourceBreakpoint, StackFrame,
-    StackFramePresentationhint, StoppedEventReason, Thread, ThreadEventReason, Variable, VariablePresentationHint,
+    ExceptionBreakpointsFilter, FunctionBreakpoint, Module, ModuleEventReason, ModuleId, OutputEventCategory,
+    PresentationHint, Scope, ScopePresentationhint, Source, SourceBreakpoint, StackFrame, StackFramePresentationhint,
+    StoppedEventReason, Thread, ThreadEventReason, Variable, VariablePresentationHint,
     VariablePresentationHintAttributes, VariablePresentationHintKind, VariablesArgumentsFilter,
 };
 
@@ -158,9 +158,14 @@ pub(crate) fn parse_request(command: &str, arguments: Option<Value>) -> Result<R
         .map_err(|error| BadArguments::Malformed { command: command.to_owned(), detail: error.to_string() })
 }
 
-/// The modes of the breakpoints of a `setBreakpoints`, in their order: newer than the crate's type.
-pub(crate) fn modes(arguments: Option<&Value>) -> Vec<Option<String>> {
-    let breakpoints = arguments.and_then(|arguments| arguments.get("breakpoints")).and_then(Value::as_array);
+/// The modes of the breakpoints that a request sets, in their order: newer than the crate's types.
+pub(crate) fn modes(command: &str, arguments: Option<&Value>) -> Vec<Option<String>> {
+    let list = match command {
+        "setBreakpoints" | "setFunctionBreakpoints" => "breakpoints",
+        "setExceptionBreakpoints" => "filterOptions",
+        _ => return Vec::new(),
+    };
+    let breakpoints = arguments.and_then(|arguments| arguments.get(list)).and_then(Value::as_array);
     let mode = |breakpoint: &Value| breakpoint.get("mode").and_then(Value::as_str).map(str::to_owned);
     breakpoints.into_iter().flatten().map(mode).map(|mode| mode.filter(|mode| !mode.is_empty())).collect()
 }

@@ -172,7 +172,7 @@ async fn actions_are_offered_where_something_runs_and_fail_with_the_reason() {
     let run = json!({"command": "riptrace.fly", "arguments": []});
     editor.send(json!({"jsonrpc": "2.0", "id": 91, "method": "workspace/executeCommand", "params": run})).await;
     let answer = editor.answer().await;
-    let known = "there is no command riptrace.fly; there are riptrace.trace, riptrace.stop";
+    let known = "there is no command riptrace.fly; there are riptrace.trace, riptrace.stop, riptrace.show";
     assert_eq!(answer["error"]["message"], known);
     editor.ends().await;
 }

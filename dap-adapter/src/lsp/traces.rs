@@ -202,7 +202,8 @@ impl Traces {
         let mapper = self.mapper(path)?;
         let module = mapper.module(path).await;
         let builds: Vec<BuildFacts> = self.shared.look(|state| state.builds_of(module.as_deref()));
-        let known = self.shared.look(|state| state.version(path).zip(state.document(path).map(|it| it.as_str().to_owned())));
+        let known =
+            self.shared.look(|state| state.version(path).zip(state.document(path).map(|it| it.as_str().to_owned())));
         let (version, text) = known.ok_or("the file is not open")?;
         let half = LINES_WITH_VARIABLES_MAX as u32 / 2;
         let range = line.saturating_sub(half).max(1)..=line.saturating_add(half - 1);

@@ -2,6 +2,7 @@
 
 use crate::dap_support::editor::Editor;
 use crate::dap_support::fleet::status;
+use riptrace_protocol::source::SourceFacts;
 use riptrace_protocol::tracepoint::HitCondition;
 use serde_json::{Value, json};
 
@@ -38,6 +39,21 @@ async fn conditions_hit_counts_and_log_messages_reach_the_fleet() {
     assert_eq!(set["breakpoints"][1]["message"], "a function breakpoint needs a name");
     let created = editor.fleet.asked().created;
     assert_eq!((created.len(), created[2].location.to_string().as_str()), (3, "main.(*Cart).Add"));
+    editor.finish().await;
+}
+
+#[tokio::test]
+async fn a_line_is_asked_for_with_what_its_source_says_of_the_variables() {
+    let mut editor = Editor::attached().await;
+    let go = "package cart\n\nfunc Add(n int) int {\n\ttotal := n\n\tif n > 1 {\n\t\ttotal = 2 * n\n\t}\n\treturn total\n}\n";
+    std::fs::write(editor.file(), go).unwrap();
+    editor.set(json!([{"line": 8}, {"line": 2}])).await;
+    let created = editor.fleet.asked().created;
+    let facts = SourceFacts::of_go(go, 8);
+    assert!(facts.declared.iter().any(|it| it.name == "total") && facts.assigned.len() == 1, "{facts:?}");
+    // All builds are of the text that is here: it is said once.
+    assert_eq!(created[0].source, [facts]);
+    assert_eq!(created[1].source, [], "the line is in no function");
     editor.finish().await;
 }
 

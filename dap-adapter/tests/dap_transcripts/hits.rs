@@ -130,7 +130,10 @@ async fn colours_are_for_editors_that_show_them() {
         let row = editor.event("output").await;
         assert_eq!(text(&row).contains('\x1b'), coloured, "{client}: {row}");
         assert!(text(&row).contains("never arrived"), "without a layout nothing is guessed: {row}");
-        editor.event("riptrace/hit").await;
+        // Unread, it would fail the test: VS Code is not told of a hit twice.
+        if client != "vscode" {
+            editor.event("riptrace/hit").await;
+        }
         editor.forget("breakpoint");
         editor.finish().await;
     }

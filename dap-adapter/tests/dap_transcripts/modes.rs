@@ -23,6 +23,8 @@ async fn modes_are_offered_and_one_that_is_unknown_or_incomplete_says_so() {
     let offered = editor.initialize().await;
     let modes: Vec<&Value> = offered["breakpointModes"].as_array().unwrap().iter().map(|mode| &mode["mode"]).collect();
     assert_eq!(modes, ["snapshot", "log", "count", "metric"]);
+    let applies = |index: usize| &offered["breakpointModes"][index]["appliesTo"];
+    assert_eq!((applies(0), applies(3)), (&json!(["source", "exception"]), &json!(["source"])));
     let arguments = editor.attach_arguments();
     editor.ok("attach", arguments).await;
     editor.event("initialized").await;
@@ -90,6 +92,44 @@ async fn passages_are_counted_where_they_happen() {
     counted.probes[1].hits = 34;
     editor.fleet.tell_states(vec![counted]).await;
     editor.event_where("breakpoint", message_has("; 1234 passages counted")).await;
+    finish(editor).await;
+}
+
+#[tokio::test]
+async fn functions_and_exceptions_have_modes_too() {
+    let mut editor = Editor::attached().await;
+    let names = ["main.(*Cart).Add:return count", "main.f log", "main.g"].map(|name| json!({"name": name}));
+    let set = editor.ok("setFunctionBreakpoints", json!({"breakpoints": names})).await;
+    assert!(set["breakpoints"].as_array().unwrap().iter().all(|it| it["verified"] == true), "{set}");
+    let options = json!([
+        {"filterId": "go-panic", "mode": "log"},
+        {"filterId": "go-error", "condition": "store.Save", "mode": "count"},
+        {"filterId": "cpp-throw", "mode": "metric"},
+        {"filterId": "rust-panic", "mode": "count"},
+    ]);
+    let set = editor.ok("setExceptionBreakpoints", json!({"filters": [], "filterOptions": options})).await;
+    let said = |index: usize| set["breakpoints"][index]["message"].as_str().unwrap();
+    assert!(said(1).starts_with("errors cannot be counted where they happen"), "{set}");
+    assert!(said(2).starts_with("a metric needs a log message"), "{set}");
+    let created = editor.fleet.asked().created;
+    let places: Vec<(String, Mode)> = created.iter().map(|it| (it.location.to_string(), it.mode)).collect();
+    let place = |name: &str, mode| (name.to_owned(), mode);
+    assert_eq!(
+        places,
+        [
+            place("main.(*Cart).Add:return", Mode::Count),
+            place("main.f", Mode::Hit),
+            place("main.g", Mode::Hit),
+            place("runtime.gopanic", Mode::Hit),
+            place("rust_panic", Mode::Count),
+        ]
+    );
+    editor.ok("configurationDone", json!({})).await;
+    let mut items = preamble(WEB_1);
+    items.extend([(1, 1), (2, 3), (3, 2)].map(|(seq, of): (u64, usize)| hit(seq, &created[of].id, WEB_1, 1)));
+    editor.fleet.send(items).await;
+    let stopped = editor.event("stopped").await;
+    assert!(stopped["description"].as_str().unwrap().starts_with("Hit 3 "), "logs open nothing: {stopped}");
     finish(editor).await;
 }
 

@@ -168,6 +168,47 @@ async fn values_are_copied_whole_written_in_formats_and_have_a_place_of_declarat
 }
 
 #[tokio::test]
+async fn package_variables_that_were_asked_for_are_a_scope() {
+    let mut editor = Editor::attached().await;
+    editor.set(json!([{"line": 42}])).await;
+    editor.ok("configurationDone", json!({})).await;
+    let tracepoint = editor.fleet.newest();
+    // As an agent sends them: the function's own variables first, then what was asked for.
+    let mut layout = layout();
+    for (name, offset) in [("cart.Rate", 64), ("limit", 72), ("item.ID", 80), ("cart.Rates[\"tea\"]", 88)] {
+        let root = Root::Whole { offset, bytes: 8 };
+        let (name, ty, scope) = (name.to_owned(), TypeIndex(0), Scope::Capture);
+        layout.variables.push(Variable { name, ty, scope, declared_line: 0, root });
+    }
+    let mut hit = ordered(1, &tracepoint, WEB_1, 3);
+    hit.raw.layout = layout.id();
+    for value in [7i64, 8, 9, 10] {
+        hit.raw.roots.extend_from_slice(&value.to_le_bytes());
+        hit.raw.root_states.push(riptrace_protocol::hit::RootState::Captured);
+    }
+    let mut items = preamble(WEB_1);
+    items.push(StreamItem::Layout(Box::new(layout)));
+    items.push(StreamItem::Hit(Box::new(hit)));
+    editor.fleet.send(items).await;
+    let stopped = editor.event("stopped").await;
+    let frames = editor.ok("stackTrace", json!({"threadId": stopped["threadId"]})).await;
+    let scopes = editor.ok("scopes", json!({"frameId": frames["stackFrames"][0]["id"]})).await["scopes"].take();
+    let names: Vec<&Value> = scopes.as_array().unwrap().iter().map(|scope| &scope["name"]).collect();
+    assert_eq!(names, ["Arguments", "Locals", "Package variables", "Captures", "Hit"]);
+    for (scope, expected) in
+        [(2, vec![("cart.Rate", "7"), ("limit", "8"), ("cart.Rates[\"tea\"]", "10")]), (3, vec![("item.ID", "9")])]
+    {
+        let reference = &scopes[scope]["variablesReference"];
+        let found = editor.ok("variables", json!({"variablesReference": reference})).await["variables"].take();
+        let found: Vec<(&str, &str)> = (found.as_array().unwrap().iter())
+            .map(|it| (it["name"].as_str().unwrap(), it["value"].as_str().unwrap()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+    finish(editor).await;
+}
+
+#[tokio::test]
 async fn the_lines_of_a_file_that_builds_have_are_told() {
     let mut editor = Editor::attached().await;
     let file = editor.file();

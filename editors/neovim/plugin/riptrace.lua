@@ -13,6 +13,7 @@ for name, command in pairs({
   RipTraceTimeline = { fn = 'show_timeline', desc = 'Show the hits over time, by service' },
   RipTraceFilter = { fn = 'filter_timeline', desc = 'Show the timeline with a filter', nargs = '*' },
   RipTraceFleet = { fn = 'show_fleet', desc = 'Show hosts, processes, builds and tracepoints' },
+  RipTraceReadable = { fn = 'show_readable', desc = 'Show or hide what can be read around the line of the cursor' },
   RipTraceRestart = { fn = 'restart_language_server', desc = 'Restart the language server' },
 }) do
   vim.api.nvim_create_user_command(name, function(call)

@@ -55,6 +55,7 @@ export function registerCommands(parts: Parts): vscode.Disposable {
     register("riptrace.traceLine", () => traceLine(sessions)),
     register("riptrace.traceMessage", () => traceMessage(sessions)),
     register("riptrace.traceFunction", () => traceFunction(sessions)),
+    register("riptrace.showReadable", () => languageServer.showReadable()),
     register("riptrace.stopTracepoint", (node: FleetNode) => stopTracepoint(node)),
     register("riptrace.stopTracing", () => stop(sessions)),
     register("riptrace.saveSession", () => saveSession(sessions)),

@@ -7,6 +7,9 @@ import { BREAKPOINTS, linesByDocument } from "./breakpoints";
 import { childEnvironment } from "./environment";
 import { readSettings, reportMissingBinary, searchBinary, workspaceFolders } from "./settings";
 
+/** The server's own command; its arguments are `{ uri, line }`. */
+const SHOW_READABLE = "riptrace.show";
+
 export const LANGUAGES = ["go", "rust", "c", "cpp"] as const;
 
 export class LanguageServer implements vscode.Disposable {
@@ -87,6 +90,25 @@ export class LanguageServer implements vscode.Disposable {
       .filter((breakpoint) => breakpoint instanceof vscode.SourceBreakpoint)
       .map(({ location, enabled }) => ({ uri: location.uri.toString(), line: location.range.start.line, enabled }));
     await this.client.sendNotification(BREAKPOINTS, { breakpoints: linesByDocument(lines) });
+  }
+
+  /**
+   * Shows behind the lines around the cursor what a tracepoint can read there, or hides it again. The server says itself
+   * how it went.
+   */
+  async showReadable(): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    if (editor === undefined || this.client?.isRunning() !== true) {
+      const why = editor === undefined ? "open a source file first" : "the language server does not run";
+      void vscode.window.showWarningMessage(`RipTrace: ${why}`);
+      return;
+    }
+    const at = { uri: editor.document.uri.toString(), line: editor.selection.active.line };
+    try {
+      await this.client.sendRequest("workspace/executeCommand", { command: SHOW_READABLE, arguments: [at] });
+    } catch (error) {
+      void vscode.window.showErrorMessage(`RipTrace: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 
   private async stopNow(): Promise<void> {

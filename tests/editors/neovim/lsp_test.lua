@@ -74,6 +74,34 @@ h.test('the end of the tracepoint does not end the server', function()
   h.equal(client().is_stopped(client()), false)
 end)
 
+--- What stands behind the lines because it was asked for.
+local function readable()
+  return vim
+    .iter(vim.lsp.inlay_hint.get({ bufnr = vim.api.nvim_get_current_buf() }))
+    :map(function(entry)
+      return entry.inlay_hint.label
+    end)
+    :filter(function(label)
+      return type(label) == 'string' and vim.startswith(label, '○')
+    end)
+    :totable()
+end
+
+h.test(':RipTraceReadable shows what can be read around the cursor, and hides it again', function()
+  h.equal(readable(), {})
+  vim.api.nvim_win_set_cursor(0, { line, 0 })
+  vim.cmd('RipTraceReadable')
+  h.wait(h.ANSWER_MS, 'the variables that can be read on a line', function()
+    return vim.iter(readable()):any(function(label)
+      return label:find('cart: ') and label:find('quantity')
+    end)
+  end)
+  vim.cmd('RipTraceReadable')
+  h.wait(h.ANSWER_MS, 'that nothing is shown any more', function()
+    return #readable() == 0
+  end)
+end)
+
 h.test('health finds binary, editor and server, and says that nvim-dap is missing', function()
   local report = health()
   h.match(report, 'OK.-riptrace %d+%.%d+')

@@ -10,12 +10,13 @@ use super::super::limits::{
     BREAKPOINT_EVENT_INTERVAL, BREAKPOINTS_MAX, CAPTURES_MAX, RETIRED_MAX, SET_BREAKPOINTS_WAIT,
 };
 use super::super::types::{
-    Breakpoint as DapBreakpoint, BreakpointEventBody, BreakpointEventReason, Event as DapEvent, FunctionBreakpoint,
-    OutputEventCategory, ResponseBody, SetBreakpointsArguments, SetBreakpointsResponse,
-    SetExceptionBreakpointsResponse, SetFunctionBreakpointsResponse, Source, SourceBreakpoint,
+    Breakpoint as DapBreakpoint, BreakpointEventBody, BreakpointEventReason, Event as DapEvent, OutputEventCategory,
+    ResponseBody, SetBreakpointsArguments, SetBreakpointsResponse, SetExceptionBreakpointsResponse,
+    SetFunctionBreakpointsResponse, Source, SourceBreakpoint,
 };
 use super::event::Effect;
 use super::exceptions::Exception;
+use super::functions;
 use super::mapping::Mapping;
 use super::modes::{HitMode, Metric};
 use super::state::{Asked, Phase, State, Turn};
@@ -24,7 +25,6 @@ use riptrace_protocol::expression::{self, Expr, Template};
 use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
-use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Tracepoint};
 use riptrace_protocol::value::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -370,27 +370,6 @@ impl State {
         self.replace(turn, asked, Owner::Source(path), Some(source), specs);
     }
 
-    pub(super) fn set_function_breakpoints(
-        &mut self,
-        turn: &mut Turn<'_>,
-        asked: Asked,
-        wanted: Vec<FunctionBreakpoint>,
-    ) {
-        let specs = wanted
-            .into_iter()
-            .map(|breakpoint| Spec {
-                at: At::Functions(vec![breakpoint.name]),
-                mode: None,
-                condition: meant(breakpoint.condition),
-                hit_condition: meant(breakpoint.hit_condition),
-                log_message: None,
-                exception: None,
-                captures: Vec::new(),
-            })
-            .collect();
-        self.replace(turn, asked, Owner::Functions, None, specs);
-    }
-
     /// Replaces the set of one owner.
     pub(super) fn replace(
         &mut self,
@@ -480,6 +459,13 @@ impl State {
         let template =
             spec.log_message.as_deref().map(Template::parse).transpose().map_err(|error| error.to_string())?;
         let mode = HitMode::of(spec.mode.as_deref(), template.as_ref())?;
+        if mode == HitMode::Count && spec.exception.is_some_and(Exception::is_told_by_result) {
+            return Err(
+                "errors cannot be counted where they happen: which returns have one is seen in their results; \
+                        the mode log has a row of each"
+                    .to_owned(),
+            );
+        }
         Ok(Plan { local, functions, hit_condition, template, mode })
     }
 
@@ -495,8 +481,11 @@ impl State {
             return self.map(turn, id);
         }
         let selector = self.attachment.config.selector.clone().unwrap_or_default();
-        let place =
-            |name: &String| Place { location: function_location(name), selector: selector.clone(), source: Vec::new() };
+        let place = |name: &String| Place {
+            location: functions::location(name),
+            selector: selector.clone(),
+            source: Vec::new(),
+        };
         let places = plan.functions.iter().map(place).collect();
         self.reconcile(turn, id, places);
     }
@@ -783,14 +772,6 @@ impl State {
 }
 
 /// An empty text means nothing.
-fn meant(text: Option<String>) -> Option<String> {
+pub(super) fn meant(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
-}
-
-/// A function as the command line names it.
-fn function_location(name: &str) -> Location {
-    match Location::parse(name) {
-        Ok(location @ Location::Function { .. }) => location,
-        _ => Location::Function { name: name.to_owned(), at: FunctionPoint::Entry },
-    }
 }

@@ -14,6 +14,8 @@ pub(super) struct Client {
     pub(super) shows_types: bool,
     /// Whether it shows what takes long.
     pub(super) shows_progress: bool,
+    /// Whether it is told of each row's hit once more, for a plugin that draws hits itself.
+    pub(super) takes_hits: bool,
     /// Whether it can be told that what it shows is out of date.
     pub(super) takes_invalidated: bool,
     lines_start_at: i64,
@@ -28,6 +30,7 @@ impl Default for Client {
             pages_variables: false,
             shows_types: false,
             shows_progress: false,
+            takes_hits: true,
             takes_invalidated: false,
             lines_start_at: 1,
             columns_start_at: 1,
@@ -52,6 +55,8 @@ impl Client {
             pages_variables: arguments.supports_variable_paging == Some(true),
             shows_types: arguments.supports_variable_type == Some(true),
             shows_progress: arguments.supports_progress_reporting == Some(true),
+            // It draws the row itself, and each message more is one that a key has to wait for.
+            takes_hits: !is_vscode,
             takes_invalidated: arguments.supports_invalidated_event == Some(true),
             lines_start_at: start(arguments.lines_start_at1),
             columns_start_at: start(arguments.columns_start_at1),

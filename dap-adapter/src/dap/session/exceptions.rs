@@ -8,8 +8,8 @@
 use super::super::envelope::Failure;
 use super::super::types::{
     Breakpoint as DapBreakpoint, Command, DataBreakpointInfoArguments, DataBreakpointInfoResponse,
-    ExceptionBreakpointsFilter, ExceptionFilterOptions, ResponseBody, SetDataBreakpointsResponse,
-    SetExceptionBreakpointsArguments, SetInstructionBreakpointsResponse,
+    ExceptionBreakpointsFilter, ResponseBody, SetDataBreakpointsResponse, SetExceptionBreakpointsArguments,
+    SetInstructionBreakpointsResponse,
 };
 use super::breakpoints::{At, Owner, Spec};
 use super::handles::Thing;
@@ -117,6 +117,11 @@ impl Exception {
         own.iter().any(|prefix| function.starts_with(prefix))
     }
 
+    /// Whether only the results of a return tell that it is one.
+    pub(super) fn is_told_by_result(self) -> bool {
+        self == Exception::GoError
+    }
+
     fn of(filter: &str) -> Option<Exception> {
         KINDS.into_iter().find(|kind| kind.id() == filter)
     }
@@ -161,15 +166,19 @@ fn nil(value: &Value) -> Option<bool> {
 }
 
 impl State {
+    /// `modes` are those of the options, in their order.
     pub(super) fn set_exception_breakpoints(
         &mut self,
         turn: &mut Turn<'_>,
         asked: Asked,
         arguments: SetExceptionBreakpointsArguments,
+        modes: Vec<Option<String>>,
     ) {
-        let plain = |filter_id| ExceptionFilterOptions { filter_id, condition: None };
-        let options = arguments.filters.into_iter().map(plain).chain(arguments.filter_options.unwrap_or_default());
-        let specs = options.map(|option| spec(&option.filter_id, option.condition)).collect();
+        let plain = arguments.filters.iter().map(|filter| spec(filter, None, None));
+        let options = arguments.filter_options.unwrap_or_default().into_iter();
+        let options = options.zip(modes.into_iter().chain(std::iter::repeat(None)));
+        let options = options.map(|(option, mode)| spec(&option.filter_id, option.condition, mode));
+        let specs = plain.chain(options).collect();
         self.replace(turn, asked, Owner::Exceptions, None, specs);
     }
 
@@ -314,14 +323,14 @@ fn cpp_type(value: &Value) -> Option<String> {
 }
 
 /// What a filter asks for.
-fn spec(filter: &str, condition: Option<String>) -> Spec {
+fn spec(filter: &str, condition: Option<String>, mode: Option<String>) -> Spec {
     let condition = condition.filter(|condition| !condition.trim().is_empty());
     let spec = |at, condition| Spec {
         at,
         condition,
         hit_condition: None,
         log_message: None,
-        mode: None,
+        mode: mode.clone(),
         exception: Exception::of(filter),
         captures: Vec::new(),
     };
@@ -388,14 +397,14 @@ mod tests {
     #[test]
     fn each_filter_is_offered_and_known_again() {
         for filter in filters() {
-            let spec = spec(&filter.filter, Some("main.f, store.Save:return".into()));
+            let spec = spec(&filter.filter, Some("main.f, store.Save:return".into()), None);
             assert_eq!(spec.exception.map(Exception::label), Some(filter.label.as_str()));
         }
         assert_eq!(
-            spec("go-error", Some("main.f, store.Save:return".into())).at,
+            spec("go-error", Some("main.f, store.Save:return".into()), None).at,
             At::Functions(vec!["main.f:return".into(), "store.Save:return".into()])
         );
-        assert!(matches!(spec("go-error", None).at, At::Nowhere(_)));
-        assert!(matches!(spec("x", None).at, At::Nowhere(_)));
+        assert!(matches!(spec("go-error", None, None).at, At::Nowhere(_)));
+        assert!(matches!(spec("x", None, None).at, At::Nowhere(_)));
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Thing {
     Facts(u64),
     /// Call stack as variables.
     Stack(u64),
-    /// Variables of one scope, by its index in [`crate::timeline::values::SCOPES`].
+    /// Variables of one group, by its index in [`crate::timeline::values::GROUPS`].
     Scope(u64, usize),
     /// What is said where there are no variables.
     Nothing(u64),

@@ -21,6 +21,7 @@ mod correlation;
 mod evaluate;
 mod event;
 mod exceptions;
+mod functions;
 mod handles;
 mod jump;
 mod lifecycle;

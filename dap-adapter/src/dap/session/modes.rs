@@ -44,6 +44,11 @@ impl HitMode {
         }
     }
 
+    /// Whether a word is the name of a mode.
+    pub(super) fn is_known(named: &str) -> bool {
+        HitMode::ALL.iter().any(|mode| mode.id() == named)
+    }
+
     /// The mode of a breakpoint, as the editor names it; the error is a sentence for a person.
     pub(super) fn of(named: Option<&str>, message: Option<&Template>) -> Result<HitMode, String> {
         let Some(named) = named else {
@@ -77,7 +82,9 @@ pub(super) fn offered() -> Json {
     let mode = |mode: HitMode| {
         let mut label = mode.id().to_owned();
         label[..1].make_ascii_uppercase();
-        json!({"mode": mode.id(), "label": label, "description": mode.description(), "appliesTo": ["source"]})
+        // A metric needs a log message, which only lines have.
+        let applies_to: &[&str] = if mode == HitMode::Metric { &["source"] } else { &["source", "exception"] };
+        json!({"mode": mode.id(), "label": label, "description": mode.description(), "appliesTo": applies_to})
     };
     Json::from(HitMode::ALL.map(mode).to_vec())
 }

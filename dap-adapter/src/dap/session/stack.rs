@@ -10,7 +10,7 @@ use super::state::{Answer, Asked, State, Turn};
 use super::status::count;
 use super::threads::{FLEET_THREAD, newest_of};
 use crate::timeline::StackEntry;
-use crate::timeline::values::SCOPES;
+use crate::timeline::values::{GROUPS, Group};
 use riptrace_protocol::layout::Scope;
 use riptrace_protocol::stream::OrderedHit;
 use std::collections::BTreeMap;
@@ -113,14 +113,15 @@ impl State {
         };
         if index == 0 {
             let values = self.values_of(&hit);
-            for (number, of) in SCOPES.into_iter().enumerate() {
-                let children = values.of(of).count();
+            for (number, group) in GROUPS.into_iter().enumerate() {
+                let children = values.grouped(group).count();
                 if children > 0 {
-                    let (name, hint) = match of {
-                        Scope::Argument => ("Arguments", Some(ScopePresentationhint::Arguments)),
-                        Scope::Local => ("Locals", Some(ScopePresentationhint::Locals)),
-                        Scope::Result => ("Results", None),
-                        Scope::Capture => ("Captures", None),
+                    let (name, hint) = match group {
+                        Group::Of(Scope::Argument) => ("Arguments", Some(ScopePresentationhint::Arguments)),
+                        Group::Of(Scope::Local) => ("Locals", Some(ScopePresentationhint::Locals)),
+                        Group::Of(Scope::Result) => ("Results", None),
+                        Group::Of(Scope::Capture) => ("Captures", None),
+                        Group::PackageVariables => ("Package variables", None),
                     };
                     scope(name, hint, self.handles.number(Thing::Scope(seq, number)), children);
                 }

@@ -221,7 +221,7 @@ impl State {
 
     fn request(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: Option<Value>) {
         let announces_ansi = arguments.as_ref().is_some_and(|a| a["supportsANSIStyling"] == Value::Bool(true));
-        let modes = if asked.command == "setBreakpoints" { types::modes(arguments.as_ref()) } else { Vec::new() };
+        let modes = types::modes(&asked.command, arguments.as_ref());
         let request = match types::parse_request(&asked.command, arguments) {
             Ok(request) => request,
             Err(error) => return turn.answer(asked, Err(Failure::quiet(error.to_string()))),
@@ -250,9 +250,11 @@ impl State {
 
             Command::SetBreakpoints(arguments) => self.set_breakpoints(turn, asked, arguments, modes),
             Command::SetFunctionBreakpoints(arguments) => {
-                self.set_function_breakpoints(turn, asked, arguments.breakpoints)
+                self.set_function_breakpoints(turn, asked, arguments.breakpoints, modes)
             }
-            Command::SetExceptionBreakpoints(arguments) => self.set_exception_breakpoints(turn, asked, arguments),
+            Command::SetExceptionBreakpoints(arguments) => {
+                self.set_exception_breakpoints(turn, asked, arguments, modes)
+            }
             Command::SetDataBreakpoints(_) | Command::SetInstructionBreakpoints(_) | Command::DataBreakpointInfo(_) => {
                 self.other_kinds(turn, asked, command)
             }

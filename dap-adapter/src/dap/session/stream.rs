@@ -214,6 +214,9 @@ impl State {
             line,
             ..OutputEventBody::default()
         }));
+        if !self.client.takes_hits {
+            return;
+        }
         let function = self.dictionaries.place(hit).map(|frame| frame.function);
         let body = json!({
             "seq": hit.seq,

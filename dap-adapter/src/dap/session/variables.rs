@@ -10,7 +10,7 @@ use super::handles::Thing;
 use super::state::{Asked, State, Turn};
 use crate::render::text::Format;
 use crate::render::{text, time};
-use crate::timeline::values::{HitValues, SCOPES};
+use crate::timeline::values::{GROUPS, HitValues};
 use riptrace_protocol::stream::OrderedHit;
 use riptrace_protocol::value::Value;
 use serde_json::Value as Json;
@@ -166,8 +166,8 @@ impl State {
             Thing::Facts(_) => self.facts(&hit),
             Thing::Stack(_) => self.stack_entries(&hit),
             Thing::Scope(_, number) => {
-                let Some(scope) = SCOPES.get(*number) else { return Ok(Vec::new()) };
-                values.of(*scope).filter_map(|(index, _)| variable(seq, index, &values, format)).collect()
+                let Some(group) = GROUPS.get(*number) else { return Ok(Vec::new()) };
+                values.grouped(*group).filter_map(|(index, _)| variable(seq, index, &values, format)).collect()
             }
             Thing::Nothing(_) => vec![nothing(&values)],
             Thing::OuterFrame(_) => {

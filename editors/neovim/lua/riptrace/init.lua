@@ -315,6 +315,11 @@ function M.remove_breakpoint(file, line)
   return false
 end
 
+--- Shows behind the lines around the cursor what a tracepoint can read there, or hides it again.
+function M.show_readable()
+  require('riptrace.lsp').show_readable()
+end
+
 function M.restart_language_server()
   require('riptrace.lsp').restart()
 end

@@ -139,6 +139,23 @@ function M.disable()
   end
 end
 
+--- Asks the server to show, behind the lines around the cursor, what a tracepoint can read there; where that is shown, to
+--- hide it. The server says itself how it went.
+function M.show_readable()
+  local buffer = vim.api.nvim_get_current_buf()
+  local client = vim.lsp.get_clients({ name = M.NAME, bufnr = buffer })[1]
+  if not client then
+    util.notify('no language server runs for this buffer (:checkhealth riptrace)', vim.log.levels.WARN)
+    return
+  end
+  local at = { uri = vim.uri_from_bufnr(buffer), line = vim.api.nvim_win_get_cursor(0)[1] - 1 }
+  client:request('workspace/executeCommand', { command = 'riptrace.show', arguments = { at } }, function(problem)
+    if problem then
+      util.notify(problem.message, vim.log.levels.WARN)
+    end
+  end, buffer)
+end
+
 --- Ends the running servers and starts them again for the buffers that they served.
 function M.restart()
   local buffers = {}

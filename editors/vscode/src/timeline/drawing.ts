@@ -45,6 +45,9 @@ function tabStop(timeline: Timeline, focused: number | undefined): Mark | undefi
   return known ?? timeline.lanes[0]?.marks[0];
 }
 
+/** What each mark's element was last drawn as. */
+const drawnAs = new WeakMap<HTMLElement, string>();
+
 function drawLane(row: HTMLElement, lane: Lane, laneIndex: number, timeline: Timeline, tabbed: Mark | undefined): void {
   const [name, track] = row.children as unknown as [HTMLElement, HTMLElement];
   setText(name, lane.service);
@@ -61,6 +64,15 @@ function drawLane(row: HTMLElement, lane: Lane, laneIndex: number, timeline: Tim
   lane.marks.forEach((mark, index) => {
     const drawn = marks[index] as HTMLElement;
     const isOpen = timeline.open !== undefined && mark.holds(timeline.open);
+    const state = JSON.stringify([
+      [laneIndex, index, mark.seq, mark.label, isOpen, timeline.exact, mark.uncertain, mark.late, mark === tabbed],
+      [mark.left, mark.width, mark.centre, mark.height],
+    ]);
+    // Most marks stay what they are while hits arrive, and each that is set anew is laid out anew.
+    if (drawnAs.get(drawn) === state) {
+      return;
+    }
+    drawnAs.set(drawn, state);
     drawn.dataset["lane"] = String(laneIndex);
     drawn.dataset["index"] = String(index);
     drawn.dataset["seq"] = String(mark.seq);

@@ -1,8 +1,9 @@
 //! Tracepoints whose hits are there and that nobody wants any more: those of a recording, and those that a change of
 //! their breakpoint has replaced.
 
+use super::super::functions;
 use super::super::status::{Arrived, Folded};
-use super::{Armed, Breakpoints, Place, Stage, function_location};
+use super::{Armed, Breakpoints, Place, Stage};
 use crate::timeline::recording::AskedFor;
 use riptrace_protocol::expression::Expr;
 use riptrace_protocol::ids::TracepointId;
@@ -20,7 +21,7 @@ impl Breakpoints {
         is_log: bool,
         condition: Option<Arc<Expr>>,
     ) -> Vec<TracepointId> {
-        let locations: Vec<Location> = functions.iter().map(|name| function_location(name)).collect();
+        let locations: Vec<Location> = functions.iter().map(|name| functions::location(name)).collect();
         let mut adopted = Vec::new();
         for (id, armed) in self.tracepoints.iter_mut().filter(|(_, armed)| !armed.wanted) {
             let is_here = match local {
