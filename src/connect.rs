@@ -31,9 +31,19 @@ pub fn resolve(target: &BusTarget) -> Result<BusTarget, ConnectError> {
 
 /// Connects to the bus that is meant; `name` is what the server's operators see.
 pub async fn connect(target: &BusTarget, name: &str) -> Result<Client, ConnectError> {
+    connect_with(target, name, ConnectOptions::new()).await
+}
+
+/// The same, but nothing that is published by it comes back to its own subscriptions: an agent listens where it speaks,
+/// to hear of others with its name.
+pub async fn connect_without_echo(target: &BusTarget, name: &str) -> Result<Client, ConnectError> {
+    connect_with(target, name, ConnectOptions::new().no_echo()).await
+}
+
+async fn connect_with(target: &BusTarget, name: &str, options: ConnectOptions) -> Result<Client, ConnectError> {
     let target = resolve(target)?;
     let url = target.nats.unwrap_or_default();
-    let mut options = ConnectOptions::new()
+    let mut options = options
         .name(name)
         .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempt| {

@@ -49,7 +49,7 @@ use requests::{Kind, PID_HEADER};
 use riptrace_protocol::agent_api::{Heartbeat, ProfileGet, Reply};
 use riptrace_protocol::fleet::{HostProfile, ProcessFacts};
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey};
-use riptrace_protocol::limits::{HEARTBEAT_MS, MESSAGE_BYTES_MAX};
+use riptrace_protocol::limits::{CALM_WATERMARK_MS, HEARTBEAT_MS, MESSAGE_BYTES_MAX};
 use riptrace_protocol::subject;
 use rival::Rival;
 use std::collections::HashMap;
@@ -58,13 +58,15 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sweeper::Sweeper;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use worker::{Host, News, Workers};
 
-/// How often /proc is looked at: a process that starts is traced within about this. Counts are read as often.
-const DISCOVERY_INTERVAL: Duration = Duration::from_millis(HEARTBEAT_MS);
+/// Everything that is done again and again is done at this pulse, all of it at once: to wake up is what costs. A process that
+/// starts is traced within about this; counts are read, heartbeats and a calm host's watermark are said as often.
+const PULSE: Duration = Duration::from_millis(HEARTBEAT_MS);
+const _: () = assert!(CALM_WATERMARK_MS == HEARTBEAT_MS);
 /// The state is told that time went on when nothing has happened for so long: a fraction of its shortest time.
 const TICK: Duration = Duration::from_millis(200);
 /// Requests that were read and wait for the state, at most: further ones wait in the subscriptions.
@@ -116,15 +118,16 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     let (heard, heard_coordinator) = watch::channel(None);
     let pings = subject::clock_ping(&config.host);
     let pings = client.subscribe(pings.clone()).await.map_err(|error| cannot_serve(&pings, error))?;
-    tasks.spawn(clock_exchange::serve(client.clone(), pings, clock_domain.clone(), incarnation, heard));
+    let watermarks = host.publisher.clone();
+    tasks.spawn(clock_exchange::serve(client.clone(), pings, clock_domain.clone(), incarnation, heard, watermarks));
     let status = subject::status(&config.host);
     let own_status = client.subscribe(status.clone()).await.map_err(|error| cannot_serve(&status, error))?;
     let (service, requests) = serve_requests(&client, &config, &mut tasks).await?;
     // Whoever hears of the agent from now on finds its subscriptions.
     client.flush().await.map_err(|error| cannot_serve(SERVICE, error))?;
-    let (discovered, processes) = mpsc::channel(1);
-    let (counted, counts) = mpsc::channel(1);
-    tasks.spawn(discover(Arc::clone(&host), config.clone(), discovered, counted));
+    let (seen, sights) = mpsc::channel(1);
+    let look = Arc::new(Notify::new());
+    tasks.spawn(discover(Arc::clone(&host), config.clone(), Arc::clone(&look), seen));
     let publisher = tokio::spawn(publisher.run());
     let (sayings, to_say) = mpsc::channel(SAYINGS_MAX);
     let speaker = tokio::spawn(speak(client.clone(), status.clone(), to_say));
@@ -149,10 +152,11 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
         next_request: 0,
         sayings,
         rival: Rival::default(),
+        look,
         farewell: None,
         finished: false,
     };
-    let inputs = Inputs { requests, news: heard_news, heard: heard_coordinator, processes, counts, own_status };
+    let inputs = Inputs { requests, news: heard_news, heard: heard_coordinator, sights, own_status };
     let (result, farewell) = agent.serve(inputs, shutdown).await;
 
     tasks.shutdown().await;
@@ -263,19 +267,12 @@ async fn serve_requests(
 }
 
 /// Looks at /proc and reads the counts of all probes again and again, as often as they are told.
-async fn discover(
-    host: Arc<Host>,
-    config: AgentConfig,
-    discovered: mpsc::Sender<Vec<ProcessFacts>>,
-    counted: mpsc::Sender<Vec<(JobId, ProbeCounts)>>,
-) {
-    let mut tick = interval(DISCOVERY_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn discover(host: Arc<Host>, config: AgentConfig, wanted: Arc<Notify>, seen: mpsc::Sender<Sight>) {
     let mut failing = false;
     let config = Arc::new(config);
     let known = Arc::new(Mutex::new((Discovery::default(), Sweeper::default())));
     loop {
-        tick.tick().await;
+        wanted.notified().await;
         let (host, config, known) = (Arc::clone(&host), Arc::clone(&config), Arc::clone(&known));
         let look = move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,21 +288,13 @@ async fn discover(
         };
         match tokio::task::spawn_blocking(look).await {
             Ok((processes, counts)) => {
-                match processes {
-                    Ok(processes) => {
-                        failing = false;
-                        if discovered.send(processes).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        if !failing {
-                            tracing::error!(%error, "the processes of this host cannot be seen");
-                        }
-                        failing = true;
-                    }
+                if let Err(error) = processes.as_ref()
+                    && !failing
+                {
+                    tracing::error!(%error, "the processes of this host cannot be seen");
                 }
-                if !counts.is_empty() && counted.send(counts).await.is_err() {
+                failing = processes.is_err();
+                if seen.send(Sight { processes: processes.ok(), counts }).await.is_err() {
                     return;
                 }
             }
@@ -360,9 +349,15 @@ struct Inputs {
     requests: mpsc::Receiver<Incoming>,
     news: mpsc::UnboundedReceiver<News>,
     heard: watch::Receiver<clock_exchange::Heard>,
-    processes: mpsc::Receiver<Vec<ProcessFacts>>,
-    counts: mpsc::Receiver<Vec<(JobId, ProbeCounts)>>,
+    sights: mpsc::Receiver<Sight>,
     own_status: Subscriber,
+}
+
+/// What one look at the host has shown.
+struct Sight {
+    /// `None`: they cannot be seen.
+    processes: Option<Vec<ProcessFacts>>,
+    counts: Vec<(JobId, ProbeCounts)>,
 }
 
 /// The state with what carries its effects out.
@@ -375,6 +370,8 @@ struct Agent {
     next_request: u64,
     sayings: mpsc::Sender<Saying>,
     rival: Rival,
+    /// Asks for a [`Sight`].
+    look: Arc<Notify>,
     /// The last heartbeat: it is said when everything else is done.
     farewell: Option<Heartbeat>,
     finished: bool,
@@ -389,10 +386,10 @@ impl Agent {
         tokio::pin!(shutdown);
         let mut stopping = false;
         let mut result = Ok(());
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.finished {
-            // To wake up is what costs while nothing happens.
-            let quiet_ms = self.state.quiet_until_ms().map_or(0, |until_ms| until_ms.saturating_sub(now_ms()));
-            let tick = sleep(TICK.max(Duration::from_millis(quiet_ms)));
+            let is_quiet = self.state.is_quiet();
             tokio::select! {
                 () = &mut shutdown, if !stopping => {
                     stopping = true;
@@ -420,9 +417,20 @@ impl Agent {
                         self.tell(Event::CoordinatorHeard(coordinator));
                     }
                 }
-                Some(processes) = inputs.processes.recv() => self.tell(Event::Discovered(processes)),
-                Some(counts) = inputs.counts.recv() => self.tell(Event::Counted(counts)),
-                () = tick => self.tell(Event::Tick),
+                Some(Sight { processes, counts }) = inputs.sights.recv() => {
+                    if let Some(processes) = processes {
+                        self.tell(Event::Discovered(processes));
+                    }
+                    if !counts.is_empty() {
+                        self.tell(Event::Counted(counts));
+                    }
+                }
+                _ = pulse.tick() => {
+                    self.look.notify_one();
+                    self.host.publisher.pulse();
+                    self.tell(Event::Tick);
+                }
+                () = sleep(TICK), if !is_quiet => self.tell(Event::Tick),
             }
         }
         (result, self.farewell)

@@ -45,6 +45,8 @@ const LAYOUTS_MAX: usize = 4096;
 const ANSWER_MS: u64 = AGENT_REQUEST_MS - 1_000;
 /// A heartbeat that has news to tell is sent early, but not sooner than this after the last, in milliseconds.
 const HEARTBEAT_GAP_MS: u64 = 200;
+/// The pulse that heartbeats go with may come so much earlier after the last one, in milliseconds: it is not left out then.
+const PULSE_EARLY_MS: u64 = 50;
 /// All statuses are said again this often, in milliseconds: a heartbeat may be lost.
 const REFRESH_MS: u64 = 10_000;
 /// Statuses in one heartbeat, at most: it must fit in a message.
@@ -164,14 +166,13 @@ impl State {
         &self.profile.host
     }
 
-    /// Until when nothing is to be done if nothing happens; `None` while something is under way.
-    pub(crate) fn quiet_until_ms(&self) -> Option<u64> {
-        let is_quiet = self.owed.is_empty()
+    /// Whether nothing is under way: time alone changes nothing before the next heartbeat.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.owed.is_empty()
             && self.ending.is_empty()
             && self.detaching.is_empty()
             && !self.urgent
-            && self.ends_at_ms.is_none();
-        is_quiet.then_some(self.heartbeat_at_ms)
+            && self.ends_at_ms.is_none()
     }
 
     /// Takes one event; what is to be done is added to `effects`. `now_ms` never goes back.
@@ -688,7 +689,7 @@ impl State {
         }
         let early = self.urgent && now_ms >= self.heard_at_ms + HEARTBEAT_GAP_MS;
         if !self.finished && (now_ms >= self.heartbeat_at_ms || early) {
-            self.heartbeat_at_ms = now_ms + HEARTBEAT_MS;
+            self.heartbeat_at_ms = now_ms + HEARTBEAT_MS - PULSE_EARLY_MS;
             self.heard_at_ms = now_ms;
             effects.push(Effect::Heartbeat(self.heartbeat(false)));
         }

@@ -292,7 +292,7 @@ async fn a_host_is_served_and_garbage_is_answered() {
     let why = format!("process 1000000000 (start 123) is not running on host {host}");
     assert_eq!(reply, Reply::Error(why));
 
-    let ping = ClockPing { coordinator: Incarnation(7), sent_ns: 12 };
+    let ping = ClockPing { coordinator: Incarnation(7), sent_ns: 12, is_waited_for: false };
     let before = riptrace_agent::clock::domain_now_ns();
     let pong: ClockPong = ask_raw(&client, subject::clock_ping(&host), serde_json::to_value(ping).unwrap()).await;
     let after = riptrace_agent::clock::domain_now_ns();

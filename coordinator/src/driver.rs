@@ -404,11 +404,11 @@ impl Driver {
                     let _ = control.send(Input::Event(Event::Answered { ask, answer })).await;
                 });
             }
-            Effect::Ping { host } => {
+            Effect::Ping { host, is_waited_for } => {
                 let (client, control, clock) = (self.client.clone(), self.control.clone(), self.clock);
                 let coordinator = self.state.incarnation();
                 self.tasks.spawn(async move {
-                    let event = ask::ping(&client, coordinator, host, clock).await;
+                    let event = ask::ping(&client, coordinator, host, is_waited_for, clock).await;
                     let _ = control.send(Input::Event(event)).await;
                 });
             }

@@ -25,6 +25,8 @@ pub enum Effect {
     Ping {
         /// With whom.
         host: HostName,
+        /// Hits wait for its watermark.
+        is_waited_for: bool,
     },
     /// Answer a request: exactly one for each [`crate::event::Event::Request`].
     Reply {

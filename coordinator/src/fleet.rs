@@ -12,6 +12,7 @@ use crate::event::AskId;
 use crate::limits::{MS, PAST_INCARNATIONS_MAX, RETRY_MS_MAX, RETRY_MS_MIN};
 use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus, ProcessFacts};
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessId, ProcessKey, TracepointId};
+use riptrace_protocol::limits::{BUSY_MS, CLOCK_CALM_PING_MS, CLOCK_PING_MS};
 use riptrace_protocol::tracepoint::Tracepoint;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -99,6 +100,40 @@ pub(crate) struct Pings {
     pub(crate) in_flight: bool,
     pub(crate) due_ns: u64,
     pub(crate) answered: u32,
+    /// Until then its clock is looked at often: it has hits.
+    busy_until_ns: u64,
+    /// Until then its agent says its watermark often: it was told that hits wait for it.
+    hurried_until_ns: u64,
+    /// The next one tells that hits wait for it.
+    hurries: bool,
+}
+
+impl Pings {
+    /// Hits of this host have come: their places are as certain as the exchanges around them are near.
+    pub(crate) fn has_hits(&mut self, now_ns: u64) {
+        if now_ns >= self.busy_until_ns {
+            self.due_ns = self.due_ns.min(now_ns);
+        }
+        self.busy_until_ns = now_ns + BUSY_MS * MS;
+    }
+
+    /// Hits wait for this host's watermark.
+    pub(crate) fn is_waited_for(&mut self, now_ns: u64) {
+        if now_ns >= self.hurried_until_ns {
+            self.hurries = true;
+            self.due_ns = self.due_ns.min(now_ns);
+            // Told again before its agent is calm again.
+            self.hurried_until_ns = now_ns + BUSY_MS / 2 * MS;
+        }
+    }
+
+    /// One goes out; returns whether it tells that hits wait.
+    pub(crate) fn start(&mut self, now_ns: u64) -> bool {
+        let pause_ms = if now_ns < self.busy_until_ns { CLOCK_PING_MS } else { CLOCK_CALM_PING_MS };
+        self.in_flight = true;
+        self.due_ns = now_ns + pause_ms * MS;
+        std::mem::take(&mut self.hurries)
+    }
 }
 
 /// One host.
@@ -285,6 +320,41 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_are_exchanged_often_only_while_there_are_hits() {
+        let mut pings = Pings::default();
+        assert!(!pings.start(0));
+        assert_eq!(pings.due_ns, CLOCK_CALM_PING_MS * MS);
+        // The first hit does not wait for the next one, and the others follow at the pace of hits.
+        pings.has_hits(300 * MS);
+        assert_eq!(pings.due_ns, 300 * MS);
+        pings.start(300 * MS);
+        assert_eq!(pings.due_ns, (300 + CLOCK_PING_MS) * MS);
+        pings.has_hits(400 * MS);
+        assert_eq!(pings.due_ns, (300 + CLOCK_PING_MS) * MS);
+        pings.start((400 + BUSY_MS) * MS);
+        assert_eq!(pings.due_ns, (400 + BUSY_MS + CLOCK_CALM_PING_MS) * MS);
+    }
+
+    #[test]
+    fn an_agent_whose_watermark_is_waited_for_is_told_so_before_it_is_calm_again() {
+        let mut pings = Pings::default();
+        pings.start(0);
+        let mut told = Vec::new();
+        for now_ms in (100..2 * BUSY_MS).step_by(100) {
+            pings.is_waited_for(now_ms * MS);
+            if now_ms * MS >= pings.due_ns && pings.start(now_ms * MS) {
+                told.push(now_ms);
+            }
+        }
+        assert_eq!(told[0], 100);
+        assert!(
+            told.windows(2).all(|pair| pair[1] - pair[0] < BUSY_MS && pair[1] - pair[0] >= BUSY_MS / 2),
+            "{told:?}"
+        );
+        assert!(told.last().is_some_and(|last| 2 * BUSY_MS - last < BUSY_MS));
+    }
 
     #[test]
     fn a_failed_call_is_repeated_with_growing_pauses() {

@@ -171,6 +171,11 @@ impl<T> Merge<T> {
         self.held
     }
 
+    /// The sources whose word is waited for.
+    pub fn waited_for(&self, now_ns: u64) -> impl Iterator<Item = &SourceId> {
+        self.sources.iter().filter(move |(_, source)| source.waited_for(now_ns)).map(|(id, _)| id)
+    }
+
     /// When time alone will release something, if it will: the first moment at which a source is given up.
     pub fn deadline_ns(&self, now_ns: u64) -> Option<u64> {
         if self.held == 0 {

@@ -160,6 +160,9 @@ pub struct ClockPing {
     pub coordinator: Incarnation,
     /// The coordinator's clock when it asked, in its own nanoseconds.
     pub sent_ns: u64,
+    /// Hits wait for this host's watermark: it is to be said now, and often for the next [`crate::limits::BUSY_MS`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_waited_for: bool,
 }
 
 /// Answer to [`ClockPing`].

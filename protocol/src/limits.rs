@@ -54,8 +54,15 @@ pub const COORDINATOR_LEASE_MS: u64 = 20_000;
 pub const SESSION_LEASE_MS: u64 = 10_000;
 /// How often a viewer renews its session, in milliseconds: three tries within a lease.
 pub const SESSION_RENEW_MS: u64 = 3_000;
-/// How often the coordinator exchanges clocks with an agent, in milliseconds.
+/// How often the coordinator exchanges clocks with an agent whose host has hits, in milliseconds.
 pub const CLOCK_PING_MS: u64 = 250;
+/// The same while it has none, in milliseconds: to wake up is all that an agent costs whose probes are silent.
+pub const CLOCK_CALM_PING_MS: u64 = 1_000;
+/// A host is busy for so long after its last hit, and after somebody else's hits waited for it, in milliseconds.
+pub const BUSY_MS: u64 = 10_000;
+/// How often an agent with probes says its watermark while its host is not busy, in milliseconds: twice within what the
+/// merge waits for it. Hits of other hosts do not wait for that: they make it busy.
+pub const CALM_WATERMARK_MS: u64 = 1_000;
 /// How long the merge waits for a silent host before it goes on without it, in milliseconds.
 pub const MERGE_WAIT_MS: u64 = 2_000;
 /// Deadline of one control request to an agent, in milliseconds: loading symbols of a large binary included.
@@ -79,6 +86,8 @@ pub const BYTES_PER_HIT_DEFAULT: u32 = 8 * 1024;
 const _: () = assert!(SESSION_RENEW_MS * 3 <= SESSION_LEASE_MS);
 const _: () = assert!(HEARTBEAT_MS * 3 <= HOST_LEASE_MS);
 const _: () = assert!(HOST_LEASE_MS < COORDINATOR_LEASE_MS);
+const _: () = assert!(CLOCK_CALM_PING_MS * 3 <= COORDINATOR_LEASE_MS);
+const _: () = assert!(CALM_WATERMARK_MS * 2 <= MERGE_WAIT_MS);
 const _: () = assert!(AGENT_REQUEST_MS < COORDINATOR_REQUEST_MS);
 const _: () = assert!(BATCH_BYTES_TARGET + HIT_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(BYTES_PER_HIT_DEFAULT as usize <= HIT_BYTES_MAX);

@@ -1,7 +1,7 @@
 //! `riptrace agent`: the agent of a host.
 
 use crate::args;
-use crate::connect::connect;
+use crate::connect::connect_without_echo;
 use crate::failure::Failure;
 use crate::output;
 use crate::provision::Cache;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub(super) async fn run(args: args::Agent) -> Result<(), Failure> {
     let config = config(args.host)?;
     let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
-    let bus = connect(&args.bus.target(), &format!("riptrace agent {}", config.host)).await?;
+    let bus = connect_without_echo(&args.bus.target(), &format!("riptrace agent {}", config.host)).await?;
     output::note(&format!("riptrace agent {}: serving; Ctrl-C takes every probe out", config.host));
     riptrace_agent::run(bus, config, shutdown.ended()).await.map_err(|e| Failure::Unreachable(e.to_string()))
 }

@@ -5,7 +5,7 @@
 
 use super::{agent, coordinator};
 use crate::args;
-use crate::connect::connect;
+use crate::connect::{connect, connect_without_echo};
 use crate::failure::Failure;
 use crate::nats_server::{NatsServer, NatsServerConfig};
 use crate::output;
@@ -47,7 +47,7 @@ pub(super) async fn run(args: args::Up) -> Result<(), Failure> {
         riptrace_coordinator::run(bus, coordinator::config(), coordinator_end.ended()).await.map_err(|e| e.to_string())
     });
     let (stop_agent, agent_end) = shutdown::manual();
-    let bus = connect(&target, &format!("riptrace agent {host}")).await?;
+    let bus = connect_without_echo(&target, &format!("riptrace agent {host}")).await?;
     let agent_task =
         tokio::spawn(
             async move { riptrace_agent::run(bus, config, agent_end.ended()).await.map_err(|e| e.to_string()) },

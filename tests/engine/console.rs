@@ -282,7 +282,7 @@ impl Drop for Console {
 /// Renews the lease of the probes, as a coordinator's clock exchange does.
 async fn keep_lease(client: Client, host: HostName) {
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::CLOCK_PING_MS));
-    let ping = ClockPing { coordinator: Incarnation(1), sent_ns: 0 };
+    let ping = ClockPing { coordinator: Incarnation(1), sent_ns: 0, is_waited_for: false };
     let ping = serde_json::to_vec(&ping).expect("JSON");
     loop {
         ticks.tick().await;

@@ -3,6 +3,7 @@
 
 use super::requests;
 use crate::clock::domain_now_ns;
+use crate::publish::publisher::PublisherHandle;
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -24,12 +25,16 @@ pub(super) async fn serve(
     clock_domain: ClockDomain,
     incarnation: Incarnation,
     heard: watch::Sender<Heard>,
+    publisher: PublisherHandle,
 ) {
     while let Some(message) = pings.next().await {
         let received_ns = domain_now_ns();
         let Some(reply) = message.reply.clone() else { continue };
         let answer = match read(&message) {
             Ok(ping) => {
+                if ping.is_waited_for {
+                    publisher.is_waited_for();
+                }
                 heard.send_if_modified(|heard| {
                     let is_told = heard.is_some_and(|(coordinator, told_ns)| {
                         coordinator == ping.coordinator && received_ns < told_ns + TELL_NS

@@ -17,6 +17,7 @@ pub(crate) mod activations;
 pub(crate) mod bus;
 pub(crate) mod frames;
 pub(crate) mod outbox;
+mod pace;
 pub(crate) mod packer;
 pub(crate) mod publisher;
 pub(crate) mod recent;

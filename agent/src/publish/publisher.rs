@@ -11,6 +11,7 @@ use super::activations::Telling;
 use super::bus::{Bus, BusError};
 use super::frames::{FrameResolver, Frames};
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::packer::{Packer, Source};
 use super::sink::{CapturedHit, HitQueue, Taken};
 use crate::clock;
@@ -21,15 +22,9 @@ use riptrace_protocol::limits::{MERGE_WAIT_MS, PUBLISH_INTERVAL_MS};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// How often the watermark is said while there are probes and no hits: the merge waits for it, a person does not.
-const BEAT: Duration = Duration::from_millis(200);
-/// The same on a host that has had no hits for [`CALM_AFTER`]: what others show waits for it, and so little longer.
-const CALM_BEAT: Duration = Duration::from_millis(500);
-/// See [`CALM_BEAT`].
-const CALM_AFTER: Duration = Duration::from_secs(10);
 /// What has come into the queue may gather for so long when it was empty: it is rarely alone, and the promise that lets it
 /// go follows it.
 const GATHER: Duration = Duration::from_millis(5);
@@ -63,6 +58,8 @@ enum Mode {
 pub(crate) struct PublisherHandle {
     core: Arc<Mutex<Core>>,
     mode: watch::Sender<Mode>,
+    waited_for: Arc<Notify>,
+    pulse: Arc<Notify>,
 }
 
 impl PublisherHandle {
@@ -80,6 +77,16 @@ impl PublisherHandle {
             }
             changes
         });
+    }
+
+    /// Hits of others wait for the watermark: it is said at once, and often for a while.
+    pub(crate) fn is_waited_for(&self) {
+        self.waited_for.notify_one();
+    }
+
+    /// Everything that is not pressing is done now.
+    pub(crate) fn pulse(&self) {
+        self.pulse.notify_one();
     }
 
     /// Publish what is left, and end.
@@ -131,13 +138,11 @@ pub(crate) struct Publisher<B> {
     outbox: Outbox,
     started: Instant,
     active_until: Instant,
-    beat_at: Instant,
+    pace: Pace,
     /// When the queue was looked into.
     collected_at: Instant,
     /// When something came into the empty queue.
     came_at: Option<Instant>,
-    /// Since when nothing has come for long.
-    calm_at: Instant,
 }
 
 type UnderWay = BoxFuture<'static, Result<(), BusError>>;
@@ -159,17 +164,21 @@ impl<B: Bus> Publisher<B> {
         Publisher {
             incarnation,
             queue,
-            handle: PublisherHandle { core: Arc::new(Mutex::new(core)), mode },
+            handle: PublisherHandle {
+                core: Arc::new(Mutex::new(core)),
+                mode,
+                waited_for: Arc::default(),
+                pulse: Arc::default(),
+            },
             mode: receiver,
             resolver,
             bus,
             outbox: Outbox::new(backlog_bytes_max),
             started: now,
             active_until: now,
-            beat_at: now,
+            pace: Pace::new(now),
             collected_at: now,
             came_at: None,
-            calm_at: now + CALM_AFTER,
         }
     }
 
@@ -182,6 +191,7 @@ impl<B: Bus> Publisher<B> {
     pub(crate) async fn run(mut self) {
         let mut under_way: Option<UnderWay> = None;
         let mut was_active = false;
+        let (waited_for, pulse) = (Arc::clone(&self.handle.waited_for), Arc::clone(&self.handle.pulse));
         loop {
             let mode = *self.mode.borrow_and_update();
             if mode == Mode::Finish {
@@ -200,8 +210,11 @@ impl<B: Bus> Publisher<B> {
                 () = reached(collect_at) => self.collect().await,
                 () = self.queue.came() => {
                     let came_at = Instant::now();
-                    (self.came_at, self.calm_at) = (Some(came_at), came_at + CALM_AFTER);
+                    self.came_at = Some(came_at);
+                    self.pace.busy(came_at);
                 }
+                () = waited_for.notified() => self.pace.hurry(Instant::now()),
+                () = pulse.notified() => self.pace.pulse(Instant::now()),
                 () = reached(retry_at) => {}
                 changed = self.mode.changed() => {
                     if changed.is_err() {
@@ -217,7 +230,7 @@ impl<B: Bus> Publisher<B> {
     fn collect_at(&self, now: Instant) -> Option<Instant> {
         let came = self.came_at.map(|at| at + GATHER);
         let holds = self.holds().then_some(self.collected_at);
-        let beats = (now < self.active_until && self.outbox.is_empty()).then_some(self.beat_at);
+        let beats = self.pace.due_at().filter(|_| now < self.active_until && self.outbox.is_empty());
         let next = came.into_iter().chain(holds).chain(beats).min()?;
         Some(next.max(self.collected_at + INTERVAL))
     }
@@ -230,7 +243,7 @@ impl<B: Bus> Publisher<B> {
 
     /// Publishes what is left, within a time.
     async fn flush(&mut self, mut under_way: Option<UnderWay>) {
-        self.beat_at = Instant::now();
+        self.pace.hurry(Instant::now());
         self.collect().await;
         let deadline = Instant::now() + FLUSH_TIMEOUT;
         loop {
@@ -327,11 +340,11 @@ impl<B: Bus> Publisher<B> {
         let mut guard = self.handle.core();
         let core = &mut *guard;
         let speaks = now < self.active_until || core.packer.is_waiting();
-        let mut beat = speaks && now >= self.beat_at && self.outbox.is_empty();
+        let mut beat = speaks && self.pace.is_due(now) && self.outbox.is_empty();
         while !self.outbox.is_full() {
             let Some(packed) = core.packer.pack(&mut core.frames, beat) else { break };
             self.outbox.push(packed);
-            self.beat_at = now + if now >= self.calm_at { CALM_BEAT } else { BEAT };
+            self.pace.said(now);
             beat = false;
         }
         if self.outbox.is_full() {

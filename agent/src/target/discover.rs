@@ -86,7 +86,6 @@ impl Discovery {
         config: &DiscoverConfig,
         traced: &BTreeSet<ProcessKey>,
     ) -> Result<Vec<ProcessSeen>, TargetError> {
-        let privileges = status::privileges()?;
         let own = std::process::id();
         // Read before: what begins meanwhile is a change the next time.
         let tasks = tasks();
@@ -104,6 +103,7 @@ impl Discovery {
             }
             self.tasks = tasks;
         }
+        let mut privileges = None;
         let traced: BTreeSet<u32> = traced.iter().map(|key| key.pid).collect();
         for (&pid, known) in &mut self.known {
             let is_young = self.looks - known.first < YOUNG_LOOKS;
@@ -118,6 +118,10 @@ impl Discovery {
                     // It is another one, and may become a third.
                     known.first = self.looks;
                 }
+                let privileges = match privileges {
+                    Some(known) => known,
+                    None => *privileges.insert(status::privileges()?),
+                };
                 known.seen = look_at(pid, config, privileges);
                 known.identity = identity;
             }
@@ -128,7 +132,7 @@ impl Discovery {
 
 /// How many tasks there are, and which began last (proc_loadavg(5)); `None` where that is not told.
 fn tasks() -> Option<(String, String)> {
-    let text = fs::read_to_string(LOAD).ok()?;
+    let text = String::from_utf8(read_some(LOAD, READ_BYTES as u64).ok()?).ok()?;
     let mut fields = text.split_whitespace().skip(3);
     let (_, all) = fields.next()?.split_once('/')?;
     Some((all.to_owned(), fields.next()?.to_owned()))

@@ -51,12 +51,18 @@ async fn request<T: DeserializeOwned>(client: &Client, to: String, body: &impl S
 }
 
 /// One exchange of clocks. The stamps are taken as close to the bus as this side gets.
-pub(super) async fn ping(client: &Client, coordinator: Incarnation, host: HostName, clock: Clock) -> Event {
+pub(super) async fn ping(
+    client: &Client,
+    coordinator: Incarnation,
+    host: HostName,
+    is_waited_for: bool,
+    clock: Clock,
+) -> Event {
     let timeout = Duration::from_millis(PING_TIMEOUT_MS);
     let to = subject::clock_ping(&host);
     let exchange = async {
         let sent_ns = clock.now_ns();
-        let payload = serde_json::to_vec(&ClockPing { coordinator, sent_ns }).ok()?;
+        let payload = serde_json::to_vec(&ClockPing { coordinator, sent_ns, is_waited_for }).ok()?;
         let request = Request::new().payload(payload.into()).timeout(Some(timeout));
         let message = client.send_request(to, request).await.ok()?;
         let got_ns = clock.now_ns();

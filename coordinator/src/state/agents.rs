@@ -10,7 +10,7 @@ use crate::merge::SourceId;
 use riptrace_protocol::agent_api::{Create, CreateReply, Heartbeat, ListReply};
 use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus, TracepointStatus};
 use riptrace_protocol::ids::{HostName, TracepointId};
-use riptrace_protocol::limits::{CLOCK_PING_MS, COORDINATOR_LEASE_MS, HOST_LEASE_MS};
+use riptrace_protocol::limits::{COORDINATOR_LEASE_MS, HOST_LEASE_MS};
 use riptrace_protocol::time::ClockDomain;
 
 impl Host {
@@ -137,9 +137,8 @@ impl State {
         }
         for host in self.hosts.values_mut().filter(|host| host.alive) {
             if !host.pings.in_flight && now_ns >= host.pings.due_ns {
-                host.pings.in_flight = true;
-                host.pings.due_ns = now_ns + CLOCK_PING_MS * MS;
-                effects.push(Effect::Ping { host: host.name.clone() });
+                let is_waited_for = host.pings.start(now_ns);
+                effects.push(Effect::Ping { host: host.name.clone(), is_waited_for });
             }
         }
     }

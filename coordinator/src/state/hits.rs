@@ -73,6 +73,7 @@ impl State {
     }
 
     fn put_in_merge(&mut self, now_ns: u64, turns: Vec<InTurn>) {
+        let has_hits = turns.iter().any(|turn| !turn.stored.batch.hits.is_empty());
         for InTurn { stored, lost } in turns {
             let Stored { trace_sequence, arrived_ns, batch } = stored;
             let source = SourceId { host: batch.host.clone(), incarnation: batch.incarnation };
@@ -88,10 +89,22 @@ impl State {
                 let payload = Carried { trace_sequence, payload: Payload::Lost { end: lost.end } };
                 self.merge.push(&source, Item { number: lost.start, domain_ns, arrived_ns, bytes: 64, payload });
             }
+            if !batch.hits.is_empty()
+                && let Some(host) = self.hosts.get_mut(&batch.host)
+            {
+                host.pings.has_hits(now_ns);
+            }
             for hit in batch.hits {
                 let (number, domain_ns, bytes) = (hit.number, hit.time_ns, hit_bytes(&hit));
                 let payload = Carried { trace_sequence, payload: Payload::Hit(Box::new(hit)) };
                 self.merge.push(&source, Item { number, domain_ns, arrived_ns, bytes, payload });
+            }
+        }
+        if has_hits {
+            for source in self.merge.waited_for(now_ns) {
+                if let Some(host) = self.hosts.get_mut(&source.host) {
+                    host.pings.is_waited_for(now_ns);
+                }
             }
         }
     }

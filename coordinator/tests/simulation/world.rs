@@ -365,7 +365,7 @@ impl World {
                     self.schedule(delay_ns, Happening::AgentAsked { run, ask, host, body });
                 }
             }
-            Effect::Ping { host } => {
+            Effect::Ping { host, is_waited_for: _ } => {
                 let sent_ns = self.now_ns;
                 assert!(self.open_pings.insert(host.clone(), sent_ns).is_none(), "two pings at a time");
                 self.schedule(1_000 * MS, Happening::PingDeadline { run, host: host.clone(), sent_ns });
