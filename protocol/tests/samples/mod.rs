@@ -125,7 +125,7 @@ pub fn json_messages() -> Vec<Json> {
             }),
         ),
         json("error_reply", Reply::<AttachReply>::Error("process 812 is gone".into())),
-        json("clock_ping", ClockPing { coordinator: Incarnation(9), sent_ns: 1_000, is_waited_for: true }),
+        json("clock_ping", ClockPing { coordinator: Incarnation(9), sent_ns: 1_000, is_waited_for: false }),
         json(
             "clock_ping_reply",
             ClockPong {
