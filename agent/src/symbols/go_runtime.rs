@@ -1,28 +1,13 @@
 //! Where Go's runtime keeps its goroutines, for the engine: the places of `runtime.g` and `runtime.m` and of the array of
 //! all `g`s, as the debug information of the build states them.
 
-use super::debug_info::{Die, Entry, Unit, View};
+use super::debug_info::{Die, View};
+use super::landmarks::Landmarks;
 use super::types::{self, Shape};
 use super::{Build, ResolveError, Svma};
 use crate::engine::GoRuntime;
-use gimli::{AttributeValue, Operation};
 use riptrace_protocol::fleet::Language;
 use riptrace_protocol::ids::Avma;
-
-/// What is looked for in the units, by its name.
-#[derive(Debug, Default)]
-struct Found {
-    g: Option<Die>,
-    m: Option<Die>,
-    allglen: Option<u64>,
-    allgptr: Option<u64>,
-}
-
-impl Found {
-    fn is_complete(&self) -> bool {
-        self.g.is_some() && self.m.is_some() && self.allglen.is_some() && self.allgptr.is_some()
-    }
-}
 
 impl Build {
     /// Where the runtime keeps its goroutines in a process whose executable was moved by `bias`. `None` outside Go, and
@@ -41,17 +26,9 @@ impl Build {
 
 fn find(build: &Build, view: &View<'_>, bias: u64) -> Result<Option<GoRuntime>, ResolveError> {
     let Some(place) = build.goroutine(view) else { return Ok(None) };
-    let mut found = Found::default();
-    // The linker writes the runtime's units behind those of the program's own packages.
-    for number in (0..view.index.units.len() as u32).rev() {
-        if view.index.units[number as usize].is_go {
-            search(view, number, &mut found)?;
-        }
-        if found.is_complete() {
-            break;
-        }
-    }
-    let Found { g: Some(g), m: Some(m), allglen: Some(allglen), allgptr: Some(allgptr) } = found else {
+    let &Landmarks { g: Some(g), m: Some(m), allglen: Some(allglen), allgptr: Some(allgptr), .. } =
+        build.landmarks(view)?
+    else {
         return Ok(None);
     };
     let g = |path: &[&str]| offset(view, g, path);
@@ -94,41 +71,6 @@ fn find(build: &Build, view: &View<'_>, bias: u64) -> Result<Option<GoRuntime>, 
         }))
     };
     runtime()
-}
-
-/// Looks through the entries of a unit at its top.
-fn search(view: &View<'_>, number: u32, found: &mut Found) -> Result<(), ResolveError> {
-    let unit = view.unit(number)?;
-    let mut reader = unit.entries_raw(None)?;
-    let mut entry = Entry::null();
-    while !reader.is_empty() {
-        if !reader.read_entry(&mut entry)? || entry.depth() != 1 {
-            continue;
-        }
-        let is_type = entry.tag() == gimli::DW_TAG_structure_type;
-        if !is_type && entry.tag() != gimli::DW_TAG_variable {
-            continue;
-        }
-        let Some(name) = view.name_of(&unit, &entry) else { continue };
-        let die = Die { unit: number, offset: entry.offset() };
-        match name.as_str() {
-            "runtime.g" if is_type => found.g = Some(die),
-            "runtime.m" if is_type => found.m = Some(die),
-            "runtime.allglen" => found.allglen = address(&unit, &entry),
-            "runtime.allgptr" => found.allgptr = address(&unit, &entry),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Address of a variable that has a fixed one.
-fn address(unit: &Unit<'_>, entry: &Entry<'_>) -> Option<u64> {
-    let Some(AttributeValue::Exprloc(expression)) = entry.attr_value(gimli::DW_AT_location) else { return None };
-    match expression.operations(unit.encoding()).next() {
-        Ok(Some(Operation::Address { address })) => Some(address),
-        _ => None,
-    }
 }
 
 /// Offset of a field, or of a field in a field.

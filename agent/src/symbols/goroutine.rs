@@ -6,7 +6,7 @@
 //! (`pkg/proc/bininfo.go`, `setGStructOffsetElf`).
 
 use super::ResolveError;
-use super::debug_info::{Die, Entry, View};
+use super::debug_info::{Die, View};
 use super::image::Image;
 use super::types;
 use riptrace_protocol::fleet::BuildFacts;
@@ -20,9 +20,14 @@ pub(crate) struct GoroutinePlace {
     pub(crate) goid_offset: u32,
 }
 
-/// Finds it; `None` where the build does not tell.
-pub(super) fn find(view: &View<'_>, image: &Image, facts: &BuildFacts) -> Result<Option<GoroutinePlace>, ResolveError> {
-    let goid_offset = match goid_offset(view)? {
+/// Finds it, with the type `runtime.g` where the build describes it; `None` where the build does not tell.
+pub(super) fn find(
+    view: &View<'_>,
+    g: Option<Die>,
+    image: &Image,
+    facts: &BuildFacts,
+) -> Result<Option<GoroutinePlace>, ResolveError> {
+    let goid_offset = match goid_offset(view, g)? {
         Some(offset) => offset,
         // The layout of Go 1.27 as measured; other versions are not guessed.
         None if facts.go_version.as_deref().is_some_and(|version| version.starts_with("go1.27")) => 152,
@@ -41,27 +46,9 @@ fn g_offset(image: &Image) -> Option<i64> {
 }
 
 /// Offset of the member `goid` of the type `runtime.g`.
-fn goid_offset(view: &View<'_>) -> Result<Option<u32>, ResolveError> {
-    for number in (0..view.index.units.len() as u32).rev() {
-        if !view.index.units[number as usize].is_go {
-            continue;
-        }
-        let unit = view.unit(number)?;
-        let mut reader = unit.entries_raw(None)?;
-        let mut entry = Entry::null();
-        while !reader.is_empty() {
-            if !reader.read_entry(&mut entry)?
-                || entry.depth() != 1
-                || entry.tag() != gimli::DW_TAG_structure_type
-                || view.name_of(&unit, &entry).as_deref() != Some("runtime.g")
-            {
-                continue;
-            }
-            let facts = types::read(view, Die { unit: number, offset: entry.offset() })?;
-            let types::Shape::Struct(members) = facts.shape else { continue };
-            let goid = members.iter().find(|member| member.name == "goid");
-            return Ok(goid.and_then(|member| u32::try_from(member.offset).ok()));
-        }
-    }
-    Ok(None)
+fn goid_offset(view: &View<'_>, g: Option<Die>) -> Result<Option<u32>, ResolveError> {
+    let Some(g) = g else { return Ok(None) };
+    let types::Shape::Struct(members) = types::read(view, g)?.shape else { return Ok(None) };
+    let goid = members.iter().find(|member| member.name == "goid");
+    Ok(goid.and_then(|member| u32::try_from(member.offset).ok()))
 }

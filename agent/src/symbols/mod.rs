@@ -27,6 +27,7 @@ mod go_runtime;
 mod goroutine;
 mod image;
 mod index;
+mod landmarks;
 mod lines;
 mod names;
 mod pattern;
@@ -51,6 +52,7 @@ pub(crate) use results::at_return;
 use debug_info::Sections;
 use image::Image;
 use index::Index;
+use landmarks::Landmarks;
 use names::SymbolNames;
 use pclntab::FunctionTable;
 use riptrace_protocol::fleet::{BuildFacts, Language};
@@ -130,6 +132,7 @@ pub struct Build {
     facts: BuildFacts,
     loaded: OnceLock<Result<Loaded, ResolveError>>,
     goroutine: OnceLock<Option<GoroutinePlace>>,
+    landmarks: OnceLock<Result<Landmarks, ResolveError>>,
     go_types: OnceLock<Option<GoTypes>>,
     names: OnceLock<SymbolNames>,
     unwind_tables: OnceLock<Option<UnwindTables>>,
@@ -174,6 +177,7 @@ impl Build {
             facts,
             loaded: OnceLock::new(),
             goroutine: OnceLock::new(),
+            landmarks: OnceLock::new(),
             go_types: OnceLock::new(),
             names: OnceLock::new(),
             unwind_tables: OnceLock::new(),
@@ -253,10 +257,13 @@ impl Build {
             return None;
         }
         *self.goroutine.get_or_init(|| {
-            goroutine::find(view, self.debug_image(), &self.facts).unwrap_or_else(|error| {
-                tracing::debug!(%error, "no goroutine ids");
-                None
-            })
+            let found = self.landmarks(view);
+            found.and_then(|found| goroutine::find(view, found.g, self.debug_image(), &self.facts)).unwrap_or_else(
+                |error| {
+                    tracing::debug!(%error, "no goroutine ids");
+                    None
+                },
+            )
         })
     }
 
@@ -266,7 +273,8 @@ impl Build {
             return None;
         }
         let types = self.go_types.get_or_init(|| {
-            GoTypes::load(view, &self.image).unwrap_or_else(|error| {
+            let found = self.landmarks(view);
+            found.and_then(|found| GoTypes::of(view, found, &self.image)).unwrap_or_else(|error| {
                 tracing::debug!(%error, "no dynamic types");
                 None
             })

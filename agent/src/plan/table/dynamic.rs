@@ -85,10 +85,16 @@ impl<'b> Dynamic<'b> {
         if let Some(known) = self.known.borrow().get(&methods) {
             return Ok(Rc::clone(known));
         }
-        let mut all = types.candidates(view, self.build, methods)?;
-        all.sort_by_cached_key(|described| (self.rank(&described.name), described.name.clone()));
-        all.truncate(CASES_MAX + NAMES_MAX);
-        let all: Rc<[_]> = all.into();
+        let all = types.candidates(view, self.build, methods)?;
+        let mut ranked: Vec<_> = all.into_iter().map(|described| (self.rank(&described.name), described)).collect();
+        let order = |(rank, described): &(u32, &'b Described)| (*rank, &*described.name);
+        // An empty interface may hold any type there is: only those that are told are put in order.
+        if ranked.len() > CASES_MAX + NAMES_MAX {
+            ranked.select_nth_unstable_by(CASES_MAX + NAMES_MAX, |a, b| order(a).cmp(&order(b)));
+            ranked.truncate(CASES_MAX + NAMES_MAX);
+        }
+        ranked.sort_by(|a, b| order(a).cmp(&order(b)));
+        let all: Rc<[_]> = ranked.into_iter().map(|(_, described)| described).collect();
         self.known.borrow_mut().insert(methods, Rc::clone(&all));
         Ok(all)
     }

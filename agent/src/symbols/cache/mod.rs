@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/v1/KEY/NAME        one piece of one build: content, then a footer of 32 bytes
 //! ROOT/v1/KEY/.NAME.PID.N a piece that is being written
+//! ROOT/v1/KEY/.NAME.checked says in which boot the piece was found whole
 //! ```
 //! A footer is the magic `riptrace`, version u32, CRC-32 of the content u32, length of the content u64, CRC-32 of the
 //! footer before it u32, zero u32; little endian.

@@ -4,7 +4,7 @@ use crate::target::FileMap;
 use flate2::Crc;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,8 @@ const VERSION: u32 = 1;
 const FOOTER_BYTES: usize = 32;
 /// Bytes that are read and summed at once: fits the processor's cache.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Another one at each boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A piece that is being written; gone without a trace when it is dropped unfinished.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ impl PieceWriter {
         self.file.write_all(&footer(self.bytes, self.crc.sum()))?;
         std::fs::rename(&self.temporary, &self.path)?;
         self.finished = true;
+        // What was written in this boot is what is read in it.
+        Checked::of(&self.file).mark(&self.path);
         FileMap::new(&self.file, usize::try_from(self.bytes).map_err(io::Error::other)?)
     }
 }
@@ -73,7 +77,10 @@ fn footer(bytes: u64, crc: u32) -> [u8; FOOTER_BYTES] {
     footer
 }
 
-/// Opens a piece and checks all of it.
+/// Opens a piece and checks all of it, unless that was done since the machine has booted.
+///
+/// What the checksum finds is a name that a power cut has left with other bytes: once a boot is enough for that, and the
+/// sections of a large build take longer to sum than anything else that is done with them.
 pub(super) fn open(path: &Path, bytes: Option<u64>) -> io::Result<FileMap> {
     let damaged = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let file = File::open(path)?;
@@ -84,6 +91,11 @@ pub(super) fn open(path: &Path, bytes: Option<u64>) -> io::Result<FileMap> {
     }
     let mut last = [0; FOOTER_BYTES];
     file.read_exact_at(&mut last, content)?;
+    let map = || FileMap::new(&file, usize::try_from(content).map_err(io::Error::other)?);
+    let checked = Checked::of(&file);
+    if checked.is_marked(path) {
+        return map();
+    }
     let mut crc = Crc::new();
     // Read, not mapped: what is only summed should not count as this process's memory.
     let mut buffer = vec![0; CHUNK_BYTES.min(content as usize)];
@@ -97,5 +109,40 @@ pub(super) fn open(path: &Path, bytes: Option<u64>) -> io::Result<FileMap> {
     if footer(content, crc.sum()) != last {
         return Err(damaged("its checksum is wrong"));
     }
-    FileMap::new(&file, usize::try_from(content).map_err(io::Error::other)?)
+    checked.mark(path);
+    map()
+}
+
+/// That a file was found whole: in which boot, and which file at which state of it. It is written beside the file, after
+/// it: `.NAME.checked`.
+struct Checked(Option<String>);
+
+impl Checked {
+    /// Empty where the machine does not tell.
+    fn of(file: &File) -> Checked {
+        let told = || -> io::Result<String> {
+            let about = file.metadata()?;
+            let boot = std::fs::read_to_string(BOOT_ID)?;
+            let (seconds, ns) = (about.ctime(), about.ctime_nsec());
+            Ok(format!("{} {} {} {seconds}.{ns:09}\n", boot.trim(), about.ino(), about.len()))
+        };
+        Checked(told().ok())
+    }
+
+    fn is_marked(&self, path: &Path) -> bool {
+        let Some((told, mark)) = self.0.as_ref().zip(mark_of(path)) else { return false };
+        std::fs::read_to_string(mark).is_ok_and(|marked| marked == *told)
+    }
+
+    /// Where it cannot be written, the file is checked again the next time.
+    fn mark(&self, path: &Path) {
+        if let Some((told, mark)) = self.0.as_ref().zip(mark_of(path)) {
+            let _ = std::fs::write(mark, told);
+        }
+    }
+}
+
+fn mark_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    Some(path.with_file_name(format!(".{name}.checked")))
 }

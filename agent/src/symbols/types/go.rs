@@ -92,7 +92,7 @@ pub(super) fn structure<'a>(view: &View<'a>, at: Die, entry: &Entry<'a>, kind: O
 }
 
 /// Offset of the runtime's description of a type from `runtime.types`; `None` where there is none.
-pub(super) fn runtime_type(entry: &Entry<'_>) -> Option<u64> {
+pub(in crate::symbols) fn runtime_type(entry: &Entry<'_>) -> Option<u64> {
     let offset = match entry.attr_value(DW_AT_GO_RUNTIME_TYPE)? {
         // Its form is that of an address.
         AttributeValue::Addr(offset) => offset,

@@ -10,15 +10,14 @@
 //! It proposes, it does not decide: a type that is missing here is shown as unknown where it is met.
 
 use super::go;
-use crate::symbols::debug_info::{Die, Entry, View};
+use crate::symbols::debug_info::{Die, View};
 use crate::symbols::image::Image;
+pub(crate) use crate::symbols::landmarks::Described;
+use crate::symbols::landmarks::Landmarks;
 use crate::symbols::{Build, ResolveError, Svma};
-use gimli::{AttributeValue, Operation};
 use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-/// Types that are remembered of one build, at most: Kubernetes has some 60,000.
-const TYPES_MAX: usize = 1 << 20;
 /// Methods of one type that are read, at most: the largest generated ones have some thousand.
 const METHODS_MAX: usize = 4096;
 /// Bytes of the executable that are read at once: descriptions lie side by side.
@@ -32,15 +31,6 @@ const FLAG_UNCOMMON: u8 = 1;
 const FLAG_DIRECT: u8 = 1 << 5;
 /// `abi.Kind`, without flags.
 const KIND_MASK: u8 = (1 << 5) - 1;
-
-/// A type that the runtime describes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Described {
-    /// Offset of its description from `runtime.types`.
-    offset: u64,
-    pub(crate) die: Die,
-    pub(crate) name: Box<str>,
-}
 
 /// A type that an interface may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +48,7 @@ pub(crate) struct GoTypes {
     /// Address of `runtime.types`.
     types_at: u64,
     /// By their offsets.
-    described: Vec<Described>,
+    described: Arc<[Described]>,
     /// Bytes of `abi.MapType`, behind which the methods of map types are.
     map_type_bytes: Option<u64>,
     /// Types by their methods.
@@ -69,34 +59,19 @@ pub(crate) struct GoTypes {
 type Method = (u32, u32);
 
 impl GoTypes {
-    /// Reads the types of a build; `None` where it does not tell.
-    pub(in crate::symbols) fn load(view: &View<'_>, image: &Image) -> Result<Option<GoTypes>, ResolveError> {
-        let mut found = Found::default();
-        // The linker puts all types into the unit of the runtime.
-        for is_runtime in [true, false] {
-            for number in 0..view.index.units.len() as u32 {
-                if !view.index.units[number as usize].is_go {
-                    continue;
-                }
-                let unit = view.unit(number)?;
-                let root = unit.entry(unit.header.root_offset())?;
-                if (view.name_of(&unit, &root).as_deref() == Some("runtime")) == is_runtime {
-                    search(view, number, &mut found)?;
-                }
-            }
-            if !found.described.is_empty() {
-                break;
-            }
-        }
+    /// The types of a build; `None` where it does not tell.
+    pub(in crate::symbols) fn of(
+        view: &View<'_>,
+        landmarks: &Landmarks,
+        image: &Image,
+    ) -> Result<Option<GoTypes>, ResolveError> {
         let types_at = image
             .symbol("runtime.types")
             .or_else(|| image.section_range(".go.type").map(|range| range.start))
-            .or(found.types_of_module(view, image)?);
-        let Some(types_at) = types_at.filter(|_| !found.described.is_empty()) else { return Ok(None) };
-        found.described.sort_by_key(|described| described.offset);
-        found.described.dedup_by_key(|described| described.offset);
-        let (described, map_type_bytes) = (found.described, found.map_type_bytes);
-        Ok(Some(GoTypes { types_at, described, map_type_bytes, methods: OnceLock::new() }))
+            .or(types_of_module(view, landmarks, image)?);
+        let described = Arc::clone(&landmarks.described);
+        let Some(types_at) = types_at.filter(|_| !described.is_empty()) else { return Ok(None) };
+        Ok(Some(GoTypes { types_at, described, map_type_bytes: landmarks.map_type_bytes, methods: OnceLock::new() }))
     }
 
     /// The types that an interface may hold. `interface` is the type of the interface where it has methods; all types
@@ -159,7 +134,7 @@ impl GoTypes {
 
     fn types_by_method(&self, file: &mut Window<'_>) -> HashMap<Method, Vec<u32>> {
         let mut by_method: HashMap<Method, Vec<u32>> = HashMap::new();
-        for (number, described) in (0u32..).zip(&self.described) {
+        for (number, described) in (0u32..).zip(self.described.iter()) {
             for method in self.own_methods(described.offset, file).unwrap_or_default() {
                 by_method.entry(method).or_default().push(number);
             }
@@ -195,89 +170,13 @@ impl GoTypes {
     }
 }
 
-/// What is looked for in the units.
-#[derive(Default)]
-struct Found {
-    described: Vec<Described>,
-    map_type_bytes: Option<u64>,
-    module_data: Option<Die>,
-    module_data_at: Option<u64>,
-}
-
-impl Found {
-    /// `runtime.types` as the runtime's first module knows it, where the symbol is gone.
-    fn types_of_module(&self, view: &View<'_>, image: &Image) -> Result<Option<u64>, ResolveError> {
-        let (Some(die), Some(at)) = (self.module_data, self.module_data_at) else { return Ok(None) };
-        let super::Shape::Struct(members) = super::read(view, die)?.shape else { return Ok(None) };
-        let member = members.iter().find(|member| member.name == "types");
-        let at = member.and_then(|member| at.checked_add(member.offset));
-        Ok(at.and_then(|at| Window::new(image).word(at)).filter(|&types| types != 0))
-    }
-}
-
-/// Looks through the entries of a unit at its top.
-fn search(view: &View<'_>, number: u32, found: &mut Found) -> Result<(), ResolveError> {
-    let unit = view.unit(number)?;
-    let mut reader = unit.entries_raw(None)?;
-    let mut entry = Entry::null();
-    while !reader.is_empty() {
-        if !reader.read_entry(&mut entry)? || entry.depth() != 1 {
-            continue;
-        }
-        let die = Die { unit: number, offset: entry.offset() };
-        match entry.tag() {
-            gimli::DW_TAG_subprogram => continue,
-            gimli::DW_TAG_variable => {
-                if found.module_data_at.is_none()
-                    && view.name_of(&unit, &entry).as_deref() == Some("runtime.firstmoduledata")
-                    && let Some(AttributeValue::Exprloc(place)) = entry.attr_value(gimli::DW_AT_location)
-                    && let Ok(Some(Operation::Address { address })) = place.operations(unit.encoding()).next()
-                {
-                    found.module_data_at = Some(address);
-                }
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(offset) = go::runtime_type(&entry) {
-            let Some(name) = view.name_of(&unit, &entry) else { continue };
-            if name == "internal/abi.MapType"
-                || name == "internal/abi.SwissMapType"
-                || name == "internal/abi.OldMapType"
-            {
-                found.map_type_bytes = super::unsigned(&entry, gimli::DW_AT_byte_size);
-            }
-            if found.described.len() < TYPES_MAX {
-                found.described.push(Described { offset, die, name: name.into() });
-            }
-            continue;
-        }
-        match entry.tag() {
-            // The name that variables refer to follows its struct.
-            gimli::DW_TAG_typedef => {
-                let to = view.target(number, entry.attr_value(gimli::DW_AT_type));
-                if let Some(last) = found.described.last_mut()
-                    && to == Some(last.die)
-                {
-                    last.die = die;
-                }
-            }
-            gimli::DW_TAG_structure_type => match view.name_of(&unit, &entry).as_deref() {
-                Some("runtime.moduledata") => found.module_data = Some(die),
-                Some(
-                    "internal/abi.MapType"
-                    | "internal/abi.SwissMapType"
-                    | "internal/abi.OldMapType"
-                    | "runtime.maptype",
-                ) => {
-                    found.map_type_bytes = super::unsigned(&entry, gimli::DW_AT_byte_size);
-                }
-                _ => {}
-            },
-            _ => {}
-        }
-    }
-    Ok(())
+/// `runtime.types` as the runtime's first module knows it, where the symbol is gone.
+fn types_of_module(view: &View<'_>, landmarks: &Landmarks, image: &Image) -> Result<Option<u64>, ResolveError> {
+    let (Some(die), Some(at)) = (landmarks.module_data, landmarks.module_data_at) else { return Ok(None) };
+    let super::Shape::Struct(members) = super::read(view, die)?.shape else { return Ok(None) };
+    let member = members.iter().find(|member| member.name == "types");
+    let at = member.and_then(|member| at.checked_add(member.offset));
+    Ok(at.and_then(|at| Window::new(image).word(at)).filter(|&types| types != 0))
 }
 
 /// Reads initialised memory of the executable, a window at a time.
