@@ -74,6 +74,21 @@ impl Loaded {
         let code = self.code.get_or_init(|| BinaryCode::open(&exe).map_err(|error| error.to_string()));
         code.as_ref().map_err(Clone::clone)
     }
+
+    /// Begins to read, beside whatever is asked of the build now, what arming a probe in it will need.
+    pub(super) fn read_ahead(&self, pid: u32) {
+        if self.code.get().is_none() {
+            let loaded = self.clone();
+            // Whoever needs it waits for it, or reads it where no thread could be made.
+            let started = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
+                let _ = loaded.code(pid);
+                let _ = loaded.build.go_runtime(loaded.bias);
+            });
+            if let Err(error) = started {
+                tracing::debug!(%error, "no thread to read ahead");
+            }
+        }
+    }
 }
 
 /// Opened once; whoever comes second waits for the first.

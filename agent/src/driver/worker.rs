@@ -139,6 +139,9 @@ impl Host {
 
     fn arm(self: &Arc<Self>, process: ProcessKey, job: JobId, tracepoint: &Tracepoint) -> Result<Armed, NotArmed> {
         let loaded = self.builds.load(process)?;
+        if self.mechanisms != Mechanisms::Ptrace {
+            loaded.read_ahead(process.pid);
+        }
         let mut by_name = None;
         let found = match loaded.build.resolve(&tracepoint.location) {
             Ok(found) => found,
