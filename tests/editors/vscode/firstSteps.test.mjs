@@ -29,7 +29,7 @@ test("the first steps", async (t) => {
       } catch (error) {
         problem = error;
         await screenshot(`failed-${name.replaceAll(/[^A-Za-z0-9]+/g, "-")}`);
-        throw error;
+        throw await workbench.explained(error);
       }
     });
     if (problem) throw new Error(`"${name}" failed; screenshots and logs are in ${artefacts}`);

@@ -56,7 +56,7 @@ test(`${Math.round(HITS_PER_S)} hits a second, for ${SECONDS} s`, async (t) => {
       return await action();
     } catch (error) {
       await page.screenshot({ path: path.join(artefacts, "vscode-failed-flood.png") });
-      throw error;
+      throw await workbench.explained(error);
     }
   };
   await seen(() => workbench.showFleet());

@@ -13,6 +13,8 @@ const LOAD_MS = 120_000;
 const HOVER_MS = 5_000;
 /** How long a try waits for its effect before it is made again: ten times what a busy machine was seen to take. */
 const TRY_MS = 5_000;
+/** Rows of each place that a failed wait tells of. */
+const SEEN_MAX = 8;
 /** How long all tries of one action may take together. */
 const TRIES_MS = 2 * ANSWER_MS;
 
@@ -488,6 +490,44 @@ export class Workbench {
     const other = this.page.locator(light ? ".monaco-workbench.vs-dark" : ".monaco-workbench.vs");
     await this.runCommand("Preferences: Toggle between Light/Dark Themes");
     await other.first().waitFor({ timeout: ANSWER_MS });
+  }
+
+  /**
+   * The error of a wait that found nothing, with what the workbench shows instead: a locator that matched nothing does
+   * not say why.
+   */
+  async explained(error) {
+    const seen = await this.#seenInstead().catch((why) => `(the page cannot be asked: ${why.message})`);
+    return new Error(`${error.message}\nWhat is seen instead: ${seen}`, { cause: error });
+  }
+
+  async #seenInstead() {
+    const places = {
+      tab: ".tab.active .label-name",
+      line: ".editor-instance .active-line-number",
+      message: ".notification-toast .notification-list-item-message, .monaco-dialog-box",
+      input: ".quick-input-widget:visible input, .quick-input-widget:visible .monaco-list-row",
+      breakpoints: ".debug-breakpoints .monaco-list-row",
+      lenses: ".codelens-decoration",
+      stack: ".pane:has(.debug-call-stack)",
+      variables: ".debug-variables .monaco-list-row",
+      console: ".repl .monaco-list-row",
+      fleet: '.pane:has(> .pane-header[aria-label^="Fleet"])',
+      status: ".part.statusbar .statusbar-item-label",
+    };
+    const seen = {};
+    const read = async (name, locator) => {
+      const texts = (await locator.allTextContents()).map((text) => text.replaceAll(/\s+/g, " ").trim().slice(0, 120));
+      const told = texts.filter((text) => text !== "");
+      if (told.length > 0) seen[name] = told.length > SEEN_MAX ? [...told.slice(0, SEEN_MAX), "..."] : told;
+    };
+    for (const [name, selector] of Object.entries(places)) await read(name, this.page.locator(selector));
+    if ((await this.page.locator("iframe.webview.ready").count()) > 0) {
+      await read("timeline", this.timeline.locator("#status, #problem:visible, #list-title"));
+      await read("hits", this.hitRows);
+    }
+    seen.focus = await this.page.evaluate(() => document.activeElement?.outerHTML.slice(0, 120));
+    return JSON.stringify(seen, null, 1);
   }
 
   /** Makes tries until one returns true. */

@@ -46,7 +46,7 @@ test("a session in the workbench", async (t) => {
       } catch (error) {
         problem = error;
         await screenshot(`failed ${name}`);
-        throw error;
+        throw await workbench.explained(error);
       }
     });
     if (problem) throw new Error(`"${name}" failed; screenshots and logs are in ${artefacts}`);

@@ -13,6 +13,9 @@ const task = JSON.parse(process.env.RIPTRACE_DRIVER_TASK);
 /** Messages of all sessions, in order: { session, direction: "in" | "out", message }. */
 const messages = [];
 const watchers = new Set();
+/** What the newest messages were, for a wait that fails. */
+const lastMessages = [];
+const LAST_MESSAGES_MAX = 12;
 
 const checks = [];
 /** `milliseconds` is how long the check may take as a whole. */
@@ -57,6 +60,8 @@ function write(file, value) {
 
 function saw(session, direction, message) {
   if (task.keepsMessages !== false) messages.push({ session, direction, message: structuredClone(message) });
+  lastMessages.push(`${direction === "in" ? "asked" : "said"} ${message.event ?? message.command}`);
+  if (lastMessages.length > LAST_MESSAGES_MAX) lastMessages.shift();
   for (const watcher of watchers) watcher(direction, message);
 }
 
@@ -111,29 +116,48 @@ function within(milliseconds, what, promise) {
 }
 
 /**
- * The first value that `find` returns, looked for whenever a message of a session passes (which `find` is given), and
- * every `poll` milliseconds where there is no message for "the answer would now be another".
+ * The first value that `find` returns. Without `poll` it is looked for whenever a message of a session passes (which
+ * `find` is given); with it, every so many milliseconds, one look after the other: what is asked of an adapter is a
+ * message as well, and a look at each of those would ask without end.
  */
 function eventually(what, find, milliseconds, poll) {
-  let stop;
+  let over = false;
+  let stop = () => {};
   const found = new Promise((resolve, reject) => {
-    const look = async (direction, message) => {
+    const take = (value) => value && resolve(value);
+    if (poll) {
+      let timer;
+      const look = () =>
+        Promise.resolve()
+          .then(find)
+          .then((value) => {
+            take(value);
+            if (!over && !value) timer = setTimeout(look, poll);
+          })
+          .catch(reject);
+      stop = () => clearTimeout(timer);
+      void look();
+      return;
+    }
+    const look = (direction, message) => {
       try {
-        const value = await find(direction, message);
-        if (value) resolve(value);
+        take(find(direction, message));
       } catch (error) {
         reject(error);
       }
     };
-    const interval = poll ? setInterval(look, poll) : undefined;
+    stop = () => watchers.delete(look);
     watchers.add(look);
-    stop = () => {
-      clearInterval(interval);
-      watchers.delete(look);
-    };
-    void look();
+    look();
   });
-  return within(milliseconds, what, found).finally(stop);
+  return within(milliseconds, what, found)
+    .catch((error) => {
+      throw new Error(`${error.message}; the last messages: ${lastMessages.join(", ") || "none"}`);
+    })
+    .finally(() => {
+      over = true;
+      stop();
+    });
 }
 
 function events(kind) {
