@@ -55,7 +55,7 @@ fn a_line_is_explained_traced_and_let_go_of() {
     let silent = hints(&mut editor);
     assert!(silent.iter().all(|hint| !hint.starts_with('○')), "{silent:?}");
     let said = run(&mut editor, &show);
-    assert!(said.as_str().is_some_and(|said| said.contains("can be traced")), "{said}");
+    assert!(said.as_str().is_some_and(|said| said.contains("lines around here have code")), "{said}");
     let shown = hints(&mut editor);
     assert!(shown.iter().any(|hint| hint.starts_with("○ torture: ") && hint.contains("n")), "{shown:?}");
     run(&mut editor, &show);
