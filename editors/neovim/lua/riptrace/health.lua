@@ -77,7 +77,7 @@ end
 local function check_fleet(config, binary)
   vim.health.start('riptrace: fleet (riptrace doctor)')
   local command = vim.list_extend({ binary, 'doctor', '--json' }, util.fleet_flags(config))
-  local result, failure = util.run(command, util.root())
+  local result, failure = util.run(command, util.root(), util.DOCTOR_DEADLINE_MS)
   if not result then
     vim.health.error(failure --[[@as string]])
     return

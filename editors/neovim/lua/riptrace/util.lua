@@ -1,8 +1,10 @@
 --- Finding the binary and the checkout, running the binary, telling the user. No state.
 local M = {}
 
---- How long `riptrace ps`, `doctor` and `--version` may take: they have shorter deadlines of their own.
+--- How long `riptrace ps` and `--version` may take: they have shorter deadlines of their own.
 M.COMMAND_DEADLINE_MS = 15000
+--- How long `riptrace doctor` may take: it also asks other programs, such as pip, which take seconds on a busy machine.
+M.DOCTOR_DEADLINE_MS = 60000
 
 ---@param message string
 ---@param level? integer vim.log.levels
@@ -78,17 +80,19 @@ end
 --- Runs the binary and waits for it.
 ---@param command string[]
 ---@param cwd string
+---@param deadline? integer milliseconds; `COMMAND_DEADLINE_MS` when left out
 ---@return vim.SystemCompleted? result
 ---@return string? problem when it could not be started or did not end in time
-function M.run(command, cwd)
-  local started, process = pcall(vim.system, command, { cwd = cwd, text = true, timeout = M.COMMAND_DEADLINE_MS })
+function M.run(command, cwd, deadline)
+  deadline = deadline or M.COMMAND_DEADLINE_MS
+  local started, process = pcall(vim.system, command, { cwd = cwd, text = true, timeout = deadline })
   if not started then
     return nil, tostring(process)
   end
   local result = process:wait()
   -- vim.system reports a missed deadline as exit status 124.
   if result.code == 124 then
-    return nil, ('%s did not end within %d s'):format(table.concat(command, ' '), M.COMMAND_DEADLINE_MS / 1000)
+    return nil, ('%s did not end within %d s'):format(table.concat(command, ' '), deadline / 1000)
   end
   return result
 end
