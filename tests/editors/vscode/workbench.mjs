@@ -332,7 +332,7 @@ export class Workbench {
 
   async showFleet() {
     await this.runCommand("RipTrace: Show fleet");
-    await this.fleetRows.first().waitFor({ timeout: ANSWER_MS });
+    await this.fleetRows.first().waitFor({ timeout: TRIES_MS });
   }
 
   /** A row of the Fleet view by what it says, from its beginning. */
@@ -385,7 +385,8 @@ export class Workbench {
 
   async showTimeline() {
     await this.runCommand("RipTrace: Show timeline");
-    await this.timeline.locator("body").waitFor({ timeout: ANSWER_MS });
+    // Its page is loaded with it the first time: a frame in a frame, and a worker that brings its files.
+    await this.timeline.locator("body").waitFor({ timeout: LOAD_MS });
   }
 
   /** The number of a hit in the list of the timeline that is not this one. */
