@@ -48,6 +48,8 @@ pub(crate) struct ProbeCounts {
     pub(crate) note: Option<String>,
     /// Why the engine has switched it off.
     pub(crate) off: Option<String>,
+    /// Whether there is more that the engine could not count.
+    pub(crate) unfinished: bool,
 }
 
 /// A probe that is in place.

@@ -21,7 +21,9 @@
 //!   work of taking it out has ended. The driver does the work of a process in order, so a probe that is still on its
 //!   way in is taken out after it got there.
 //! - No probe without a lease: when no coordinator is heard for [`COORDINATOR_LEASE_MS`], nothing is wanted any more.
-//! - Each request is answered once: when its work has ended, or at its deadline with what is known then.
+//! - Each request is answered once: when its work has ended, or at its deadline with what is known then. Counts that
+//!   are not final are said to be [unfinished](ProbeStatus::unfinished), and the final ones are told to whoever asks again.
+//! - An agent that is given no processor hears nobody: that time does not count as a coordinator's silence.
 //! - The state of the whole host is bounded by [`PROBES_MAX`], [`TRACEPOINTS_MAX`] and [`LAYOUTS_MAX`].
 
 use crate::event::{Answer, Armed, Ask, Effect, Event, Gone, JobId, NotArmed, Outcome, ProbeCounts, RequestId, Work};
@@ -32,7 +34,7 @@ use riptrace_protocol::ids::{BuildId, HostName, Incarnation, LayoutId, ProcessId
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::limits::{AGENT_REQUEST_MS, COORDINATOR_LEASE_MS, HEARTBEAT_MS};
 use riptrace_protocol::tracepoint::Tracepoint;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Probes of one host, at most: each costs the host memory, and each site a patched word.
@@ -56,12 +58,20 @@ const HEARTBEAT_PROBES_MAX: usize = 500;
 const DETACH_GRACE_MS: u64 = 5_000;
 /// The status of a probe whose process ended is kept this long, in milliseconds: long enough for anybody to see it.
 const ENDED_KEPT_MS: u64 = 60_000;
+/// Statuses of removed probes that are kept as long, so that a removal that is asked for again has an answer, at most.
+const REMOVED_MAX: usize = 2 * PROBES_MAX;
+/// Events that are further apart, in milliseconds, are so because the agent did not run: its driver tells it of the time with
+/// each heartbeat at the latest.
+const STALL_MS: u64 = 2 * HEARTBEAT_MS;
 /// A refused probe is tried again no sooner than this, in milliseconds: what was refused is mostly refused again.
 const RETRY_MS: u64 = 2_000;
 /// Requests that wait for work, at most: a coordinator has a few under way.
 const OWED_MAX: usize = 1024;
 /// The agent ends after this time at the latest once it is asked to, in milliseconds.
 const SHUTDOWN_MS: u64 = 5_000;
+
+/// Why a probe goes whose tracepoint has other content now.
+const REPLACED: &str = "replaced";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -114,6 +124,8 @@ pub(crate) struct State {
     probes: BTreeMap<(TracepointId, ProcessKey), Probe>,
     /// Probes on their way out, by the job that takes them out.
     ending: BTreeMap<JobId, ProbeStatus>,
+    /// Last statuses of probes that are gone and were not replaced, each with the time until which it is kept.
+    removed: VecDeque<(u64, ProbeStatus)>,
     /// Processes that are being let go of.
     detaching: BTreeSet<JobId>,
     layouts: Recent<LayoutId, Arc<Layout>>,
@@ -121,6 +133,8 @@ pub(crate) struct State {
     next_job: u64,
     coordinator: Option<Incarnation>,
     lease_until_ms: Option<u64>,
+    /// When the last event was.
+    told_ms: u64,
     /// Statuses of probes that are gone and that no reply tells of.
     parting: Vec<ProbeStatus>,
     heartbeat_at_ms: u64,
@@ -144,12 +158,14 @@ impl State {
             tracepoints: BTreeMap::new(),
             probes: BTreeMap::new(),
             ending: BTreeMap::new(),
+            removed: VecDeque::new(),
             detaching: BTreeSet::new(),
             layouts: Recent::new(LAYOUTS_MAX),
             owed: BTreeMap::new(),
             next_job: 0,
             coordinator: None,
             lease_until_ms: None,
+            told_ms: 0,
             parting: Vec::new(),
             heartbeat_at_ms: 0,
             heard_at_ms: 0,
@@ -177,11 +193,16 @@ impl State {
 
     /// Takes one event; what is to be done is added to `effects`. `now_ms` never goes back.
     pub(crate) fn handle(&mut self, now_ms: u64, event: Event, effects: &mut Vec<Effect>) {
+        let stalled_ms = now_ms.saturating_sub(self.told_ms);
+        self.told_ms = now_ms;
+        if stalled_ms > STALL_MS {
+            self.lease_until_ms = self.lease_until_ms.map(|until_ms| until_ms + stalled_ms);
+        }
         match event {
             Event::Asked { request, ask } => self.asked(now_ms, request, ask, effects),
             Event::CoordinatorHeard(coordinator) => self.coordinator_heard(now_ms, coordinator, effects),
             Event::Discovered(processes) => self.discovered(now_ms, processes, effects),
-            Event::Done { job, outcome } => self.done(job, outcome, effects),
+            Event::Done { job, outcome } => self.done(now_ms, job, outcome, effects),
             Event::Counted(counts) => self.counted(counts),
             Event::ProcessGone { process, how } => self.process_gone(now_ms, process, &how, effects),
             Event::Tick => {}
@@ -226,7 +247,7 @@ impl State {
                 Owed::Detach { process, job: self.detach(process, effects) }
             }
             Ask::Create(create) => self.create(now_ms, *create, effects),
-            Ask::Remove(tracepoint) => self.remove(&tracepoint, effects),
+            Ask::Remove(tracepoint) => self.remove(now_ms, &tracepoint, effects),
             Ask::Lines(lines) => {
                 let Some(process) = self.process_of(&lines.build) else { return };
                 Owed::Lines { job: self.job(process, Work::Lines(lines), effects) }
@@ -281,8 +302,9 @@ impl State {
         let id = create.tracepoint.id.clone();
         let same = self.tracepoints.get(&id).is_some_and(|known| **known == create.tracepoint);
         if !same {
-            self.end_tracepoint(&id, "replaced", effects);
+            self.end_tracepoint(&id, REPLACED, effects);
         }
+        self.removed.retain(|(_, status)| status.tracepoint != id);
         let full = !self.tracepoints.contains_key(&id) && self.tracepoints.len() >= TRACEPOINTS_MAX;
         let tracepoint = match self.tracepoints.get(&id) {
             Some(known) => Arc::clone(known),
@@ -353,18 +375,6 @@ impl State {
         job
     }
 
-    fn remove(&mut self, id: &TracepointId, effects: &mut Vec<Effect>) -> Owed {
-        let mut probes = Vec::new();
-        // A second request for the same tracepoint waits for the work of the first.
-        let mut jobs: BTreeSet<JobId> =
-            (self.ending.iter()).filter(|(_, status)| status.tracepoint == *id).map(|(job, _)| *job).collect();
-        for (job, status) in self.end_tracepoint(id, "removed", effects) {
-            jobs.extend(job);
-            probes.extend(status);
-        }
-        Owed::Remove { jobs, probes }
-    }
-
     // --- probes ---
 
     fn status(&self, id: &TracepointId, process: ProcessKey, facts: Option<&ProcessFacts>) -> ProbeStatus {
@@ -381,52 +391,14 @@ impl State {
             passages: 0,
             hits: 0,
             dropped: 0,
+            unfinished: false,
         }
-    }
-
-    fn end_tracepoint(
-        &mut self,
-        id: &TracepointId,
-        reason: &str,
-        effects: &mut Vec<Effect>,
-    ) -> Vec<(Option<JobId>, Option<ProbeStatus>)> {
-        let processes: Vec<ProcessKey> = self.probes_of(id).collect();
-        let ended = processes.into_iter().filter_map(|process| self.end_probe(id, process, reason, effects)).collect();
-        self.tracepoints.remove(id);
-        ended
     }
 
     fn probes_of(&self, id: &TracepointId) -> impl Iterator<Item = ProcessKey> {
         let first = (id.clone(), ProcessKey { pid: 0, start_time: 0 });
         let last = (id.clone(), ProcessKey { pid: u32::MAX, start_time: u64::MAX });
         self.probes.range(first..=last).map(|((_, process), _)| *process)
-    }
-
-    /// A probe is not wanted any more: the work that takes it out, or its last status when there is none.
-    fn end_probe(
-        &mut self,
-        id: &TracepointId,
-        process: ProcessKey,
-        reason: &str,
-        effects: &mut Vec<Effect>,
-    ) -> Option<(Option<JobId>, Option<ProbeStatus>)> {
-        let probe = self.probes.remove(&(id.clone(), process))?;
-        let mut status = probe.status;
-        match probe.phase {
-            Phase::Arming(arming) => {
-                self.job_over(arming);
-                status.state = ProbeState::Off;
-                status.reason = Some(reason.to_owned());
-            }
-            Phase::Armed(_) => {
-                status.state = ProbeState::Off;
-                status.reason = Some(reason.to_owned());
-            }
-            Phase::Refused | Phase::Off { .. } => return Some((None, Some(status))),
-        }
-        let job = self.job(process, Work::Disarm(id.clone()), effects);
-        self.ending.insert(job, status);
-        Some((Some(job), None))
     }
 
     /// Nobody waits for this job any more.
@@ -438,7 +410,7 @@ impl State {
         }
     }
 
-    fn done(&mut self, job: JobId, outcome: Outcome, effects: &mut Vec<Effect>) {
+    fn done(&mut self, now_ms: u64, job: JobId, outcome: Outcome, effects: &mut Vec<Effect>) {
         match outcome {
             Outcome::Loaded(result) => {
                 let request = self.owed_by(|owed| matches!(owed, Owed::Attach { job: waits, .. } if *waits == job));
@@ -454,20 +426,7 @@ impl State {
                 self.armed(job, result);
                 self.job_over(job);
             }
-            Outcome::Disarmed(counts) => {
-                if let Some(mut status) = self.ending.remove(&job) {
-                    if let Some(counts) = counts {
-                        set_counts(&mut status, counts);
-                    }
-                    for (_, owed) in self.owed.values_mut() {
-                        if let Owed::Remove { jobs, probes } = owed
-                            && jobs.remove(&job)
-                        {
-                            probes.push(status.clone());
-                        }
-                    }
-                }
-            }
+            Outcome::Disarmed(counts) => self.disarmed(now_ms, job, counts),
             Outcome::Lines(result) => {
                 if let Some(request) = self.owed_by(|owed| matches!(owed, Owed::Lines { job: waits } if *waits == job))
                 {
@@ -644,16 +603,6 @@ impl State {
         self.probes.values_mut().for_each(|probe| probe.changed = true);
     }
 
-    fn end_all(&mut self, reason: &str, effects: &mut Vec<Effect>) {
-        for id in self.tracepoints.keys().cloned().collect::<Vec<_>>() {
-            for (job, status) in self.end_tracepoint(&id, reason, effects) {
-                self.parting.extend(status);
-                self.parting.extend(job.and_then(|job| self.ending.get(&job).cloned()));
-                self.urgent = true;
-            }
-        }
-    }
-
     fn shutdown(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if self.ends_at_ms.is_some() {
             return;
@@ -677,6 +626,9 @@ impl State {
             Phase::Off { since_ms, .. } => self.processes.contains_key(process) || now_ms < since_ms + ENDED_KEPT_MS,
             _ => true,
         });
+        while self.removed.front().is_some_and(|(until_ms, _)| now_ms >= *until_ms) {
+            self.removed.pop_front();
+        }
         self.let_go_of_idle(now_ms, effects);
         let late: Vec<RequestId> =
             self.owed.iter().filter(|(_, (deadline, _))| now_ms >= *deadline).map(|(request, _)| *request).collect();
@@ -726,7 +678,10 @@ impl State {
     fn heartbeat(&mut self, leaving: bool) -> Heartbeat {
         let mut probes: Vec<ProbeStatus> = Vec::new();
         let parting = self.parting.len().min(HEARTBEAT_PROBES_MAX);
-        probes.extend(self.parting.drain(..parting));
+        // One that is there again has a status of its own.
+        let is_gone =
+            |status: &ProbeStatus| !self.probes.contains_key(&(status.tracepoint.clone(), status.process.key));
+        probes.extend(self.parting.drain(..parting).filter(is_gone));
         // A probe on its way in is no news: a reply or a later heartbeat tells what became of it, and a heartbeat that
         // arrives after that reply must not take it back.
         let settled = |probe: &&mut Probe| probe.changed && !matches!(probe.phase, Phase::Arming(_));
@@ -762,5 +717,6 @@ fn set_counts(status: &mut ProbeStatus, counts: ProbeCounts) -> bool {
 }
 
 mod answers;
+mod removal;
 #[cfg(test)]
 mod tests;

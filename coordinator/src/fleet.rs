@@ -301,6 +301,7 @@ impl Host {
                     passages: 0,
                     hits: 0,
                     dropped: 0,
+                    unfinished: false,
                 });
                 if let Some(reason) = &process.refused {
                     (status.state, status.reason) = (ProbeState::Refused, Some(reason.clone()));

@@ -128,6 +128,17 @@ enum Awaited {
     Closed { last: Vec<TracepointStatus> },
 }
 
+impl Awaited {
+    /// The last statuses of what is being removed.
+    fn last(&mut self) -> &mut [TracepointStatus] {
+        match self {
+            Awaited::Created { .. } => &mut [],
+            Awaited::Removed { last } => std::slice::from_mut(last),
+            Awaited::Closed { last } => last,
+        }
+    }
+}
+
 /// What a question to an agent was about.
 #[derive(Debug)]
 enum Asked {

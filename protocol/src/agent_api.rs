@@ -66,7 +66,8 @@ pub struct Remove {
     pub tracepoint: TracepointId,
 }
 
-/// Answer to [`Remove`]: final counts. An unknown tracepoint has none.
+/// Answer to [`Remove`]: final counts, unless a status says that it is [unfinished](ProbeStatus::unfinished). Asked again
+/// within a minute, it is answered again; an unknown tracepoint has no counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveReply {
     /// Final status of each probe that was removed.

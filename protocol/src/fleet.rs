@@ -156,6 +156,10 @@ pub struct ProbeStatus {
     pub hits: u64,
     /// Of these, how many did not though they should have (drops of any reason).
     pub dropped: u64,
+    /// Whether there are more than these: the probe is removed, and what it counted is not all known yet. Whoever asks to
+    /// remove it again is told the rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
 }
 
 /// Status of a tracepoint over the fleet.

@@ -74,6 +74,7 @@ fn probe_json(probe: &ProbeStatus) -> Value {
         fields.insert("passages".to_owned(), json!(probe.passages));
         fields.insert("hits".to_owned(), json!(probe.hits));
         fields.insert("dropped".to_owned(), json!(probe.dropped));
+        fields.insert("unfinished".to_owned(), json!(probe.unfinished));
     }
     line
 }

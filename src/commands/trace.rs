@@ -367,10 +367,12 @@ impl Printer {
             if self.json {
                 self.print_json(&json!({
                     "type": "count", "tracepoint": probe.tracepoint, "host": host, "pid": pid,
-                    "service": probe.service, "count": count,
+                    "service": probe.service, "count": count, "final": !probe.unfinished,
                 }));
             } else {
-                self.print(&format!("{}  {host} {}[{pid}]  {count} passages", status.location, probe.service));
+                // The agent had not read all of them when the coordinator stopped waiting for it.
+                let least = if probe.unfinished { "at least " } else { "" };
+                self.print(&format!("{}  {host} {}[{pid}]  {least}{count} passages", status.location, probe.service));
             }
         }
     }

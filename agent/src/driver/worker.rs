@@ -248,6 +248,7 @@ impl Host {
             dropped: counted.counts.dropped.values().sum::<u64>() + lost,
             note: counted.counts.note.clone(),
             off: counted.counts.off.clone(),
+            unfinished: counted.counts.unfinished,
         }
     }
 

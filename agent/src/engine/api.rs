@@ -149,6 +149,8 @@ pub struct Counts {
     pub note: Option<String>,
     /// Why it was switched off though it is wanted.
     pub off: Option<String>,
+    /// Whether there is more that is not counted yet, of a probe that was removed.
+    pub unfinished: bool,
 }
 
 /// What happened to the process, told once, by the engine's thread.

@@ -59,7 +59,9 @@ impl State {
             )),
             Owed::Create { tracepoint, processes, .. } => Answer::Create(self.created(tracepoint, processes)),
             Owed::Remove { jobs, probes } => {
-                let unfinished = jobs.iter().filter_map(|job| self.ending.get(job).cloned());
+                // Counts of a while ago.
+                let ending = jobs.iter().filter_map(|job| self.ending.get(job));
+                let unfinished = ending.map(|status| ProbeStatus { unfinished: true, ..status.clone() });
                 Answer::Remove(RemoveReply { probes: probes.iter().cloned().chain(unfinished).collect() })
             }
         };

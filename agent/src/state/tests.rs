@@ -327,6 +327,81 @@ fn without_a_coordinator_all_probes_go() {
 }
 
 #[test]
+fn an_agent_that_did_not_run_has_not_missed_its_coordinator() {
+    let mut script = Script::new();
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    // It was stopped, and the first that it sees is what time it is.
+    script.now_ms += 3 * COORDINATOR_LEASE_MS;
+    script.tell(Event::Tick);
+    assert_eq!(script.work(), []);
+    // Nobody is there.
+    script.wait(COORDINATOR_LEASE_MS, false);
+    assert!(matches!(&script.work()[..], [(_, _, Work::Disarm(_))]));
+}
+
+/// The statuses of a removal: passages, and whether there are more.
+fn removed(script: &mut Script, request: RequestId) -> Option<Vec<(u64, bool)>> {
+    let Answer::Remove(reply) = script.answer(request)? else { panic!("another answer") };
+    Some(reply.probes.iter().map(|status| (status.passages, status.unfinished)).collect())
+}
+
+#[test]
+fn counts_that_are_not_final_say_so_and_the_final_ones_follow() {
+    let mut script = Script::new();
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    let removal = script.ask(Ask::Remove(id("t")));
+    let work = script.work();
+    script.wait(ANSWER_MS, true);
+    assert_eq!(removed(&mut script, removal), Some(vec![(0, true)]));
+    let again = script.ask(Ask::Remove(id("t")));
+    assert_eq!((script.work(), removed(&mut script, again)), (vec![], None));
+    let counts = ProbeCounts { passages: 1308, hits: 1308, ..ProbeCounts::default() };
+    script.tell(Event::Done { job: work[0].0, outcome: Outcome::Disarmed(Some(counts)) });
+    assert_eq!(removed(&mut script, again), Some(vec![(1308, false)]));
+    // Whoever did not get that answer.
+    let third = script.ask(Ask::Remove(id("t")));
+    assert_eq!(removed(&mut script, third), Some(vec![(1308, false)]));
+    script.wait(ENDED_KEPT_MS, true);
+    let late = script.ask(Ask::Remove(id("t")));
+    assert_eq!(removed(&mut script, late), Some(vec![]));
+    // A tracepoint of the same name is another one.
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    script.ask(Ask::Remove(id("t")));
+    script.succeed();
+    script.ask(create("t", 4, &[2]));
+    script.succeed();
+    let other = script.ask(Ask::Remove(id("t")));
+    script.succeed();
+    assert_eq!(removed(&mut script, other).map(|probes| probes.len()), Some(1));
+}
+
+#[test]
+fn the_last_counts_of_probes_that_nobody_removed_follow_by_heartbeat() {
+    let mut script = Script::new();
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    script.wait(COORDINATOR_LEASE_MS, false);
+    script.wait(HEARTBEAT_GAP_MS, false);
+    let said = script.said();
+    assert!(said.last().is_some_and(|status| status.unfinished), "{said:?}");
+    script.succeed();
+    script.wait(HEARTBEAT_GAP_MS, false);
+    let said = script.said();
+    let last: Vec<_> = said.iter().map(|status| (status.passages, status.unfinished)).collect();
+    assert_eq!(last, [(9, false)]);
+    // Its engine was gone, and its counts with it.
+    script.ask(create("u", 3, &[1]));
+    script.succeed();
+    let removal = script.ask(Ask::Remove(id("u")));
+    let work = script.work();
+    script.tell(Event::Done { job: work[0].0, outcome: Outcome::Disarmed(None) });
+    assert_eq!(removed(&mut script, removal), Some(vec![(0, true)]));
+}
+
+#[test]
 fn a_removal_overtakes_an_arming_that_is_not_done() {
     let mut script = Script::new();
     let creation = script.ask(create("t", 3, &[1]));

@@ -1,6 +1,6 @@
 //! The coordinator's side towards agents: who is there, what they are asked, what their answers mean.
 
-use super::{Asked, Awaited, State, Wanted};
+use super::{Asked, State, Wanted};
 use crate::clock::{Exchange, Outcome};
 use crate::effect::{Ask, Effect, ReplyBody};
 use crate::event::{Answer, AskError, AskId};
@@ -8,7 +8,7 @@ use crate::fleet::{Due, Heard, Host, Link};
 use crate::limits::{HOST_FORGET_MS, HOSTS_MAX, MS, PING_BURST, PING_BURST_MS, RELIST_MS};
 use crate::merge::SourceId;
 use riptrace_protocol::agent_api::{Create, CreateReply, Heartbeat, ListReply};
-use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus, TracepointStatus};
+use riptrace_protocol::fleet::{HostProfile, ProbeState, ProbeStatus};
 use riptrace_protocol::ids::{HostName, TracepointId};
 use riptrace_protocol::limits::{COORDINATOR_LEASE_MS, HOST_LEASE_MS};
 use riptrace_protocol::time::ClockDomain;
@@ -423,20 +423,33 @@ impl State {
         let Some(link) = host.links.get_mut(tracepoint).filter(|link| link.call.in_flight == Some(ask)) else { return };
         link.touched_ns = now_ns;
         let Ok(Answer::Remove(reply)) = answer else { return link.call.failed(now_ns) };
-        link.call.answered();
-        link.may_be_armed = false;
-        link.remove_first = false;
+        // While something is not counted yet, it is asked again.
+        let is_final = !reply.probes.iter().any(|status| status.unfinished);
+        if is_final {
+            link.call.answered();
+            link.may_be_armed = false;
+            link.remove_first = false;
+        } else {
+            link.call.failed(now_ns);
+        }
+        if is_final {
+            // Those that were off before and that it does not know any more have had their last counts.
+            let mentioned =
+                |key: &riptrace_protocol::ids::ProcessKey| reply.probes.iter().any(|status| status.process.key == *key);
+            for last in self.waiters.iter_mut().flat_map(|waiter| waiter.awaited.last()) {
+                let of_host = last.probes.iter_mut().filter(|told| told.process.host == *name);
+                for told in of_host.filter(|told| told.tracepoint == *tracepoint && told.state == ProbeState::Off) {
+                    told.unfinished &= mentioned(&told.process.key);
+                }
+            }
+        }
         let ended = self.wanted.get(tracepoint).and_then(|wanted| wanted.ended.clone());
         for mut status in reply.probes {
             if status.process.host != *name || status.tracepoint != *tracepoint {
                 continue;
             }
             for waiter in &mut self.waiters {
-                let last: &mut [TracepointStatus] = match &mut waiter.awaited {
-                    Awaited::Created { .. } => &mut [],
-                    Awaited::Removed { last } => std::slice::from_mut(last),
-                    Awaited::Closed { last } => last,
-                };
+                let last = waiter.awaited.last();
                 let same = |told: &&mut ProbeStatus| told.tracepoint == *tracepoint && told.process == status.process;
                 if let Some(told) = last.iter_mut().flat_map(|last| &mut last.probes).find(same) {
                     told.clone_from(&status);
@@ -447,7 +460,7 @@ impl State {
                 link.probes.insert(status.process.key, status);
             }
         }
-        if ended.is_none() {
+        if ended.is_none() && is_final {
             // It is to be created anew, or is wanted no more.
             link.probes.clear();
         }

@@ -7,7 +7,7 @@ use crate::limits::{MS, REMOVE_WAIT_MS, RETIRED_MS, SESSION_TRACEPOINTS_MAX, SES
 use crate::session::SessionStream;
 use riptrace_protocol::agent_api::LinesGet;
 use riptrace_protocol::coordinator_api::{SessionOpen, SessionOpened, SessionState};
-use riptrace_protocol::fleet::{FleetView, HostView, TracepointStatus};
+use riptrace_protocol::fleet::{FleetView, HostView, ProbeState, TracepointStatus};
 use riptrace_protocol::ids::{BuildId, SessionId, TracepointId};
 use riptrace_protocol::limits::{AGENT_REQUEST_MS, EXPRESSION_BYTES_MAX, SESSION_LEASE_MS};
 use riptrace_protocol::location::Location;
@@ -148,7 +148,8 @@ impl State {
         id: &SessionId,
         effects: &mut Vec<Effect>,
     ) -> Option<ReplyBody> {
-        let state = self.session_state(id);
+        let mut state = self.session_state(id);
+        state.tracepoints.iter_mut().for_each(|last| self.until_told(last));
         if !self.sessions.contains_key(id) {
             return Some(ReplyBody::Session(state));
         }
@@ -160,6 +161,15 @@ impl State {
             awaited: Awaited::Closed { last: state.tracepoints },
         });
         None
+    }
+
+    /// Of what is being removed the counts are those of a while ago, until its agent tells the last ones.
+    fn until_told(&self, last: &mut TracepointStatus) {
+        for told in &mut last.probes {
+            let link = self.hosts.get(&told.process.host).and_then(|host| host.links.get(&told.tracepoint));
+            let counts = !matches!(told.state, ProbeState::Refused | ProbeState::Absent);
+            told.unfinished |= counts && link.is_some_and(|link| link.may_be_armed);
+        }
     }
 
     fn end_session(&mut self, id: &SessionId, effects: &mut Vec<Effect>) {
@@ -246,7 +256,8 @@ impl State {
         let Some(wanted) = self.wanted.get(&tracepoint).filter(|wanted| wanted.session == id) else {
             return Err(Refusal::NoTracepoint { session: id, tracepoint });
         };
-        let last = Box::new(self.tracepoint_status(wanted));
+        let mut last = Box::new(self.tracepoint_status(wanted));
+        self.until_told(&mut last);
         let count_max = wanted.tracepoint.limits.count.unwrap_or(u64::MAX);
         let remaining = count_max.saturating_sub(wanted.counted);
         let retired = Retired { session: id.clone(), until_ns: now_ns + RETIRED_MS * MS, remaining };

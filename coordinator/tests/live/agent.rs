@@ -90,6 +90,7 @@ impl Inner {
             passages: 0,
             hits: 0,
             dropped: 0,
+            unfinished: false,
         }
     }
 
@@ -147,6 +148,9 @@ fn frame() -> FrameEntry {
     let frame = Frame { function: "main.main".into(), file: "cart.go".into(), line: 42, inlined: false };
     FrameEntry { build: BuildId("go:test".into()), process: PROCESS, pc: SITE, frames: vec![frame] }
 }
+
+/// A tracepoint whose passages are not all counted when its removal is first asked for.
+pub(crate) const STARVED: &str = "starved";
 
 /// The agent; ends when dropped.
 pub(crate) struct FakeAgent {
@@ -276,8 +280,17 @@ fn answer(inner: &mut Inner, to: &str, payload: &[u8]) -> Vec<u8> {
         }
         "removeTracepoint" => {
             let remove: Remove = serde_json::from_slice(payload).unwrap();
-            let gone = inner.tracepoints.remove(&remove.tracepoint);
-            ok(RemoveReply { probes: gone.iter().map(|gone| inner.status(&gone.id, ProbeState::Off)).collect() })
+            let id = &remove.tracepoint;
+            let gone = inner.tracepoints.remove(id);
+            let mut probes: Vec<ProbeStatus> =
+                gone.iter().map(|gone| inner.status(&gone.id, ProbeState::Off)).collect();
+            if id.as_str() == STARVED {
+                // Asked for the first time it knows less than when it is asked again.
+                let (passages, unfinished) = if gone.is_some() { (197, true) } else { (1308, false) };
+                let status = ProbeStatus { passages, unfinished, ..inner.status(id, ProbeState::Off) };
+                probes = vec![status];
+            }
+            ok(RemoveReply { probes })
         }
         _ => ok(ListReply {
             incarnation: inner.incarnation,

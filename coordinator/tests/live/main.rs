@@ -4,7 +4,7 @@ mod agent;
 mod server;
 mod viewer;
 
-use agent::FakeAgent;
+use agent::{FakeAgent, STARVED};
 use riptrace_coordinator::{CoordinatorConfig, CoordinatorError, run};
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::subject;
@@ -138,6 +138,23 @@ async fn a_restarted_server_is_survived_by_everyone() {
     assert!(viewer.drops.is_empty(), "{:?}", viewer.drops);
     viewer.close().await;
     assert!(one.armed().is_empty());
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_an_agent_does_not_know_yet_are_asked_for_again() {
+    let server = NatsServer::start().await;
+    let coordinator = Coordinator::start(&server).await;
+    let one = FakeAgent::start(&server, "web-1", 0).await;
+    let mut viewer = Viewer::open(&server, "s1").await;
+    viewer.wait_for_hosts(1).await;
+    viewer.create(&tracepoint(STARVED)).await;
+    one.hit(STARVED).await;
+    viewer.read_hits(1).await;
+    let last = viewer.remove(STARVED).await.unwrap();
+    let told: Vec<_> = last.probes.iter().map(|probe| (probe.passages, probe.unfinished)).collect();
+    assert_eq!(told, [(1308, false)]);
+    viewer.close().await;
     coordinator.stop().await;
 }
 

@@ -187,6 +187,7 @@ impl Agent {
             passages: 0,
             hits: 0,
             dropped: 0,
+            unfinished: false,
         }
     }
 
@@ -206,6 +207,11 @@ impl Agent {
                 frames: Vec::new(),
             }))),
             Ask::Lines(_) => Err(AskError::Refused("the simulated host has no sources".into())),
+            Ask::Remove(id) if rng.chance(8) => {
+                let still = self.armed.get(id).map(|(_, keys)| keys.clone()).unwrap_or_default();
+                let status = |key| ProbeStatus { unfinished: true, ..self.status(id, key, ProbeState::Off) };
+                Ok(Answer::Remove(RemoveReply { probes: still.into_iter().map(status).collect() }))
+            }
             Ask::Remove(id) => {
                 let gone = self.armed.remove(id).map(|(_, keys)| keys).unwrap_or_default();
                 let probes = gone.into_iter().map(|key| self.status(id, key, ProbeState::Off)).collect();

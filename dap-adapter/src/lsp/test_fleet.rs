@@ -60,6 +60,7 @@ pub(super) fn probe(host_name: &str, state: ProbeState, hits: u64) -> ProbeStatu
         passages: hits,
         hits,
         dropped: 0,
+        unfinished: false,
     }
 }
 

@@ -267,7 +267,8 @@ pub fn status(status: &ProbeStatus, style: Style) -> String {
         ProbeState::Refused | ProbeState::Absent | ProbeState::Off => {
             let word = super::json::state_word(status.state);
             let reason = status.reason.as_deref().unwrap_or("no reason given");
-            style.warning(&format!("{who}: {word}: {reason}"))
+            let rest = if status.unfinished { "; what it counted last is still to come" } else { "" };
+            style.warning(&format!("{who}: {word}: {reason}{rest}"))
         }
     }
 }

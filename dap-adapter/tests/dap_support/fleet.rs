@@ -208,6 +208,7 @@ pub(crate) fn status(tracepoint: &Tracepoint, refused: &[(&str, &str)]) -> Trace
                 passages: 0,
                 hits: 0,
                 dropped: 0,
+                unfinished: false,
             });
         }
     }

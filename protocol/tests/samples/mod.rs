@@ -62,6 +62,8 @@ pub fn json_messages() -> Vec<Json> {
         dropped: 0,
         ..armed.clone()
     };
+    let removed =
+        ProbeStatus { state: ProbeState::Off, reason: Some("removed".into()), unfinished: true, ..armed.clone() };
     vec![
         json("profile_get", ProfileGet {}),
         json("profile_get_reply", Reply::Ok(profile())),
@@ -73,7 +75,7 @@ pub fn json_messages() -> Vec<Json> {
             Reply::Ok(CreateReply { probes: vec![armed.clone(), refused], layouts: vec![small_layout()] }),
         ),
         json("remove_tracepoint", Remove { tracepoint: tracepoint().id }),
-        json("remove_tracepoint_reply", Reply::Ok(RemoveReply { probes: vec![] })),
+        json("remove_tracepoint_reply", Reply::Ok(RemoveReply { probes: vec![removed] })),
         json("list_tracepoints", List {}),
         json(
             "list_tracepoints_reply",
@@ -296,6 +298,7 @@ fn probe_status() -> ProbeStatus {
         passages: 130,
         hits: 120,
         dropped: 10,
+        unfinished: false,
     }
 }
 

@@ -118,6 +118,7 @@ impl Entry {
             dropped,
             note: note(self.sampling.as_deref(), self.why_mechanism.as_deref()),
             off: self.off.clone(),
+            unfinished: false,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::book::{Book, Kind};
 use super::budget::{Share, Tokens};
-use super::drain::{Decode, Drain, lock};
+use super::drain::{Decode, Drain, GIVEN_UP_NS, lock};
 use super::leftovers::{Alone, sweep_alone};
 use super::life::{Life, Watched};
 use super::reader::{Bell, Reader};
@@ -42,6 +42,9 @@ const SCRATCH: usize = 0x8c0;
 const QUIET_TRIES_MAX: u32 = 20;
 /// Pause between two looks: a thread leaves a pad within some microseconds, if it runs.
 const QUIET_PAUSE: Duration = Duration::from_millis(5);
+/// A ring that so many passes did not get through, each [`QUIET_PAUSE`] after the one before, is stuck, and not only behind
+/// threads that were off their CPUs.
+const READ_PASSES_MAX: u32 = 100;
 /// `PR_GET_TSC` and its answer for a process that may read the counter (prctl(2)).
 const PR_GET_TSC: u64 = 25;
 const PR_TSC_ENABLE: u32 = 1;
@@ -171,12 +174,11 @@ impl InProcessEngine {
         let slot = lock(&inside.book).entry(tracepoint).map(|entry| entry.slot)?;
         inside.memory.enable(slot, false);
         let is_out = inside.take_out(tracepoint);
-        // What was on its way when it was switched off.
-        inside.bell.wait_for_pass();
+        let is_read = inside.wait_until_read();
         let mut book = lock(&inside.book);
         let counts = book.entry(tracepoint).map(|entry| entry.counts(&inside.memory))?;
         book.close(tracepoint, domain_now_ns(), is_out);
-        Some(counts)
+        Some(Counts { unfinished: !is_read, ..counts })
     }
 
     /// Counts of all probes.
@@ -188,7 +190,7 @@ impl InProcessEngine {
     /// Returns once everything that is in the rings now is read.
     #[cfg(test)]
     pub(super) fn read_now(&self) {
-        self.inside.bell.wait_for_pass();
+        assert!(self.inside.wait_until_read());
     }
 
     /// Takes everything out of the process and lets it go. May be called more than once.
@@ -375,6 +377,28 @@ impl Inside {
                 }
                 _ => return Err(error.into_arm_error()),
             }
+        }
+    }
+
+    /// Waits until the reader has taken out what is in the rings now, for as long as the reader needs, if it is given no
+    /// processor. Says `false` where a ring waits for a thread that stands still in a pad: not for longer than the
+    /// stream of the host waits for it.
+    fn wait_until_read(&self) -> bool {
+        let heads: Vec<u64> = (0..self.memory.cpus()).map(|cpu| self.memory.head(cpu)).collect();
+        let until_ns = domain_now_ns() + GIVEN_UP_NS;
+        let mut passes = 0;
+        loop {
+            let goes_on = self.bell.wait_for_pass();
+            passes += 1;
+            let is_read = heads.iter().enumerate().all(|(cpu, &head)| {
+                let tail = self.memory.tail(cpu);
+                // Bytes that were not needed are given back: then the head is where the tail is.
+                tail >= head || self.memory.head(cpu) <= tail
+            });
+            if is_read || !goes_on || (passes >= READ_PASSES_MAX && domain_now_ns() >= until_ns) {
+                return is_read;
+            }
+            thread::sleep(QUIET_PAUSE);
         }
     }
 

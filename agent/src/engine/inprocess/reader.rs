@@ -47,10 +47,6 @@ const REFILL_NS: u64 = 50_000_000;
 const SHARE_NS: u64 = 500_000_000;
 /// A ring that is stuck is looked into again after this, in nanoseconds: all threads stop for it.
 const LOOK_INTO_AGAIN_NS: u64 = 2_000_000_000;
-/// How long somebody who rang waits for the pass, at most: a reader is off its CPU for some hundred milliseconds at the
-/// worst.
-const ANSWER: Duration = Duration::from_secs(2);
-
 /// Wakes the reader up, and waits until it has read all that was there.
 #[derive(Debug)]
 pub(super) struct Bell {
@@ -91,14 +87,16 @@ impl Bell {
         self.ring();
     }
 
-    /// Waits until a pass that began after now is over, for a bounded time.
-    pub(super) fn wait_for_pass(&self) {
+    /// Waits until a pass that began after now is over, or the reader has ended ([`Ended`] says so, however it ends). A
+    /// reader that is given no processor is waited for: what it has not read is not counted, and would be lost silently.
+    /// Says whether there will be further passes.
+    pub(super) fn wait_for_pass(&self) -> bool {
         let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
         passes.0 += 1;
         let wanted = passes.0;
         self.ring();
-        let waits = |passes: &mut (u64, u64)| passes.1 < wanted && !self.stop.load(Ordering::SeqCst);
-        drop(self.passed.wait_timeout_while(passes, ANSWER, waits));
+        let passes = self.passed.wait_while(passes, |passes| passes.1 < wanted);
+        passes.unwrap_or_else(PoisonError::into_inner).1 != u64::MAX
     }
 
     /// The requests until now: what a pass that begins now answers.
@@ -110,6 +108,16 @@ impl Bell {
         let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
         passes.1 = passes.1.max(asked);
         self.passed.notify_all();
+    }
+}
+
+/// Nobody waits for a reader that has ended, be it by a panic.
+struct Ended(Arc<Bell>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::SeqCst);
+        self.0.answer(u64::MAX);
     }
 }
 
@@ -140,6 +148,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until the process ends or the bell says so. Returns what happened to the process, if anything did.
     pub(super) fn run(mut self) -> Option<EngineEvent> {
+        let _ended = Ended(Arc::clone(&self.bell));
         let mut sleep = SHORTEST;
         let (mut refilled_ns, mut shared_ns, mut looked_into_ns) = (0, 0, 0);
         let mut came_ns = domain_now_ns();
@@ -367,10 +376,16 @@ mod tests {
             }
             passes
         });
-        (0..20).for_each(|_| bell.wait_for_pass());
+        (0..20).for_each(|_| assert!(bell.wait_for_pass()));
         bell.end();
         assert!(thread.join().unwrap() >= 20);
-        // Nobody answers any more, and nobody waits.
-        bell.wait_for_pass();
+        // Nobody answers any more, and nobody waits, however the reader ended.
+        let ended = Ended(Arc::clone(&bell));
+        let panicked = std::thread::spawn(move || {
+            let _ended = ended;
+            panic!("a reader that panics");
+        });
+        assert!(panicked.join().is_err());
+        assert!(!bell.wait_for_pass());
     }
 }

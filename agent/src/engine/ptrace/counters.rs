@@ -35,7 +35,14 @@ impl Counters {
         let hits = self.hits.load(Ordering::Acquire);
         let dropped = REASONS.iter().zip(&self.dropped).map(|(&reason, count)| (reason, count.load(Ordering::Acquire)));
         let dropped = dropped.filter(|&(_, count)| count > 0).collect();
-        Counts { passages: self.passages.load(Ordering::Acquire), hits, dropped, note: None, off: None }
+        Counts {
+            passages: self.passages.load(Ordering::Acquire),
+            hits,
+            dropped,
+            note: None,
+            off: None,
+            unfinished: false,
+        }
     }
 }
 

@@ -313,9 +313,10 @@ impl Breakpoints {
                 let mut folded = fold(&statuses, selector, &arrived);
                 let counts_only = breakpoint.plan.as_ref().is_ok_and(|plan| plan.mode == HitMode::Count);
                 if counts_only {
-                    let probes = statuses.iter().flat_map(|status| &status.probes);
-                    let passages: u64 = probes.map(|probe| probe.hits).sum();
-                    folded.message.push_str(&format!("; {passages} passages counted"));
+                    let probes = || statuses.iter().flat_map(|status| &status.probes);
+                    let passages: u64 = probes().map(|probe| probe.hits).sum();
+                    let least = if probes().any(|probe| probe.unfinished) { "at least " } else { "" };
+                    folded.message.push_str(&format!("; {least}{passages} passages counted"));
                 }
                 let mut metrics = armed.iter().filter_map(|armed| armed.metric.clone());
                 if let Some(mut metric) = metrics.next() {

@@ -170,6 +170,7 @@ mod tests {
             passages: 0,
             hits: 0,
             dropped: 0,
+            unfinished: false,
         }
     }
 
