@@ -2,7 +2,7 @@
 
 use super::{
     FLAG_GOROUTINE, FLAG_STACK_TRUNCATED, FLAGS, FRAMES, GOROUTINE, HEADER_BYTES, ITEM_ADDRESS, ITEM_ALIAS, ITEM_BYTES,
-    ITEM_DEPTH, ITEM_FAULT, ITEM_GOT, ITEM_WANTED, KIND, LENGTH, RecordLayout, THREAD, TSC, USED,
+    ITEM_DEPTH, ITEM_FAULT, ITEM_GOT, ITEM_WANTED, KIND, LENGTH, RecordLayout, SHORT_STACK_WORDS, THREAD, TSC, USED,
 };
 use crate::capture::interpreter::{Captured, STACK_REGISTERS, StackMemory, end_of_walk, root_range};
 use crate::capture::program::{Program, RootRead};
@@ -96,7 +96,7 @@ pub(in crate::engine) fn decode(layout: &RecordLayout, program: &Program, bytes:
     let flags = reader.u16(FLAGS);
     let (roots, root_states) = roots(layout, program, reader);
     let words = (0..usize::from(frames)).map(|frame| reader.u64(fixed + frame * 8));
-    let (stack, stack_memory) = stack(layout, program, words)?;
+    let (stack, stack_memory) = stack(layout, program, flags & FLAG_STACK_TRUNCATED != 0, words)?;
     let frames_max = usize::from(program.stack_frames_max).min(STACK_FRAMES_MAX);
     let is_cut = stack_memory.is_some() || flags & FLAG_STACK_TRUNCATED != 0;
     let thread = reader.u64(THREAD);
@@ -120,6 +120,7 @@ pub(in crate::engine) fn decode(layout: &RecordLayout, program: &Program, bytes:
 fn stack(
     layout: &RecordLayout,
     program: &Program,
+    is_short: bool,
     mut words: impl Iterator<Item = u64>,
 ) -> Result<(Vec<Avma>, Option<Box<StackMemory>>), RecordError> {
     if program.stack_frames_max == 0 {
@@ -133,7 +134,8 @@ fn stack(
         *register = words.next().ok_or(RecordError::Registers { words: number as u16 })?;
     }
     let bytes = words.flat_map(u64::to_le_bytes).collect();
-    let memory = StackMemory { registers, bytes, bytes_max: slice.words_max() * 8 };
+    let words_max = if is_short { SHORT_STACK_WORDS } else { slice.words_max() };
+    let memory = StackMemory { registers, bytes, bytes_max: words_max * 8 };
     Ok((vec![layout.site], Some(Box::new(memory))))
 }
 

@@ -67,8 +67,10 @@ pub(in crate::engine) const HEADER_BYTES: usize = 48;
 
 /// There is a goroutine id.
 pub(in crate::engine) const FLAG_GOROUTINE: u16 = 1;
-/// The call stack goes on, or may go on.
+/// The call stack goes on, or may go on. Of a copied stack: at most [`SHORT_STACK_WORDS`] of it were copied.
 pub(in crate::engine) const FLAG_STACK_TRUNCATED: u16 = 2;
+/// Words of a stack that are copied at most while the ring is filling up: the innermost frames, some four of them.
+pub(in crate::engine) const SHORT_STACK_WORDS: u32 = 32;
 
 /// Offset in a chunk's header of the address, u64; 0 for an item of bytes that have none.
 pub(in crate::engine) const ITEM_ADDRESS: usize = 0;

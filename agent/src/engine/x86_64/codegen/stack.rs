@@ -1,14 +1,21 @@
 //! Identity and call stack of a passage: thread, goroutine, and the walk along the frame pointers.
 
+use super::admission::RING;
 use super::emitter::{Emitter, Label};
 use super::reads::{All, Spot};
 use super::{BodyContext, CodegenError, ThreadPlace};
 use crate::capture::interpreter::STACK_REGISTERS;
 use crate::capture::program::{Goroutine, GoroutinePointer, Register, StackSlice};
 use crate::capture::registers::{RBP, RSP};
-use crate::engine::record::{FLAG_GOROUTINE, FLAG_STACK_TRUNCATED, FLAGS, FRAMES, GOROUTINE, THREAD};
+use crate::engine::area::{RING_BYTES, RING_HEAD, RING_TAIL};
+use crate::engine::record::{
+    FLAG_GOROUTINE, FLAG_STACK_TRUNCATED, FLAGS, FRAMES, GOROUTINE, SHORT_STACK_WORDS, THREAD,
+};
 use iced_x86::code_asm::{AsmRegister64, dword_ptr, gpr8::*, gpr16::*, gpr32::*, gpr64::*, ptr, qword_ptr, word_ptr};
 use std::ops::ControlFlow;
+
+/// A ring that holds more than this has a reader that does not keep up: one that does reads at an eighth.
+const FILLING_BYTES: usize = RING_BYTES / 4;
 
 impl Emitter<'_> {
     /// Loads the address of the current `g`.
@@ -165,9 +172,10 @@ pub(super) fn frames(e: &mut Emitter<'_>, context: &BodyContext<'_>) -> Result<(
     count(e, record.frames_at)
 }
 
-/// Copies the registers and the stack's words from rsp on to rdi, which is behind them then.
+/// Copies the registers and the stack's words from rsp on to rdi, which is behind them then. Fewer of them while the ring
+/// is filling up: hits come faster than they are read, and a hit with a short stack is better than none.
 fn memory(e: &mut Emitter<'_>, slice: StackSlice) -> Result<(), CodegenError> {
-    let [again, unknown, done] = [(); 3].map(|()| e.label());
+    let [again, unknown, done, roomy] = [(); 4].map(|()| e.label());
     for number in 0..STACK_REGISTERS {
         load(e, Register(number as u16), rax)?;
         e.a.mov(qword_ptr(rdi + number as i32 * 8), rax)?;
@@ -175,6 +183,18 @@ fn memory(e: &mut Emitter<'_>, slice: StackSlice) -> Result<(), CodegenError> {
     e.a.add(rdi, STACK_REGISTERS as i32 * 8)?;
     load(e, RSP, rsi)?;
     e.a.mov(ecx, slice.words_max())?;
+    if slice.words_max() > SHORT_STACK_WORDS {
+        let ring = qword_ptr(rsp + e.local(RING));
+        e.a.mov(rdx, ring)?;
+        e.a.mov(rax, qword_ptr(rdx + RING_HEAD))?;
+        e.a.sub(rax, qword_ptr(rdx + RING_TAIL))?;
+        e.a.cmp(rax, FILLING_BYTES as i32)?;
+        let to = e.at(roomy);
+        e.a.jbe(to)?;
+        e.a.mov(ecx, SHORT_STACK_WORDS)?;
+        e.a.or(word_ptr(rbx + FLAGS), i32::from(FLAG_STACK_TRUNCATED))?;
+        e.bind(roomy)?;
+    }
     if let Some(end) = slice.first_thread_end {
         e.load(rax, end)?;
         at_most(e)?;

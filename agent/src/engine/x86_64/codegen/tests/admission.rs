@@ -3,15 +3,16 @@
 use super::machine::{self, Machine, Processor, SITE};
 use super::{empty, machine::Passed};
 use crate::capture::program::{
-    Clamp, Comparison, Follow, FollowIndex, GoroutinePointer, Operand, Piece, Place, Program, Register, RootRead, Test,
+    Clamp, Comparison, Follow, FollowIndex, GoroutinePointer, Operand, Piece, Place, Program, Register, RootRead,
+    StackSlice, Test,
 };
 use crate::capture::registers::Registers;
 use crate::engine::area::{
     COUNTER_CONDITION, COUNTER_COUNTED, COUNTER_RATE, COUNTER_RING, COUNTER_SAMPLED, COUNTER_SAMPLED_OUT,
     COUNTER_STACK, COUNTER_UNSELECTED, PROBE_HELD, PROBE_SAMPLING, PROBE_TOKENS, RING_BYTES,
 };
-use crate::engine::record::RecordLayout;
-use crate::engine::x86_64::codegen::BodyContext;
+use crate::engine::record::{RecordLayout, SHORT_STACK_WORDS};
+use crate::engine::x86_64::codegen::{BodyContext, Guard};
 use riptrace_protocol::hit::ChunkEnd;
 use riptrace_protocol::tracepoint::HitCondition;
 
@@ -131,6 +132,28 @@ fn a_budget_is_taken_and_not_overdrawn() {
     assert_eq!(machine.tokens(), 0);
     let (numbers, _) = passages(&machine, &of_rax(), 3, |_| {});
     assert_eq!(numbers.len(), 3, "without a budget the word is not looked at");
+}
+
+#[test]
+fn stacks_are_short_while_a_ring_fills() {
+    let machine = Machine::new();
+    let image = machine.image_range(0);
+    let slice = StackSlice { bytes: 1024, first_thread_end: None };
+    let program = Program { stack_slice: Some(slice), stack_frames_max: 8, ..of_rax() };
+    for is_guarded in [false, true] {
+        // As many as fill a ring, on whichever CPU this runs.
+        let (_, passed) = passages(&machine, &program, 3000, |context| {
+            context.guard = is_guarded.then(|| Guard { image: image.clone() });
+        });
+        let stacks = passed.records.iter().map(|record| record.captured.stack_memory.as_ref().expect("it is copied"));
+        let stacks: Vec<(usize, u32)> = stacks.map(|stack| (stack.bytes.len(), stack.bytes_max)).collect();
+        let short = SHORT_STACK_WORDS as usize * 8;
+        let (of_short, of_long): (Vec<_>, Vec<_>) = stacks.iter().partition(|&&stack| stack == (short, short as u32));
+        assert!(of_long.iter().all(|&&(bytes, bytes_max)| bytes == 1024 && bytes_max == 1024), "{of_long:?}");
+        // A quarter of a ring with long ones; a record has 200 bytes besides.
+        let quarter = RING_BYTES / 4 / 1224;
+        assert!(of_long.len() >= quarter && of_short.len() > 3 * of_long.len(), "{} {}", of_long.len(), of_short.len());
+    }
 }
 
 #[test]
