@@ -2,8 +2,9 @@
 //! stacks grow.
 
 use super::support::{Tracing, eventually, id};
+use crate::engine::analysis::{Rel32, SiteChoice};
 use crate::engine::ptrace::tests::go_program::{MARKERS, Torture};
-use crate::engine::{ArmOutcome, EngineEvent, Probe, ProcessRuntime};
+use crate::engine::{ArmOutcome, EngineEvent, Probe, ProcessRuntime, SitePatch};
 use riptrace_protocol::fleet::Mechanism;
 use serde_json::Value;
 
@@ -41,6 +42,41 @@ fn fifty_goroutines_pass_every_line_and_every_passage_is_counted() {
     assert_eq!(torture.ask("run 200")["type"], "run");
     torture.ask("exit");
     torture.target.exits_with(0);
+}
+
+/// As of a program that is stripped: where its goroutines are is not known, so that none can be looked at.
+#[test]
+fn what_needs_a_look_at_goroutines_that_are_not_found_is_a_trap() {
+    let mut torture = Torture::start(&[]);
+    let tracing = Tracing::go(&torture.target, ProcessRuntime { is_go: true, go: None, is_gnu: false }, torture.bias());
+    let mut trapped = 0;
+    for marker in MARKERS {
+        let mut needs_look = false;
+        let site = |(at, program)| {
+            let mut site = tracing.site(at, &program);
+            if let Ok(SitePatch { choice: SiteChoice::Jump { patch, .. }, .. }) = &mut site.patch
+                && !patch.single_instruction
+            {
+                // No pad is so far away: it cannot be written in a way in which all of its inside are traps.
+                patch.rel32 = Rel32 { mask: u32::MAX, value: 0x7fff_ffff };
+                needs_look = true;
+            }
+            site
+        };
+        let sites = torture.programs(marker).into_iter().map(site).collect();
+        let outcome = tracing.engine.arm(Probe { tracepoint: id(marker), sites, rate_per_s: None }).unwrap();
+        if needs_look {
+            assert_eq!(outcome.mechanism, Mechanism::Trap, "{marker}");
+            trapped += 1;
+        }
+    }
+    assert!(trapped > 2, "{trapped} of the lines are jumps over several instructions");
+    let said = torture.ask("run 300");
+    for marker in MARKERS {
+        assert_eq!(said["passages"][marker], tracing.counts(marker).passages, "{marker}");
+    }
+    tracing.engine.detach();
+    torture.target.assert_text_is_the_files();
 }
 
 #[test]
