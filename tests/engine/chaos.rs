@@ -11,7 +11,7 @@ use crate::console::Console;
 use crate::support::fixture::Fixture;
 use crate::target::{Target, chaos_native};
 use riptrace::provision::{BuildFlags, GoVersion};
-use riptrace_protocol::fleet::{Mechanism, ProbeState};
+use riptrace_protocol::fleet::{Mechanism, ProbeState, ProbeStatus};
 use riptrace_protocol::ids::ProcessKey;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -84,7 +84,14 @@ struct Seen {
     hits: u64,
     dropped: u64,
     mechanisms: BTreeMap<Mechanism, u64>,
+    /// Tracepoints that the agent took out because it had heard nobody, on a machine that let nobody speak.
+    unheard: u64,
 }
+
+/// A coordinator that was silent for nearly its lease may have been so for all of it, as its agent sees it.
+const SILENCE: Duration = Duration::from_millis(riptrace_protocol::limits::COORDINATOR_LEASE_MS * 3 / 4);
+/// What an agent says then, and nobody else.
+const UNHEARD: &str = "no coordinator was heard";
 
 /// Traces a target for [`duration`].
 #[track_caller]
@@ -118,6 +125,7 @@ fn round(
     random: &mut Random,
     seen: &mut Seen,
 ) {
+    let unheard = seen.unheard;
     let before = target.pause();
     let kinds = kinds();
     let mut steady = Vec::new();
@@ -134,8 +142,11 @@ fn round(
     while Instant::now() < until {
         if passing.len() > 3 || (!passing.is_empty() && random.below(2) == 0) {
             let id = passing.swap_remove(random.below(passing.len()));
-            let probe = console.remove(&id);
-            assert_eq!(probe.hits + probe.dropped, probe.passages, "{probe:?}");
+            if let Some(probe) = console.remove_told(&id).0 {
+                assert_eq!(probe.hits + probe.dropped, probe.passages, "{probe:?}");
+            } else {
+                seen.unheard += 1;
+            }
         } else {
             let (_, location) = random.choose(places);
             passing.push(console.arm(location, random.choose(&kinds), process).0);
@@ -144,11 +155,16 @@ fn round(
     }
     let after = target.pause();
     for id in passing {
-        console.remove(&id);
+        console.remove_told(&id);
     }
     for (id, marker, what) in steady {
-        let probe = console.remove(&id);
         let passed = after[marker] - before[marker];
+        let probe = console.remove_told(&id).0;
+        let is_unheard = |probe: &ProbeStatus| probe.reason.as_deref().is_some_and(|why| why.starts_with(UNHEARD));
+        let Some(probe) = probe.filter(|probe| !is_unheard(probe)) else {
+            seen.unheard += 1;
+            continue;
+        };
         let ended = (probe.state, probe.reason.as_deref());
         assert_eq!(ended, (ProbeState::Off, Some("removed")), "{marker}: it was armed all the time; {probe:?}");
         assert_eq!(probe.passages, passed, "{marker}: counted by the agent, by the target; {probe:?}");
@@ -158,6 +174,8 @@ fn round(
         seen.hits += probe.hits;
         seen.dropped += tally.dropped();
     }
+    let silence = console.longest_silence();
+    assert!(seen.unheard == unheard || silence >= SILENCE, "a lease was over though pings were answered: {seen:?}");
     target.resume();
     seen.rounds += 1;
 }

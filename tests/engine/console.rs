@@ -26,6 +26,13 @@ use tokio::task::JoinHandle;
 
 /// How long an agent may take to answer. The targets leave it little of the machine.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long an agent is asked again and again: on a machine whose processors all others take first, its threads and those
+/// of the test are given a few thousandths of them.
+const PATIENCE: Duration = Duration::from_secs(420);
+/// How long an answer to a ping is waited for before the next one.
+const PONG: Duration = Duration::from_secs(1);
+/// What the client says of a request that was not answered.
+const TIMED_OUT: &str = "timed out";
 /// How often the counts are looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// Name of the one host.
@@ -89,7 +96,14 @@ pub(crate) struct Console {
     host: HostName,
     read: Arc<Mutex<Read>>,
     tasks: Vec<JoinHandle<()>>,
+    heard: Arc<Mutex<Heard>>,
     next_id: u64,
+}
+
+/// When the agent last answered a ping, and the longest that it has not.
+struct Heard {
+    last: Instant,
+    longest: Duration,
 }
 
 impl Console {
@@ -109,12 +123,7 @@ impl Console {
 
     /// A bus only.
     #[track_caller]
-    pub(crate) fn without_agent(mut options: FleetOptions) -> Console {
-        // What is tested here is the engine that is inside the target, whatever the target's language, unless a test says
-        // otherwise.
-        if !options.agent_args.iter().any(|argument| argument == "--mechanism") {
-            options.agent_args.extend(["--mechanism", "inside"].map(str::to_owned));
-        }
+    pub(crate) fn without_agent(options: FleetOptions) -> Console {
         let fleet = Fleet::start_bus(options);
         let host = HostName::new(HOST).expect("a name");
         let url = fleet.nats_url();
@@ -122,8 +131,9 @@ impl Console {
         let runtime = fleet.runtime().handle().clone();
         let client = runtime.block_on(async { async_nats::connect(&url).await.expect("the bus") });
         let reader = runtime.block_on(read_stream(client.clone(), &host, Arc::clone(&read)));
-        let pinger = runtime.spawn(keep_lease(client.clone(), host.clone()));
-        Console { fleet, client, host, read, tasks: vec![reader, pinger], next_id: 0 }
+        let heard = Arc::new(Mutex::new(Heard { last: Instant::now(), longest: Duration::ZERO }));
+        let pinger = runtime.spawn(keep_lease(client.clone(), host.clone(), Arc::clone(&heard)));
+        Console { fleet, client, host, read, tasks: vec![reader, pinger], heard, next_id: 0 }
     }
 
     /// Waits for the agent to serve.
@@ -154,10 +164,18 @@ impl Console {
     #[track_caller]
     fn ask<T: DeserializeOwned>(&mut self, subject: String, request: Value) -> T {
         let client = self.client.clone();
-        let answer = self.fleet.runtime().block_on(Self::ask_with(&client, subject, request));
-        match answer {
-            Ok(answer) => answer,
-            Err(why) => panic!("{why}\n{}", self.fleet.agent(HOST).story()),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.fleet.runtime().block_on(Self::ask_with(&client, subject.clone(), request.clone()));
+            let agent = self.fleet.agent(HOST);
+            match answer {
+                Ok(answer) => return answer,
+                // As a coordinator does: whatever was asked is asked again, until it is answered.
+                Err(why) if why.contains(TIMED_OUT) && Instant::now() < deadline && agent.is_running() => {
+                    eprintln!("{why}; it is asked again\n{}", threads_of(agent.pid()));
+                }
+                Err(why) => panic!("{why}\n{}\n{}", threads_of(agent.pid()), agent.story()),
+            }
         }
     }
 
@@ -205,7 +223,7 @@ impl Console {
         let reply: CreateReply = self.ask(subject::create_tracepoint(&self.host), request);
         let [mut probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
         // An agent that was off its processor for long answers before it is done.
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + PATIENCE;
         while probe.state == ProbeState::Pending && Instant::now() < deadline {
             let reply: ListReply = self.ask(subject::list_tracepoints(&self.host), json!({}));
             let found = reply.probes.into_iter().find(|status| status.tracepoint == probe.tracepoint);
@@ -225,12 +243,41 @@ impl Console {
         (id, probe.mechanism.expect("an armed probe has a mechanism"))
     }
 
+    /// The longest time, since this was asked last, in which the agent has answered no ping: on a machine that gives it or
+    /// this process no processor, it may rightly take the coordinator for gone.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        let mut heard = self.heard.lock().expect("the pinger lives");
+        std::mem::take(&mut heard.longest).max(heard.last.elapsed())
+    }
+
     /// Removes a tracepoint and returns its last counts.
     #[track_caller]
     pub(crate) fn remove(&mut self, id: &str) -> ProbeStatus {
-        let reply: RemoveReply = self.ask(subject::remove_tracepoint(&self.host), json!({"tracepoint": id}));
-        let [probe] = <[ProbeStatus; 1]>::try_from(reply.probes).expect("one status");
-        probe
+        let (probe, _) = self.remove_told(id);
+        probe.unwrap_or_else(|| panic!("{id} is not known\n{}", self.fleet.agent(HOST).story()))
+    }
+
+    /// The same, and how often the agent had to be asked until it knew them. It does not know a tracepoint that it took out
+    /// itself more than a minute ago.
+    #[track_caller]
+    pub(crate) fn remove_told(&mut self, id: &str) -> (Option<ProbeStatus>, u32) {
+        let mut asked = 0;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            asked += 1;
+            let reply: RemoveReply = self.ask(subject::remove_tracepoint(&self.host), json!({"tracepoint": id}));
+            assert!(reply.probes.len() <= 1, "{id} is in one process: {reply:?}");
+            let Some(probe) = reply.probes.into_iter().next() else { return (None, asked) };
+            // An agent that was off its processor for long answers before it is done, and says so.
+            if !probe.unfinished {
+                return (Some(probe), asked);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{id} is still not counted: {probe:?}\n{}",
+                self.fleet.agent(HOST).story()
+            );
+        }
     }
 
     /// Waits until all that a removed probe counted has arrived: of one that only counts, the drops.
@@ -238,7 +285,7 @@ impl Console {
     pub(crate) fn settled(&self, id: &str, what: &Value, probe: &ProbeStatus) -> Tally {
         assert_eq!(probe.hits + probe.dropped, probe.passages, "{probe:?}");
         let recorded = if what["mode"] == "count" { 0 } else { probe.hits };
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let tally = self.tally(id);
             // What the bus does not take any more is a hit in the last counts and a drop in the stream.
@@ -273,21 +320,40 @@ impl Console {
     }
 }
 
+/// What the threads of a process do, and how long each has run and waited for a processor, for a person: whether it hangs or
+/// is given none.
+fn threads_of(pid: i32) -> String {
+    let read = |path: String| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let line = |task: std::fs::DirEntry| {
+        let [comm, wchan, stat, schedstat] =
+            ["comm", "wchan", "stat", "schedstat"].map(|name| read(format!("{}/{name}", task.path().display())));
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+        format!("  {comm} {state} {wchan}; ran, waited (ns), turns: {schedstat}")
+    };
+    tasks.map(line).collect::<Vec<_>>().join("\n")
+}
+
 impl Drop for Console {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// Renews the lease of the probes, as a coordinator's clock exchange does.
-async fn keep_lease(client: Client, host: HostName) {
+/// Renews the lease of the probes, as a coordinator's clock exchange does: it waits for no answer for long.
+async fn keep_lease(client: Client, host: HostName, heard: Arc<Mutex<Heard>>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::CLOCK_PING_MS));
     let ping = ClockPing { coordinator: Incarnation(1), sent_ns: 0, is_waited_for: false };
     let ping = serde_json::to_vec(&ping).expect("JSON");
     loop {
         ticks.tick().await;
         // With nobody who serves there is nothing to keep.
-        let _ = client.request(subject::clock_ping(&host), ping.clone().into()).await;
+        let asked = client.request(subject::clock_ping(&host), ping.clone().into());
+        if let Ok(Ok(_)) = tokio::time::timeout(PONG, asked).await {
+            let mut heard = heard.lock().expect("the test lives");
+            heard.longest = heard.longest.max(heard.last.elapsed());
+            heard.last = Instant::now();
+        }
     }
 }
 

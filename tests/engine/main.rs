@@ -19,4 +19,5 @@ mod quiet;
 mod raw;
 mod real;
 mod redis;
+mod starved;
 mod target;
