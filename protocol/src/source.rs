@@ -94,14 +94,78 @@ impl SourceFacts {
         }
     }
 
+    /// What a Go source says of every place in one of its functions at once: any assignment may have run before it, and none
+    /// has for certain; a name that is declared more than once is certain to mean none of them. `receiver` is the name of
+    /// the type whose method it is. Empty where the source has no such function.
+    pub fn of_go_function(source: &str, receiver: Option<&str>, name: &str) -> SourceFacts {
+        if source.len() > SOURCE_BYTES_MAX {
+            return SourceFacts::default();
+        }
+        let tokens = tokens(source);
+        let Some(function) = function_named(&tokens, receiver, name) else { return SourceFacts::default() };
+        let mut facts = Walk::new(function, function.first().map_or(1, |token| token.line)).run();
+        for assigned in &mut facts.assigned {
+            (assigned.before, assigned.always) = (true, false);
+        }
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for declared in &facts.declared {
+            *counts.entry(declared.name.clone()).or_default() += 1;
+        }
+        for declared in &mut facts.declared {
+            declared.visible = counts.get(&declared.name) == Some(&1);
+        }
+        facts
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.declared.is_empty()
     }
 }
 
+/// The line on which a Go source declares a function, or a method of a receiver's type.
+pub fn go_function_line(source: &str, receiver: Option<&str>, name: &str) -> Option<u32> {
+    if source.len() > SOURCE_BYTES_MAX {
+        return None;
+    }
+    let tokens = tokens(source);
+    function_named(&tokens, receiver, name)?.first().map(|token| token.line)
+}
+
 /// The tokens of the function that a line is in, from `func` to the end of its body.
 fn function_around<'t, 'a>(tokens: &'t [Token<'a>], line: u32) -> Option<&'t [Token<'a>]> {
+    let is_around = |function: &[Token<'a>]| match function {
+        [first, .., last] => first.line <= line && line <= last.line,
+        _ => false,
+    };
+    function_that(tokens, is_around)
+}
+
+/// The tokens of the function, or of the method of a receiver's type, of this name.
+fn function_named<'t, 'a>(tokens: &'t [Token<'a>], receiver: Option<&str>, name: &str) -> Option<&'t [Token<'a>]> {
+    let is_named = |function: &[Token<'a>]| {
+        let Some(behind) = function.get(1) else { return false };
+        if !behind.is("(") {
+            return receiver.is_none() && behind.kind == Kind::Name && behind.text == name;
+        }
+        let end = matching(function, 1);
+        // `(c *Cart[K])`: the type is the last name that is in no brackets of its own.
+        let (mut of, mut depth) = (None, 0usize);
+        for token in function.get(2..end).unwrap_or_default() {
+            match token.text {
+                "[" => depth += 1,
+                "]" => depth = depth.saturating_sub(1),
+                text if depth == 0 && token.kind == Kind::Name => of = Some(text),
+                _ => {}
+            }
+        }
+        of.is_some() && of == receiver && function.get(end + 1).is_some_and(|token| token.text == name)
+    };
+    function_that(tokens, is_named)
+}
+
+/// The first function outside of others that is meant: its tokens from `func` to the end of its body.
+fn function_that<'t, 'a>(tokens: &'t [Token<'a>], is_meant: impl Fn(&[Token<'a>]) -> bool) -> Option<&'t [Token<'a>]> {
     let mut at = 0;
     while at < tokens.len() {
         let token = tokens[at];
@@ -118,8 +182,8 @@ fn function_around<'t, 'a>(tokens: &'t [Token<'a>], line: u32) -> Option<&'t [To
             continue;
         };
         let end = matching(tokens, body);
-        if tokens[at].line <= line && tokens.get(end).is_some_and(|last| line <= last.line) {
-            return tokens.get(at..=end);
+        if let Some(function) = tokens.get(at..=end).filter(|function| is_meant(function)) {
+            return Some(function);
         }
         at = end + 1;
     }
@@ -502,6 +566,30 @@ impl<'t, 'a> Walk<'t, 'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_function_by_its_name_is_any_place_in_it() {
+        let source = "package cart\n\nfunc Add(n int) int {\n\treturn n\n}\n\nfunc (c *Cart[K]) Add(n int) (total int) {\n\ttotal = n\n\
+                      \tif n > 1 {\n\t\tn := 2\n\t\treturn n\n\t}\n\tlast := n\n\treturn last\n}\n";
+        let names = |facts: &SourceFacts| -> Vec<(String, u32, bool)> {
+            facts.declared.iter().map(|it| (it.name.clone(), it.line, it.visible)).collect()
+        };
+        let name = |name: &str, line, visible| (name.to_owned(), line, visible);
+        let plain = SourceFacts::of_go_function(source, None, "Add");
+        assert_eq!(names(&plain), [name("n", 3, true)]);
+        let method = SourceFacts::of_go_function(source, Some("Cart"), "Add");
+        let all = names(&method);
+        for expected in [name("c", 7, true), name("last", 13, true), name("n", 7, false), name("n", 10, false)] {
+            assert!(all.contains(&expected), "{expected:?} in {all:?}");
+        }
+        assert_eq!(method.assigned.len(), 1);
+        assert_eq!(go_function_line(source, Some("Cart"), "Add"), Some(7));
+        assert_eq!(go_function_line(source, None, "Sub"), None);
+        assert!(method.assigned[0].before && !method.assigned[0].always, "{:?}", method.assigned);
+        for (receiver, name) in [(None, "Sub"), (Some("K"), "Add"), (Some("Cart"), "Sub"), (Some("c"), "Add")] {
+            assert!(SourceFacts::of_go_function(source, receiver, name).is_empty(), "{receiver:?} {name}");
+        }
+    }
 
     /// The line that ends with `// HERE`.
     fn at(source: &str) -> SourceFacts {

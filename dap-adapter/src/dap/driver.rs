@@ -16,6 +16,8 @@ use crate::lines::{LineMapper, NotThere};
 use crate::timeline::TimelineLimits;
 use futures::{SinkExt, StreamExt};
 use riptrace_protocol::fleet::BuildFacts;
+use riptrace_protocol::location::{FunctionPoint, Location};
+use riptrace_protocol::tracepoint::Tracepoint;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -304,6 +306,15 @@ impl Driver {
                         Event::SourceRead { read, file, text: text.map(|text| text.to_string()) }
                     })
                 }),
+                Effect::FindFunction { find, name } => self.look_up(move |mapper| {
+                    Box::pin(async move {
+                        let place = match mapper {
+                            Some(mapper) => mapper.function_place(&name).await,
+                            None => None,
+                        };
+                        Event::FunctionFound { find, name, place }
+                    })
+                }),
                 Effect::Locate { locate, path, from, to, builds } => {
                     let (tables, session) = (self.line_tables.clone(), self.joined.clone());
                     self.look_up(move |mapper| {
@@ -343,11 +354,7 @@ impl Driver {
                     let hits = session.hits_before(before, count);
                     Box::pin(async move { Event::PastRead { before, outcome: hits.await } })
                 }),
-                Effect::Create(tracepoint) => self.ask(|session| {
-                    let id = tracepoint.id.clone();
-                    let created = session.create(tracepoint);
-                    Box::pin(async move { Event::Created { tracepoint: id, outcome: created.await } })
-                }),
+                Effect::Create { tracepoint, builds } => self.create(tracepoint, builds),
                 Effect::Remove(tracepoint) => self.ask(|session| {
                     let removed = session.remove(tracepoint.clone());
                     Box::pin(async move { Event::Removed { tracepoint, outcome: removed.await } })
@@ -386,6 +393,29 @@ impl Driver {
         let answer = question(session.as_ref());
         let completed = self.completed.clone();
         self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
+    }
+
+    /// Asks the fleet for a tracepoint; for one at a function's returns with what its source says of the variables there.
+    fn create(&mut self, mut tracepoint: Tracepoint, builds: Vec<BuildFacts>) {
+        let id = tracepoint.id.clone();
+        let (session, mapper) = (self.joined.clone(), self.mapper.clone());
+        let function = match &tracepoint.location {
+            // At its entry a function's arguments are what they are.
+            Location::Function { name, at: FunctionPoint::Return | FunctionPoint::Call } => Some(name.clone()),
+            _ => None,
+        };
+        let (Some(session), Some(mapper), Some(function)) = (session, mapper, function) else {
+            return self.ask(|session| {
+                let created = session.create(tracepoint);
+                Box::pin(async move { Event::Created { tracepoint: id, outcome: created.await } })
+            });
+        };
+        let completed = self.completed.clone();
+        self.work.spawn(async move {
+            tracepoint.source = mapper.function_sources(&function, &builds).await;
+            let outcome = session.create(tracepoint).await;
+            tell(&completed, Completion::Event(Box::new(Event::Created { tracepoint: id, outcome }))).await;
+        });
     }
 
     /// Opens a recording; what is read of it afterwards comes from the same file.

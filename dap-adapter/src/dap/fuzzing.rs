@@ -42,7 +42,7 @@ pub(crate) fn answer(effect: Effect, fails: bool) -> Option<Event> {
         }
         Effect::AskFleet => Event::Fleet(outcome(true, fleet())),
         Effect::Map { breakpoint, .. } => Event::Mapped { breakpoint, outcome: outcome(fails, Mapped::Unread) },
-        Effect::Create(tracepoint) => {
+        Effect::Create { tracepoint, .. } => {
             let status = TracepointStatus {
                 tracepoint: tracepoint.id.clone(),
                 location: tracepoint.location,
@@ -54,6 +54,9 @@ pub(crate) fn answer(effect: Effect, fails: bool) -> Option<Event> {
         Effect::Remove(tracepoint) => Event::Removed { tracepoint, outcome: outcome(fails, ()) },
         Effect::ReadSource { read, file, .. } => {
             Event::SourceRead { read, file, text: outcome(fails, "package main\n".to_owned()).ok() }
+        }
+        Effect::FindFunction { find, name } => {
+            Event::FunctionFound { find, name, place: outcome(fails, ("/shop/cart.go".into(), 3)).ok() }
         }
         Effect::Locate { locate, from, to, .. } => Event::Located { locate, lines: (from..=to).collect() },
         Effect::OpenRecording { attempt, .. } => {

@@ -30,6 +30,10 @@ pub(crate) const FLEET_INTERVAL: Duration = Duration::from_secs(5);
 /// takes up no more than some 200 answers a second, so that with more rows all else that is asked would wait behind them
 /// (`tests/editors/RESULTS.md`). Hits above it are in the timeline, and a row says how many.
 pub(crate) const ROWS_PER_S_MAX: u32 = 50;
+/// Rows that an editor may be behind with asking for their variables, at most, before it gets fewer: half a second's.
+pub(crate) const ROWS_BEHIND_MAX: usize = 25;
+/// Rows per second that an editor gets however far behind it is: it may have stopped asking.
+pub(crate) const ROWS_PER_S_MIN: u32 = 5;
 /// Newest hits in which threads to list are looked for, at most: milliseconds, however many hits are kept.
 pub(crate) const THREADS_SCANNED_MAX: usize = 20_000;
 /// Threads whose numbers the editor may use again, at most; the oldest are forgotten first.

@@ -104,7 +104,7 @@ pub(crate) const REQUESTS: &[Entry] = &[
         Full,
         "in pages, named and indexed, in hexadecimal on request, with the place of their declaration",
     ),
-    entry("locations", Full, "where a variable is declared"),
+    entry("locations", Full, "where a variable is declared, and a Go function that is its value"),
     entry("setVariable", Refused, "RipTrace never changes a running service"),
     entry("setExpression", Refused, "RipTrace never changes a running service"),
     entry(

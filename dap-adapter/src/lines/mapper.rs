@@ -1,11 +1,12 @@
 //! A local line in every build, and a build's line in the local checkout.
 
+use super::functions::{self, GoName};
 use super::git::{GitError, Repository};
 use super::map::LineMap;
 use super::paths::{self, Home, Root};
 use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::ids::BuildId;
-use riptrace_protocol::source::SourceFacts;
+use riptrace_protocol::source::{SourceFacts, go_function_line};
 use riptrace_protocol::tracepoint::SOURCES_MAX;
 use std::collections::HashMap;
 use std::fmt;
@@ -309,6 +310,47 @@ impl LineMapper {
                 }
             }
         }
+    }
+
+    /// What the texts of the builds say of the variables of a Go function, by its name; where a text is not known, what the
+    /// local one says. Nothing for patterns, and for functions that the checkout does not have.
+    pub async fn function_sources(&self, name: &str, builds: &[BuildFacts]) -> Vec<SourceFacts> {
+        let Some(name) = GoName::parse(name) else { return Vec::new() };
+        let (root, wanted) = (self.absolute(Path::new(".")), name.clone());
+        let searching = tokio::task::spawn_blocking(move || functions::declaring(&root, &wanted));
+        let mut sources = Vec::new();
+        for (path, local) in searching.await.unwrap_or_default() {
+            let mut texts: Vec<Arc<str>> = Vec::new();
+            for build in builds {
+                texts.extend(self.deployed_text(&path, build).await.filter(|text| !texts.contains(text)));
+            }
+            let local: Arc<str> = local.into();
+            if !texts.contains(&local) {
+                texts.push(local);
+            }
+            for text in texts {
+                let facts = SourceFacts::of_go_function(&text, name.receiver.as_deref(), &name.function);
+                if !facts.is_empty() && !sources.contains(&facts) {
+                    sources.push(facts);
+                }
+            }
+        }
+        sources.truncate(SOURCES_MAX);
+        sources
+    }
+
+    /// Where the checkout declares a Go function, by its name: file and line, from 1. `None` where it does not, and where
+    /// several functions have the name.
+    pub async fn function_place(&self, name: &str) -> Option<(PathBuf, u32)> {
+        let (root, name) = (self.absolute(Path::new(".")), GoName::parse(name)?);
+        let searching = tokio::task::spawn_blocking(move || {
+            let files = functions::declaring(&root, &name).into_iter();
+            let mut places = files.filter_map(|(path, text)| {
+                Some((path, go_function_line(&text, name.receiver.as_deref(), &name.function)?))
+            });
+            places.next().filter(|_| places.next().is_none())
+        });
+        searching.await.ok().flatten()
     }
 
     /// Where the lines of a local file between two are in each of `builds`; those that a build does not have are left

@@ -205,3 +205,29 @@ async fn rules_say_where_a_build_has_its_files() {
     let local = mapper.to_local("/app/cart/cart.go", 4, &facts, |_| None).await.unwrap();
     assert_eq!(local.line, Some(4));
 }
+
+#[tokio::test]
+async fn a_function_is_found_by_its_name_in_the_texts_of_the_builds() {
+    let (clone, _) = Clone::new();
+    let old = "package cart\n\nfunc (c *Cart) Sum(n int) int {\n\tsum := n\n\tsum += c.left\n\treturn sum\n}\n";
+    clone.write("shop/cart/sum.go", old);
+    clone.write("shop/other/sum.go", &old.replace("package cart", "package other"));
+    let first = clone.commit();
+    let new = old.replace("package cart\n", "package cart\n\n// Sums are whole.\n");
+    clone.write("shop/cart/sum.go", &new);
+    let facts = |text: &str| SourceFacts::of_go_function(text, Some("Cart"), "Sum");
+    let mapper = clone.mapper();
+    let builds = [build("old", Some(&first), false), build("unknown", None, false)];
+    for name in ["example.com/shop/cart.(*Cart).Sum", "cart.(*Cart).Sum"] {
+        assert_eq!(mapper.function_sources(name, &builds).await, [facts(old), facts(&new)], "{name}");
+    }
+    assert_eq!(facts(old).assigned.len(), 1, "{:?}", facts(old));
+    for name in ["cart.Sum", "cart.(*Cart).Less", "cart.*", "main.f.func1"] {
+        assert_eq!(mapper.function_sources(name, &builds).await, [], "{name}");
+    }
+    let place = mapper.function_place("cart.(*Cart).Sum-fm").await;
+    assert_eq!(place, Some((clone.path("shop/cart/sum.go").canonicalize().unwrap(), 4)));
+    assert_eq!(mapper.function_place("cart.(*Cart).Less").await, None);
+    clone.write("shop/more/cart/sum.go", old);
+    assert_eq!(mapper.function_place("cart.(*Cart).Sum").await, None, "one of two would be a guess");
+}

@@ -11,12 +11,14 @@
 //! - A line maps to a line with the same text, and back to the line it came from.
 //! - [`map`] and [`paths`] do no IO.
 
+mod functions;
 mod git;
 mod map;
 mod mapper;
 mod paths;
 mod places;
 
+pub(crate) use functions::GoName;
 pub use map::LineMap;
 pub use mapper::{InBuild, LineMapper, Local, NotThere, Note, Place, Plan, Refused, Target};
 pub use places::Asked;

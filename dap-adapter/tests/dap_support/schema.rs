@@ -21,6 +21,7 @@ const NEWER: &[(&str, &str)] = &[
     ("/body/breakpointModes", "1.65"),
     ("/body/supportsANSIStyling", "1.69"),
     ("/body/variables/*/declarationLocationReference", "1.68"),
+    ("/body/variables/*/valueLocationReference", "1.68"),
 ];
 /// Responses that are newer than the copy of the schema, with the version of the protocol that has them, and the fields
 /// of their bodies.

@@ -54,6 +54,17 @@ async fn a_line_is_asked_for_with_what_its_source_says_of_the_variables() {
     // All builds are of the text that is here: it is said once.
     assert_eq!(created[0].source, [facts]);
     assert_eq!(created[1].source, [], "the line is in no function");
+    let names = ["cart.Add:return", "cart.Add:call", "cart.Add", "cart.*:return"].map(|name| json!({"name": name}));
+    editor.ok("setFunctionBreakpoints", json!({"breakpoints": names})).await;
+    // They are asked for side by side.
+    let created = editor.fleet.asked().created;
+    let function = SourceFacts::of_go_function(go, None, "Add");
+    let source =
+        |name: &str| &created.iter().find(|it| it.location.to_string() == name).expect("it was asked for").source;
+    assert_eq!(source("cart.Add:return"), std::slice::from_ref(&function));
+    assert_eq!(source("cart.Add:call"), std::slice::from_ref(&function));
+    assert!(source("cart.Add").is_empty(), "arguments are what they are where the function begins");
+    assert!(source("cart.*:return").is_empty());
     editor.finish().await;
 }
 

@@ -2,7 +2,9 @@
 
 use crate::dap_support::editor::Editor;
 use crate::dap_support::hits::{WEB_1, WEB_2, hit, layout, ordered, preamble};
-use riptrace_protocol::layout::{Moment, Root, Type, Variable};
+use riptrace_protocol::hit::{Chunk, ChunkEnd};
+use riptrace_protocol::ids::Avma;
+use riptrace_protocol::layout::{FunctionCase, Moment, Root, Type, Variable};
 use riptrace_protocol::layout::{Scope, TypeIndex, TypeKind};
 use riptrace_protocol::stream::StreamItem;
 use serde_json::{Value, json};
@@ -164,6 +166,55 @@ async fn values_are_copied_whole_written_in_formats_and_have_a_place_of_declarat
     let reference = &variables["variables"][0]["declarationLocationReference"];
     let location = editor.ok("locations", json!({"locationReference": reference})).await;
     assert_eq!((&location["source"]["path"], &location["line"]), (&json!(editor.file()), &json!(40)));
+    finish(editor).await;
+}
+
+#[tokio::test]
+async fn a_function_that_is_a_value_leads_to_its_declaration() {
+    let mut editor = Editor::attached().await;
+    std::fs::write(editor.file(), "package cart\n\nfunc half(n int) int {\n\treturn n / 2\n}\n").unwrap();
+    editor.set(json!([{"line": 4}])).await;
+    editor.ok("configurationDone", json!({})).await;
+    let tracepoint = editor.fleet.newest();
+    let mut layout = layout();
+    let function = |address, name: &str| FunctionCase { address, name: name.into(), bytes: 8, captured: Vec::new() };
+    let functions = vec![function(0x400, "example.com/shop/cart.half"), function(0x500, "example.com/shop/cart.gone")];
+    layout.types.push(Type { name: "func(int) int".into(), bytes: 8, kind: TypeKind::GoFunc { functions } });
+    let ty = TypeIndex(layout.types.len() as u32 - 1);
+    for (name, offset) in [("known", 64), ("gone", 72), ("none", 80)] {
+        let (root, name) = (Root::Whole { offset, bytes: 8 }, name.to_owned());
+        layout.variables.push(Variable { name, ty, scope: Scope::Local, declared_line: 2, root });
+    }
+    let mut hit = ordered(1, &tracepoint, WEB_1, 3);
+    hit.raw.layout = layout.id();
+    for (at, (address, code)) in [(0x1_0000u64, 0x400u64), (0x1_1000, 0x500), (0, 0)].into_iter().enumerate() {
+        hit.raw.roots.extend_from_slice(&address.to_le_bytes());
+        hit.raw.root_states.push(riptrace_protocol::hit::RootState::Captured);
+        if at < 2 {
+            let (address, bytes) = (Avma(address), code.to_le_bytes().to_vec());
+            hit.raw.chunks.push(Chunk { address, wanted_bytes: 8, bytes, end: ChunkEnd::Complete });
+        }
+    }
+    let mut items = preamble(WEB_1);
+    items.push(StreamItem::Layout(Box::new(layout)));
+    items.push(StreamItem::Hit(Box::new(hit)));
+    editor.fleet.send(items).await;
+    let stopped = editor.event("stopped").await;
+    let frames = editor.ok("stackTrace", json!({"threadId": stopped["threadId"]})).await;
+    let scopes = editor.ok("scopes", json!({"frameId": frames["stackFrames"][0]["id"]})).await["scopes"].take();
+    let locals = json!({"variablesReference": scopes[1]["variablesReference"]});
+    let variables = editor.ok("variables", locals).await["variables"].take();
+    let named = |name: &str| {
+        let all = variables.as_array().unwrap();
+        all.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("{name}: {variables}"))
+    };
+    assert_eq!((&named("known")["value"], &named("none")["value"]), (&json!("cart.half"), &json!("nil")));
+    let reference = |name: &str| named(name)["valueLocationReference"].clone();
+    assert_eq!((reference("none"), reference("item")), (Value::Null, Value::Null));
+    let location = editor.ok("locations", json!({"locationReference": reference("known")})).await;
+    assert_eq!((&location["source"]["path"], &location["line"]), (&json!(editor.file()), &json!(3)));
+    let why = editor.fails("locations", json!({"locationReference": reference("gone")})).await;
+    assert!(why.starts_with("the checkout does not declare cart.gone"), "{why}");
     finish(editor).await;
 }
 

@@ -5,6 +5,7 @@ import { parseOverview, parsePage, type Hit } from "../src/timeline/data";
 import { needsSearch, NO_FILTER, readFilter } from "../src/timeline/filter";
 import { hitText, lanesOfHits, nearest } from "../src/timeline/marks";
 import { parseFromPage } from "../src/timeline/messages";
+import { Pace } from "../src/timeline/pace";
 import { pageHtml } from "../src/timeline/page";
 import { fit, follow, pan, position, sinceStart, ticks, widthOf, WINDOW_NS_MIN, zoom } from "../src/timeline/scale";
 
@@ -127,4 +128,13 @@ test("every control of the page has a name for a screen reader", () => {
   for (const [, attributes, text] of html.matchAll(/<button([^>]*)>([^<]*)/g)) {
     assert.ok(/aria-label="[^"]+"/.test(attributes ?? "") || /\w/.test(text ?? ""), `${attributes} ${text}`);
   }
+});
+
+test("a view that is loaded by itself rests four times as long as its load took", () => {
+  const pace = new Pace();
+  assert.equal(pace.wait(100), 0);
+  pace.loaded(100, 150);
+  assert.equal(pace.wait(150), 200);
+  assert.equal(pace.wait(300), 50);
+  assert.equal(pace.wait(1_000), 0);
 });

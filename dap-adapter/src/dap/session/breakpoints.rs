@@ -25,6 +25,7 @@ use riptrace_protocol::expression::{self, Expr, Template};
 use riptrace_protocol::fleet::TracepointStatus;
 use riptrace_protocol::hit::DropReason;
 use riptrace_protocol::ids::TracepointId;
+use riptrace_protocol::location::Location;
 use riptrace_protocol::tracepoint::{CaptureLimits, HitCondition, Tracepoint};
 use riptrace_protocol::value::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -558,7 +559,9 @@ impl State {
         };
         breakpoint.tracepoints.push(tracepoint.clone());
         self.breakpoints.tracepoints.insert(tracepoint, armed);
-        turn.effect(Effect::Create(wanted));
+        let is_function = matches!(wanted.location, Location::Function { .. });
+        let builds = if is_function { self.builds_meant() } else { Vec::new() };
+        turn.effect(Effect::Create { tracepoint: wanted, builds });
     }
 
     /// Asks the fleet for all breakpoints that were set before it was joined.

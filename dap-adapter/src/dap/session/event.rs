@@ -72,6 +72,15 @@ pub(crate) enum Event {
         /// Where its line is in the builds, or why it is no line at all.
         outcome: Result<Mapped, String>,
     },
+    /// Answer to [`Effect::FindFunction`].
+    FunctionFound {
+        /// Which search.
+        find: u64,
+        /// Its name.
+        name: String,
+        /// Local file, and line from 1.
+        place: Option<(PathBuf, u32)>,
+    },
     /// Answer to [`Effect::ReadSource`].
     SourceRead {
         /// Which.
@@ -218,6 +227,13 @@ pub(crate) enum Effect {
         /// Builds that may have it.
         builds: Vec<BuildFacts>,
     },
+    /// Find where the checkout declares a function: answered by [`Event::FunctionFound`].
+    FindFunction {
+        /// Which search.
+        find: u64,
+        /// Its name.
+        name: String,
+    },
     /// Read a file as a build has it: answered by [`Event::SourceRead`].
     ReadSource {
         /// Which.
@@ -241,7 +257,12 @@ pub(crate) enum Effect {
         builds: Vec<BuildFacts>,
     },
     /// Create a tracepoint: answered by [`Event::Created`].
-    Create(Tracepoint),
+    Create {
+        /// What is asked for.
+        tracepoint: Tracepoint,
+        /// For a function, the builds whose texts say more of its variables; none for a line, which has been mapped.
+        builds: Vec<BuildFacts>,
+    },
     /// Remove a tracepoint: answered by [`Event::Removed`].
     Remove(TracepointId),
     /// End the session in the fleet: answered by [`Event::Closed`].

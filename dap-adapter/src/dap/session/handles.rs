@@ -45,6 +45,8 @@ pub(super) enum Thing {
     DeployedSource(String, Option<BuildId>),
     /// Where a variable is declared: a file as the build knows it, and a line.
     Declared(String, u32),
+    /// The function of this name, which is a variable's value.
+    Function(String),
 }
 
 impl Thing {
@@ -61,7 +63,7 @@ impl Thing {
             | Thing::Value(seq, _)
             | Thing::Evaluated(seq, _, _)
             | Thing::Frame(seq, _) => Some(*seq),
-            Thing::DeployedSource(..) | Thing::Declared(..) => None,
+            Thing::DeployedSource(..) | Thing::Declared(..) | Thing::Function(_) => None,
         }
     }
 }

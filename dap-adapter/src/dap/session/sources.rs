@@ -1,4 +1,5 @@
-//! Sources: local files, the deployed text of builds, which lines can be asked for, and where a variable is declared.
+//! Sources: local files, the deployed text of builds, which lines can be asked for, and where variables and functions are
+//! declared.
 
 use super::super::envelope::Failure;
 use super::super::limits::{LINES_ASKED_MAX, LOADED_SOURCES_MAX, LOCATIONS_KEPT, LOCATIONS_KEPT_MAX, READS_MAX};
@@ -19,6 +20,7 @@ pub(super) struct Sources {
     last: u64,
     reading: BTreeMap<u64, Asked>,
     locating: BTreeMap<u64, (Asked, Range)>,
+    finding: BTreeMap<u64, Asked>,
     located: BTreeMap<Range, (Duration, Vec<u32>)>,
 }
 
@@ -171,24 +173,48 @@ impl State {
     /// Nobody reads any more.
     pub(super) fn give_up_reading(&mut self, turn: &mut Turn<'_>) {
         let sources = std::mem::take(&mut self.sources);
-        let asked = sources.reading.into_values().chain(sources.locating.into_values().map(|(asked, _)| asked));
+        let located = sources.locating.into_values().map(|(asked, _)| asked);
+        let asked = sources.reading.into_values().chain(sources.finding.into_values()).chain(located);
         for asked in asked {
             turn.answer(asked, Err(Failure::quiet("the session has ended")));
         }
         self.sources.last = sources.last;
     }
 
-    /// `locations`: where a variable is declared.
+    /// `locations`: where a variable is declared, or the function that is its value.
     pub(super) fn locations(&mut self, turn: &mut Turn<'_>, asked: Asked, arguments: &Value) {
         let reference = arguments["locationReference"].as_i64().unwrap_or(0);
         let outcome = match self.handles.thing(reference) {
             Some(Thing::Declared(file, line)) => {
                 let source = self.source_of(&file, None);
-                Ok(json!({"source": source_json(source), "line": self.client.line_out(line)}))
+                Ok(self.location(source, line))
+            }
+            Some(Thing::Function(name)) if self.sources.finding.len() < READS_MAX => {
+                self.sources.last += 1;
+                self.sources.finding.insert(self.sources.last, asked);
+                return turn.effect(Effect::FindFunction { find: self.sources.last, name });
+            }
+            Some(Thing::Function(_)) => {
+                Err(Failure::quiet("too many functions are being looked for already; ask again when they were found"))
             }
             _ => Err(Failure::quiet(format!("there is no location with the reference {reference}"))),
         };
         turn.answer_raw(asked, outcome.map(Some));
+    }
+
+    pub(super) fn function_found(&mut self, turn: &mut Turn<'_>, find: u64, name: &str, place: Option<(PathBuf, u32)>) {
+        let Some(asked) = self.sources.finding.remove(&find) else { return };
+        let outcome = match place {
+            Some((path, line)) => Ok(Some(self.location(self.local_source(&path.to_string_lossy()), line))),
+            None => Err(Failure::quiet(format!(
+                "the checkout does not declare {name}, or has several functions of this name"
+            ))),
+        };
+        turn.answer_raw(asked, outcome);
+    }
+
+    fn location(&self, source: Source, line: u32) -> Value {
+        json!({"source": source_json(source), "line": self.client.line_out(line)})
     }
 }
 

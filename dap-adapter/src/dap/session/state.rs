@@ -189,6 +189,7 @@ impl State {
             Event::PastRead { before, outcome } => self.past_read(&mut turn, before, outcome),
             Event::Fleet(outcome) => self.fleet_seen(&mut turn, outcome),
             Event::Mapped { breakpoint, outcome } => self.mapped(&mut turn, breakpoint, outcome),
+            Event::FunctionFound { find, name, place } => self.function_found(&mut turn, find, &name, place),
             Event::SourceRead { read, file, text } => self.source_read(&mut turn, read, &file, text),
             Event::Located { locate, lines } => self.located(&mut turn, locate, lines),
             Event::Created { tracepoint, outcome } => self.created(&mut turn, &tracepoint, outcome),

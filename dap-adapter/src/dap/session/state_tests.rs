@@ -159,10 +159,10 @@ impl World {
                     assert!(self.unanswered.remove(&request_seq), "request {request_seq} was answered twice");
                 }
                 Effect::Send(Outgoing::Event { event, .. }) => self.rows += u64::from(event == "riptrace/hit"),
-                Effect::Create(tracepoint) => {
+                Effect::Create { tracepoint, builds } => {
                     assert_eq!(self.fleet.insert(tracepoint.id.clone(), true), None, "an id is used once");
                     self.named.push(tracepoint.id.clone());
-                    self.waiting.push(Effect::Create(tracepoint));
+                    self.waiting.push(Effect::Create { tracepoint, builds });
                 }
                 Effect::Remove(id) => {
                     assert_eq!(self.fleet.remove(&id), Some(false), "only what was created is removed, and once");
@@ -189,7 +189,7 @@ impl World {
             return;
         }
         let effect = self.waiting.remove(at % self.waiting.len());
-        if let Effect::Create(tracepoint) = &effect {
+        if let Effect::Create { tracepoint, .. } = &effect {
             if fails {
                 self.fleet.remove(&tracepoint.id);
             } else if let Some(creating) = self.fleet.get_mut(&tracepoint.id) {

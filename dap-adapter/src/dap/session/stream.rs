@@ -1,7 +1,7 @@
 //! The fleet's ordered stream: each hit becomes a row of the debug console and a place in the timeline; what is missing
 //! becomes a row as well.
 
-use super::super::limits::{ROWS_PER_S_MAX, STATISTICS_INTERVAL};
+use super::super::limits::{ROWS_BEHIND_MAX, ROWS_PER_S_MAX, ROWS_PER_S_MIN, STATISTICS_INTERVAL};
 use super::super::types::{
     Event as DapEvent, OutputEventBody, OutputEventCategory, Source, ThreadEventBody, ThreadEventReason,
 };
@@ -16,6 +16,7 @@ use crate::render::{text, time};
 use crate::timeline::values::HitValues;
 use riptrace_protocol::stream::{OrderedHit, StreamDrop, StreamItem};
 use serde_json::json;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub(super) struct Rows {
     /// Second in which rows are counted, and how many it has.
     second: Duration,
     in_second: u32,
+    /// Whether the editor asks for what is behind each row.
+    asks: bool,
+    /// The hits of the newest rows for which it has not asked yet, at most [`ROWS_BEHIND_MAX`].
+    unasked: VecDeque<u64>,
     /// Hits of that second that have no row.
     unshown: u64,
     /// Added to sequence numbers since the fleet had forgotten the session and counts from 1 again.
@@ -61,13 +66,31 @@ impl Rows {
     }
 
     /// Whether the hit may have a row now.
-    fn admit(&mut self, now: Duration) -> bool {
+    fn admit(&mut self, now: Duration, seq: u64) -> bool {
         if now >= self.second + SECOND {
             self.second = now;
             self.in_second = 0;
         }
-        self.in_second = self.in_second.saturating_add(1);
-        self.in_second <= ROWS_PER_S_MAX
+        // Where VS Code cannot keep up with the variables behind the rows, all else that it does waits as well, a person's
+        // keys among it.
+        let is_behind = self.asks && self.unasked.len() >= ROWS_BEHIND_MAX;
+        if self.in_second >= if is_behind { ROWS_PER_S_MIN } else { ROWS_PER_S_MAX } {
+            return false;
+        }
+        self.in_second += 1;
+        self.unasked.push_back(seq);
+        if self.unasked.len() > ROWS_BEHIND_MAX {
+            self.unasked.pop_front();
+        }
+        true
+    }
+
+    /// The editor asks for what is behind a row, as it does in their order.
+    pub(super) fn asked(&mut self, seq: u64) {
+        self.asks = true;
+        while self.unasked.front().is_some_and(|unasked| *unasked <= seq) {
+            self.unasked.pop_front();
+        }
     }
 
     /// The hit as it is counted in this session; `None` when it was there before.
@@ -160,7 +183,7 @@ impl State {
         self.breakpoints.count_hit(&hit.raw.tracepoint);
         if self.measures(&hit) {
             // Its number is in the breakpoint's message.
-        } else if self.rows.admit(turn.now) {
+        } else if self.rows.admit(turn.now, hit.seq) {
             self.row(turn, &hit);
         } else {
             self.rows.unshown += 1;
@@ -294,5 +317,40 @@ impl State {
                 self.announced_thread(turn, &newest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of the hits of a second that begins there have a row.
+    fn rows(rows: &mut Rows, second: u64, hits: u64, asks: impl Fn(u64) -> bool) -> usize {
+        let from = second * 1000;
+        let shown = (from..from + hits).filter(|&seq| {
+            let is_shown = rows.admit(Duration::from_secs(second), seq);
+            if is_shown && asks(seq) {
+                rows.asked(seq);
+            }
+            is_shown
+        });
+        shown.count()
+    }
+
+    #[test]
+    fn an_editor_that_is_behind_with_asking_for_the_rows_gets_fewer() {
+        let (most, least) = (ROWS_PER_S_MAX as usize, ROWS_PER_S_MIN as usize);
+        let mut never = Rows::default();
+        for second in 1..4 {
+            assert_eq!(rows(&mut never, second, 500, |_| false), most, "it does not ask, so it is not behind");
+        }
+        let mut asking = Rows::default();
+        assert_eq!(rows(&mut asking, 1, 500, |_| true), most);
+        assert_eq!(rows(&mut asking, 2, 500, |_| false), ROWS_BEHIND_MAX);
+        assert_eq!(rows(&mut asking, 3, 500, |_| false), least);
+        asking.asked(2_010);
+        assert_eq!(asking.unasked.len(), ROWS_BEHIND_MAX - 6, "rows of the third second came after it");
+        asking.asked(3_004);
+        assert_eq!(rows(&mut asking, 4, 500, |_| true), most, "it has caught up");
     }
 }

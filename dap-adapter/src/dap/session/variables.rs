@@ -8,11 +8,12 @@ use super::super::types::{
 };
 use super::handles::Thing;
 use super::state::{Asked, State, Turn};
+use crate::lines::GoName;
 use crate::render::text::Format;
 use crate::render::{text, time};
 use crate::timeline::values::{GROUPS, HitValues};
 use riptrace_protocol::stream::OrderedHit;
-use riptrace_protocol::value::Value;
+use riptrace_protocol::value::{Scalar, Value};
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ struct Child {
     evaluate_name: Option<String>,
     /// File and line where it is declared.
     declared: Option<(String, u32)>,
+    /// The function that it is, by its name.
+    function: Option<String>,
 }
 
 impl Child {
@@ -58,6 +61,7 @@ impl Child {
             indexed: 0,
             evaluate_name: None,
             declared: None,
+            function: None,
         }
     }
 
@@ -101,21 +105,25 @@ impl State {
             Some(count) => count.min(VARIABLES_MAX),
         };
         let page: Vec<Child> = wanted.skip(start).take(count).collect();
-        let declared: Vec<Option<i64>> = page
-            .iter()
-            .map(|child| child.declared.clone().map(|(file, line)| self.handles.number(Thing::Declared(file, line))))
-            .collect();
+        // Newer than the crate's type.
+        let mut places = Vec::new();
+        for (index, child) in page.iter().enumerate() {
+            if let Some((file, line)) = child.declared.clone() {
+                let number = self.handles.number(Thing::Declared(file, line));
+                places.push((index, "declarationLocationReference", number));
+            }
+            if let Some(name) = child.function.clone() {
+                places.push((index, "valueLocationReference", self.handles.number(Thing::Function(name))));
+            }
+        }
         let variables = page.into_iter().map(|child| self.variable(child)).collect();
         let body = types::response_body(ResponseBody::Variables(VariablesResponse { variables }));
         let mut body = body
             .ok()
             .flatten()
             .ok_or_else(|| Failure::quiet("the variables are no JSON; this is an error of RipTrace"))?;
-        for (index, reference) in declared.into_iter().enumerate() {
-            if let Some(reference) = reference {
-                // Newer than the crate's type.
-                body["variables"][index]["declarationLocationReference"] = Json::from(reference);
-            }
+        for (index, field, reference) in places {
+            body["variables"][index][field] = Json::from(reference);
         }
         Ok(body)
     }
@@ -150,6 +158,7 @@ impl State {
         let values = self.values_of(&hit);
         Ok(match thing {
             Thing::Row(_) => {
+                self.rows.asked(seq);
                 let count = values.all().len().max(1) + 2;
                 vec![Child::group(&format!("hit {seq}"), text::origin(&hit), Thing::Record(seq), count)]
             }
@@ -186,7 +195,7 @@ impl State {
                 let Some(found) = found else { return Ok(Vec::new()) };
                 below(found, format, |index| Thing::Evaluated(seq, expression.clone(), extended(path, index)))
             }
-            Thing::Frame(..) | Thing::DeployedSource(..) | Thing::Declared(..) => Vec::new(),
+            Thing::Frame(..) | Thing::DeployedSource(..) | Thing::Declared(..) | Thing::Function(_) => Vec::new(),
         })
     }
 
@@ -270,7 +279,14 @@ fn child(value: &Value, format: Format, opens: Thing) -> Child {
         indexed,
         evaluate_name: None,
         declared: None,
+        function: function(value),
     }
+}
+
+/// The name of the function that a value is, where a source may declare it.
+fn function(value: &Value) -> Option<String> {
+    let is_function = matches!(value.scalar, Some(Scalar::Function { nil: false })) && value.status.is_shown();
+    (is_function && GoName::parse(&value.value).is_some()).then(|| value.value.clone())
 }
 
 /// Elements and named parts.

@@ -7,6 +7,7 @@ import { NO_FILTER, type FilterForm } from "./filter";
 import { nearest, type Mark } from "./marks";
 import type { Action, FromPage, ToPage } from "./messages";
 import { Timeline, type Request } from "./model";
+import { Pace } from "./pace";
 
 declare function acquireVsCodeApi(): {
   postMessage(message: FromPage): void;
@@ -41,9 +42,7 @@ window.addEventListener("message", ({ data }: MessageEvent<ToPage>) => {
       begin(data.name);
       break;
     case "changed":
-      if (session !== undefined) {
-        void timeline.load();
-      }
+      loadSoon();
       break;
     case "answer":
       questions.get(data.id)?.resolve(data.body);
@@ -58,6 +57,22 @@ window.addEventListener("message", ({ data }: MessageEvent<ToPage>) => {
       break;
   }
 });
+
+const pace = new Pace();
+/** A load that is waiting for its turn. */
+let due: number | undefined;
+
+/** Loads what is shown because hits have come: nobody waits for it. */
+function loadSoon(): void {
+  due ??= window.setTimeout(() => {
+    due = undefined;
+    if (session === undefined) {
+      return;
+    }
+    const began = performance.now();
+    void timeline.load().then(() => pace.loaded(began, performance.now()));
+  }, pace.wait(performance.now()));
+}
 
 function begin(name: string | undefined): void {
   session = name;
