@@ -226,7 +226,7 @@ async fn a_function_is_found_by_its_name_in_the_texts_of_the_builds() {
         assert_eq!(mapper.function_sources(name, &builds).await, [], "{name}");
     }
     let place = mapper.function_place("cart.(*Cart).Sum-fm").await;
-    assert_eq!(place, Some((clone.path("shop/cart/sum.go").canonicalize().unwrap(), 4)));
+    assert_eq!(place, Some((clone.path("shop/cart/sum.go").canonicalize().unwrap(), 5)));
     assert_eq!(mapper.function_place("cart.(*Cart).Less").await, None);
     clone.write("shop/more/cart/sum.go", old);
     assert_eq!(mapper.function_place("cart.(*Cart).Sum").await, None, "one of two would be a guess");
