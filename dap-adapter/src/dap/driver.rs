@@ -17,7 +17,7 @@ use crate::timeline::TimelineLimits;
 use futures::{SinkExt, StreamExt};
 use riptrace_protocol::fleet::BuildFacts;
 use riptrace_protocol::location::{FunctionPoint, Location};
-use riptrace_protocol::tracepoint::Tracepoint;
+use riptrace_protocol::tracepoint::{Mode, Tracepoint};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,6 +130,8 @@ async fn serve_with(
         line_tables: Arc::default(),
         to_map: VecDeque::new(),
         maps: false,
+        to_create: VecDeque::new(),
+        searches: false,
         joining: None,
         outgoing,
         completed,
@@ -190,6 +192,10 @@ struct Driver {
     to_map: VecDeque<(i64, PathBuf, u32, Vec<BuildFacts>)>,
     /// Whether one is being mapped.
     maps: bool,
+    /// Tracepoints of functions, by whose names sources are to be found: as many as there are breakpoints, at most.
+    to_create: VecDeque<(Tracepoint, String, Vec<BuildFacts>)>,
+    /// Whether those of one are being looked for.
+    searches: bool,
     joining: Option<tokio::task::AbortHandle>,
     outgoing: mpsc::Sender<Outgoing>,
     completed: mpsc::Sender<Completion>,
@@ -201,6 +207,8 @@ struct Driver {
 enum Completion {
     /// An event for the state machine.
     Event(Box<Event>),
+    /// What its source says was added to a tracepoint, which may be asked for now.
+    Sourced(Box<Tracepoint>),
     /// A fleet was joined.
     Joined { attempt: u64, joined: super::fleet::Joined, fleet: Box<JoinedFleet>, mapper: Arc<LineMapper> },
 }
@@ -253,6 +261,16 @@ impl Driver {
                             self.map_next();
                         }
                         *event
+                    }
+                    Completion::Sourced(tracepoint) => {
+                        self.searches = false;
+                        self.ask(|session| {
+                            let id = tracepoint.id.clone();
+                            let created = session.create(*tracepoint);
+                            Box::pin(async move { Event::Created { tracepoint: id, outcome: created.await } })
+                        });
+                        self.create_next();
+                        continue;
                     }
                     Completion::Joined { attempt, joined, fleet, mapper } => {
                         self.mapper = Some(mapper);
@@ -396,25 +414,44 @@ impl Driver {
     }
 
     /// Asks the fleet for a tracepoint; for one at a function's returns with what its source says of the variables there.
-    fn create(&mut self, mut tracepoint: Tracepoint, builds: Vec<BuildFacts>) {
-        let id = tracepoint.id.clone();
-        let (session, mapper) = (self.joined.clone(), self.mapper.clone());
+    fn create(&mut self, tracepoint: Tracepoint, builds: Vec<BuildFacts>) {
         let function = match &tracepoint.location {
-            // At its entry a function's arguments are what they are.
-            Location::Function { name, at: FunctionPoint::Return | FunctionPoint::Call } => Some(name.clone()),
+            // At its entry a function's arguments are what they are, and where hits are counted nothing is captured.
+            Location::Function { name, at: FunctionPoint::Return | FunctionPoint::Call }
+                if tracepoint.mode == Mode::Hit =>
+            {
+                Some(name.clone())
+            }
             _ => None,
         };
-        let (Some(session), Some(mapper), Some(function)) = (session, mapper, function) else {
-            return self.ask(|session| {
+        match function {
+            Some(function) => {
+                self.to_create.push_back((tracepoint, function, builds));
+                self.create_next();
+            }
+            None => self.ask(|session| {
+                let id = tracepoint.id.clone();
                 let created = session.create(tracepoint);
                 Box::pin(async move { Event::Created { tracepoint: id, outcome: created.await } })
-            });
+            }),
+        }
+    }
+
+    /// Looks for the sources of the next function in the background, one after the other.
+    fn create_next(&mut self) {
+        if self.searches {
+            return;
+        }
+        let (Some(mapper), Some((mut tracepoint, function, builds))) =
+            (self.mapper.clone(), self.to_create.pop_front())
+        else {
+            return;
         };
+        self.searches = true;
         let completed = self.completed.clone();
         self.work.spawn(async move {
             tracepoint.source = mapper.function_sources(&function, &builds).await;
-            let outcome = session.create(tracepoint).await;
-            tell(&completed, Completion::Event(Box::new(Event::Created { tracepoint: id, outcome }))).await;
+            tell(&completed, Completion::Sourced(Box::new(tracepoint))).await;
         });
     }
 

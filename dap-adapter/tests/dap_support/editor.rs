@@ -23,10 +23,12 @@ const TIMED: [&str; 7] = [
     "progressEnd",
 ];
 
-/// Whether the clock decides if there is such a message: counts are told several times a second.
+/// Whether the clock decides if there is such a message: counts are told several times a second, and hits without rows
+/// when their second is over.
 fn is_timed(message: &Value) -> bool {
     let counts_hits = message["body"]["breakpoint"]["message"].as_str().is_some_and(|text| text.contains(" hit"));
-    counts_hits || message["event"].as_str().is_some_and(|event| TIMED.contains(&event))
+    let no_rows = message["body"]["output"].as_str().is_some_and(|text| text.contains("in the timeline: no more than"));
+    counts_hits || no_rows || message["event"].as_str().is_some_and(|event| TIMED.contains(&event))
 }
 
 pub(crate) struct Editor {
