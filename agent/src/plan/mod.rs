@@ -120,10 +120,7 @@ pub fn compile_one_of(
     }
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
-    // Where a function is entered nothing of it has run yet: the places are those of its arguments.
-    if site.moment != Meaning::Entry {
-        doubt::judge(build, &view, site, &tracepoint.source, &mut locals)?;
-    }
+    doubt::judge(build, &view, site, &tracepoint.source, &mut locals)?;
     if site.moment == Meaning::Return {
         // Where the calling convention puts them; what the debug information says of them holds before.
         locals.retain(|local| local.scope != Scope::Result);

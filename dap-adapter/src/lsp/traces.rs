@@ -110,7 +110,7 @@ impl Traces {
             self.mapper(path)?.add_sources(path, text.as_deref(), &builds, &mut plan).await;
         }
         let refused: Vec<String> = plan.refused.iter().map(|refused| refused.why.to_string()).collect();
-        let places = if wish.function { self.functions(path, plan, &selector).await? } else { plan.places(&selector) };
+        let places = if wish.function { self.functions(plan, &selector).await? } else { plan.places(&selector) };
         if places.is_empty() {
             return Err(match refused.as_slice() {
                 [] => "no process of the fleet runs a build that could have this line".to_owned(),
@@ -286,10 +286,8 @@ impl Traces {
     }
 
     /// The functions that a line belongs to in the builds.
-    async fn functions(&self, path: &Path, plan: Plan, selector: &Selector) -> Result<Vec<Asked>, String> {
+    async fn functions(&self, plan: Plan, selector: &Selector) -> Result<Vec<Asked>, String> {
         let client = self.client()?;
-        let mapper = self.mapper(path)?;
-        let known = self.shared.look(|state| state.builds_of(None));
         let mut places: Vec<Asked> = Vec::new();
         let builds: Vec<_> = plan.targets.iter().map(|target| target.builds.first().cloned()).collect();
         let mut why = "the line belongs to no function".to_owned();
@@ -298,9 +296,9 @@ impl Traces {
             match client.lines(build, file, line..=line, true).await {
                 Ok(reply) => {
                     if let Some(facts) = reply.lines.into_iter().find(|facts| !facts.function.is_empty()) {
-                        let source = mapper.function_sources(&facts.function, &known).await;
                         let location = Location::Function { name: facts.function, at: FunctionPoint::Call };
-                        let asked = Asked { location, selector, source };
+                        // A function's arguments are what they are at its entry.
+                        let asked = Asked { location, selector, source: Vec::new() };
                         if !places.contains(&asked) {
                             places.push(asked);
                         }

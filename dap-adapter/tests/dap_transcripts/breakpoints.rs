@@ -62,8 +62,9 @@ async fn a_line_is_asked_for_with_what_its_source_says_of_the_variables() {
     let source =
         |name: &str| &created.iter().find(|it| it.location.to_string() == name).expect("it was asked for").source;
     assert_eq!(source("cart.Add:return"), std::slice::from_ref(&function));
-    assert_eq!(source("cart.Add:call"), std::slice::from_ref(&function));
-    assert!(source("cart.Add").is_empty(), "arguments are what they are where the function begins");
+    for entered in ["cart.Add", "cart.Add:call"] {
+        assert!(source(entered).is_empty(), "arguments are what they are where the function begins");
+    }
     assert!(source("cart.*:return").is_empty());
     editor.finish().await;
 }
