@@ -4,7 +4,7 @@
 //! file (where everything is to be), then the mappings, and the magic last.
 
 use super::allocate::Allocations;
-use super::control;
+use super::control::{self, Piece};
 use super::descriptor::{self, FileId, is_memory};
 use super::error::InjectError;
 use super::leftovers::{self, Leftover, Owner};
@@ -209,11 +209,11 @@ impl Injection {
         }
         for number in 0..ISLANDS_MAX {
             if let Some(island) = self.map.island(number) {
-                self.map_all(&island_mappings(&self.map, island))?;
+                self.map_all(&island_mappings(&self.map, island), Piece::Island(number))?;
                 self.map_alive(island)?;
             }
         }
-        self.map_all(&self.ring_mappings())?;
+        self.map_all(&self.ring_mappings(), Piece::Rings)?;
         self.allocations = (0..ISLANDS_MAX).map_while(|number| self.map.code(number)).map(Allocations::read).collect();
         control::complete(&self.map);
         self.close_others()
@@ -262,7 +262,9 @@ impl Injection {
             let control = place::island(&maps, module, jump.map(|rel32| (site, rel32)), bytes).ok_or_else(no_room)?;
             let island = Island { number, control };
             control::set_island(&self.map, island);
-            let mapped = self.map_all(&island_mappings(&self.map, island)).and_then(|()| self.map_alive(island));
+            let mapped = self
+                .map_all(&island_mappings(&self.map, island), Piece::Island(number))
+                .and_then(|()| self.map_alive(island));
             match mapped {
                 Ok(()) => {
                     self.map.add(island)?;
@@ -286,8 +288,9 @@ impl Injection {
     }
 
     /// Has the process map what it has not.
-    fn map_all(&mut self, wanted: &[Wanted]) -> Result<(), InjectError> {
+    fn map_all(&mut self, wanted: &[Wanted], of: Piece) -> Result<(), InjectError> {
         let maps = target::mappings(self.key.pid)?;
+        let is_said = control::is_advised(&self.map, of);
         // A process that has all it maps locked into memory (mlockall(2), MCL_FUTURE) would have all of this there at
         // once: so nothing may be accessed at first, which the kernel does not fill, and then it is unlocked.
         let locks = locks_memory(self.key.pid);
@@ -297,7 +300,8 @@ impl Injection {
         for wanted in wanted {
             let Wanted { at, bytes, file_offset, protection } = *wanted;
             let found = found(&maps, wanted);
-            if found == Found::Mapped {
+            // An agent that was killed may have had it mapped, and not have said yet that children are not to have it.
+            if found == Found::Mapped && (is_said || protection != READ_WRITE) {
                 continue;
             }
             let end = at + bytes as u64;
@@ -310,7 +314,7 @@ impl Injection {
                 let args = [at, bytes as u64, at_first as u64, flags_of_mapping(), self.descriptor, file_offset];
                 calls.push(RemoteCall { number: libc::SYS_mmap, args });
             }
-            if found == Found::Closed || locks {
+            if found == Found::Closed || (locks && found == Found::Nothing) {
                 calls.push(RemoteCall { number: libc::SYS_munlock, args: [at, bytes as u64, 0, 0, 0, 0] });
                 let args = [at, bytes as u64, protection as u64, 0, 0, 0];
                 calls.push(RemoteCall { number: libc::SYS_mprotect, args });
@@ -347,6 +351,7 @@ impl Injection {
                 }
             }
         }
+        control::set_advised(&self.map, of);
         Ok(())
     }
 

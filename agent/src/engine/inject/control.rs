@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 const PROCESS_PID: usize = 0x800;
 /// Offset in control: its start time.
 const PROCESS_START: usize = 0x808;
+/// Offset in control: of which pieces the kernel was told what children and core dumps are to have, a bit for each.
+pub(super) const ADVISED: usize = 0x818;
 /// Offset in control: a kernel's sigaction that a call reads.
 pub(super) const NEW_ACTION: usize = 0x840;
 /// Offset in control: one that a call writes.
@@ -22,7 +24,36 @@ pub(super) const OLD_ACTION: usize = 0x880;
 pub(super) const HEADER_BYTES: usize = 0x810;
 
 const _: () = assert!(size_of::<Header>() <= PROCESS_PID);
+const _: () = assert!(PROCESS_START + 8 <= ADVISED && ADVISED + 8 <= NEW_ACTION && ISLANDS_MAX < 64);
 const _: () = assert!(OLD_ACTION + 32 <= RING_CONTROL);
+
+/// A piece of the area that is mapped as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Control, tables and code, by the island's number.
+    Island(usize),
+    /// All rings.
+    Rings,
+}
+
+impl Piece {
+    fn bit(self) -> u64 {
+        match self {
+            Piece::Island(number) => 1 << number,
+            Piece::Rings => 1 << ISLANDS_MAX,
+        }
+    }
+}
+
+/// Whether the kernel was told what children and core dumps are to have of it.
+pub(super) fn is_advised(map: &AreaMap, of: Piece) -> bool {
+    map.u64_at(ADVISED).load(Ordering::Acquire) & of.bit() != 0
+}
+
+/// It was told.
+pub(super) fn set_advised(map: &AreaMap, of: Piece) {
+    map.u64_at(ADVISED).fetch_or(of.bit(), Ordering::AcqRel);
+}
 
 /// What an area says of itself. Read from the process's own memory, so all of it may be wrong.
 #[derive(Debug, Clone, Copy)]

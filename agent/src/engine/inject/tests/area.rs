@@ -3,8 +3,10 @@
 use super::support::{Agent, Target, eventually, getpid, getppid, key};
 use crate::capture::memory::Memory;
 use crate::engine::area::{
-    Island, MAGIC, PROBE_ENABLED, PROBE_WORDS, PROBE_WORDS_BYTES, RING_BASE, RING_BYTES, RING_CONTROL, TABLES_BYTES,
+    ALIVE, Island, MAGIC, PROBE_ENABLED, PROBE_WORDS, PROBE_WORDS_BYTES, RING_BASE, RING_BYTES, RING_CONTROL,
+    TABLES_BYTES,
 };
+use crate::engine::inject::control::ADVISED;
 use crate::engine::inject::leftovers::{self, Original, Owner};
 use crate::engine::inject::tracee::with_thread;
 use crate::engine::inject::{InjectError, Injection, Installed, KernelAction, Rel32, RemoteCall, slots};
@@ -262,4 +264,35 @@ fn a_call_needs_no_vdso() {
     }
     assert_eq!(slots::in_padding(&memory, &maps, false).unwrap().at(), slot.at(), "it is free again");
     target.check();
+}
+
+/// Whether the mapping at an address is kept from children by fork(2): `dc` of its flags (proc_pid_smaps(5)).
+fn is_kept_from_children(pid: u32, at: Avma) -> bool {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let start = format!("{:x}-", at.0);
+    let flags =
+        smaps.lines().skip_while(|line| !line.starts_with(&start)).find_map(|line| line.strip_prefix("VmFlags:"));
+    flags.expect("it is mapped").split_whitespace().any(|flag| flag == "dc")
+}
+
+#[test]
+fn what_an_agent_was_killed_before_it_said_of_its_memory_is_said_by_the_next() {
+    let target = Target::c(&["sleep"]);
+    let mut injection = Injection::open(target.key()).unwrap();
+    let control = injection.first_island().control;
+    let rings = Avma(injection.area().u64_at(RING_CONTROL + RING_BASE).load(Ordering::Relaxed));
+    assert!(is_kept_from_children(target.pid(), control) && is_kept_from_children(target.pid(), rings));
+    // As memory is right after it was mapped.
+    let bytes = injection.area().cpus() * 2 * RING_BYTES;
+    for (at, bytes) in [(control, ALIVE), (rings, bytes)] {
+        let args = [at.0, bytes as u64, libc::MADV_DOFORK as u64, 0, 0, 0];
+        assert_eq!(injection.call(&[RemoteCall { number: libc::SYS_madvise, args }]).unwrap()[0], Ok(0));
+        assert!(!is_kept_from_children(target.pid(), at));
+    }
+    injection.area().u64_at(ADVISED).store(0, Ordering::Relaxed);
+    drop(injection);
+    let injection = Injection::open(target.key()).unwrap();
+    assert!(injection.facts().is_adopted);
+    assert!(is_kept_from_children(target.pid(), control) && is_kept_from_children(target.pid(), rings));
+    target.assert_free();
 }

@@ -14,8 +14,8 @@ fn runs_through(target: &Target, requests: i64, rotation: usize) -> bool {
     let agent = Agent::start(|| {
         hooks::prefer(rotation);
         sys::killed::after(requests);
-        let Ok(mut injection) = Injection::open(key) else { return 1 };
-        i32::from(injection.call(&[getppid(), getppid()]).is_err())
+        let called = Injection::open(key).and_then(|mut injection| injection.call(&[getppid(), getppid()]));
+        called.map_or_else(|error| panic!("{error}"), |_| 0)
     });
     match agent.end() {
         None => false,
