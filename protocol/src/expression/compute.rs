@@ -124,7 +124,8 @@ impl Operand {
         }
     }
 
-    fn type_name(&self) -> String {
+    /// Name of its type.
+    pub(super) fn type_name(&self) -> String {
         match self {
             Operand::Int { ty: Some(ty), .. } | Operand::Float { ty: Some(ty), .. } => ty.name.clone(),
             Operand::Int { ty: None, .. } => "untyped int".to_owned(),

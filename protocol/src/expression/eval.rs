@@ -11,6 +11,7 @@ use super::ast::{Builtin, Expr, Literal, UnaryOp};
 use super::compute::{self, Operand};
 use super::parts;
 use super::quote;
+use super::reach;
 use crate::value::{Number, Scalar, Status, Value};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -172,6 +173,20 @@ pub enum EvalError {
         /// How many elements there are.
         len: u64,
     },
+    /// A map has no such key. Go would make up a zero.
+    #[error("{what} is not there: the map has no such key")]
+    NoSuchKey {
+        /// The look-up.
+        what: String,
+    },
+    /// An interface holds another type than the one that is named.
+    #[error("{what} holds a {held}, and is read as nothing else")]
+    Holds {
+        /// The interface.
+        what: String,
+        /// The type of what it holds.
+        held: String,
+    },
     /// A nil pointer was followed.
     #[error("{what} is nil")]
     Nil {
@@ -259,6 +274,9 @@ fn place<'a>(expr: &Expr, scope: &'a dyn Scope) -> Result<Cow<'a, Value>, EvalEr
                 Some(Scalar::Address(_)) => through_pointer(of, outer)?,
                 _ => outer,
             };
+            if matches!(outer.scalar, Some(Scalar::Map { .. })) {
+                return reach::entry(expr, of, outer, &operand(index, scope)?);
+            }
             let at = operand(index, scope)?.into_index(index)?;
             element(expr, of, outer, at)
         }
@@ -270,10 +288,7 @@ fn place<'a>(expr: &Expr, scope: &'a dyn Scope) -> Result<Cow<'a, Value>, EvalEr
             };
             parts::slice(expr, of, outer.into_owned(), (low.as_deref(), high.as_deref()), scope).map(Cow::Owned)
         }
-        Expr::Assert { of, .. } => {
-            let outer = place_or_computed(of, scope)?;
-            Err(EvalError::of_status(of, &outer.status).unwrap_or_else(|| not_a(of, &outer, "an interface")))
-        }
+        Expr::Assert { of, type_name } => reach::asserted(of, place_or_computed(of, scope)?, type_name),
         Expr::Unary { op: UnaryOp::Deref, of } => {
             let pointer = place_or_computed(of, scope)?;
             if !matches!(pointer.scalar, Some(Scalar::Address(_))) && pointer.status == Status::Exact {
@@ -293,12 +308,12 @@ fn place_or_computed<'a>(expr: &Expr, scope: &'a dyn Scope) -> Result<Cow<'a, Va
     }
 }
 
-fn not_a(what: &Expr, value: &Value, wanted: &'static str) -> EvalError {
+pub(super) fn not_a(what: &Expr, value: &Value, wanted: &'static str) -> EvalError {
     EvalError::NotA { what: what.to_string(), type_name: value.type_name.clone(), wanted }
 }
 
 /// The child of `parent` that `choose` picks, without a copy where the parent is borrowed.
-fn child<'a>(parent: Cow<'a, Value>, index: usize) -> Option<Cow<'a, Value>> {
+pub(super) fn child<'a>(parent: Cow<'a, Value>, index: usize) -> Option<Cow<'a, Value>> {
     match parent {
         Cow::Borrowed(parent) => parent.children.get(index).map(Cow::Borrowed),
         Cow::Owned(mut parent) if index < parent.children.len() => Some(Cow::Owned(parent.children.swap_remove(index))),

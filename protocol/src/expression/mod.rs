@@ -18,6 +18,7 @@ mod lexer;
 pub mod parser;
 mod parts;
 pub mod quote;
+mod reach;
 pub mod template;
 
 pub use ast::{BinaryOp, Builtin, Expr, Literal, UnaryOp};
