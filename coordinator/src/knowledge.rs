@@ -5,7 +5,8 @@
 
 use crate::limits::{FRAMES_MAX, LAYOUTS_MAX, SERVICES_MAX};
 use riptrace_protocol::batch::FrameEntry;
-use riptrace_protocol::hit::Frame;
+use riptrace_protocol::decode::CodeWords;
+use riptrace_protocol::hit::{Frame, RawHit};
 use riptrace_protocol::ids::{Avma, HostName, LayoutId, ProcessId, ProcessKey};
 use riptrace_protocol::layout::{BadLayout, Layout};
 use std::collections::{BTreeMap, VecDeque};
@@ -42,7 +43,8 @@ type FrameKey = (ProcessId, Avma);
 /// The tables.
 #[derive(Debug)]
 pub struct Knowledge {
-    layouts: Bounded<LayoutId, Arc<Layout>>,
+    /// With where their hits have addresses of code.
+    layouts: Bounded<LayoutId, (Arc<Layout>, CodeWords)>,
     frames: Bounded<FrameKey, Arc<[Frame]>>,
     services: Bounded<ProcessId, String>,
 }
@@ -61,7 +63,8 @@ impl Knowledge {
     /// Learns a layout, unless it is not sound.
     pub fn learn_layout(&mut self, layout: Layout) -> Result<(), BadLayout> {
         layout.check()?;
-        self.layouts.insert(layout.id(), Arc::new(layout));
+        let words = CodeWords::of(&layout);
+        self.layouts.insert(layout.id(), (Arc::new(layout), words));
         Ok(())
     }
 
@@ -78,7 +81,12 @@ impl Knowledge {
 
     /// The layout of this id, if known.
     pub fn layout(&self, id: LayoutId) -> Option<&Layout> {
-        self.layouts.entries.get(&id).map(|layout| &**layout)
+        self.layouts.entries.get(&id).map(|(layout, _)| &**layout)
+    }
+
+    /// Addresses of code that the values of a hit may have.
+    pub fn code_in(&self, raw: &RawHit) -> Vec<Avma> {
+        self.layouts.entries.get(&raw.layout).map_or_else(Vec::new, |(_, words)| words.addresses(raw))
     }
 
     /// The frames of a program counter, if known.

@@ -327,7 +327,8 @@ impl SessionStream {
                     // A layout that no message can carry is not sent: its hits are shown as ones that cannot be read.
                     needed.retain(|layout| item_bytes(layout) < MESSAGE_BYTES_MAX / 2);
                 }
-                let frames = hit.raw.stack.iter().filter_map(|&pc| {
+                let in_values = knowledge.code_in(&hit.raw);
+                let frames = hit.raw.stack.iter().chain(&in_values).filter_map(|&pc| {
                     let key = (process.clone(), pc);
                     let frames = (!self.frames_sent.contains(&key)).then(|| knowledge.frames(&key)).flatten()?;
                     Some(StreamFrames { process: process.clone(), pc, frames: frames.to_vec() })

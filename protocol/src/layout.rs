@@ -68,6 +68,9 @@ pub enum Scope {
     Result,
     /// Captured because the tracepoint asked for this expression.
     Capture,
+    /// No variable of the program: what Go's runtime knows of the goroutine
+    /// ([`crate::decode::Decoder::goroutine`]).
+    Goroutine,
 }
 
 /// One variable of a layout.
@@ -218,6 +221,8 @@ pub enum TypeKind {
     },
     /// A type of Rust, C or C++ that is more than its members.
     Native(NativeKind),
+    /// The address behind a call, as a stack has it: shown as the call's function and line.
+    ReturnAddress,
 }
 
 /// A field of a struct.

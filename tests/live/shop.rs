@@ -74,6 +74,10 @@ fn hits_of_four_hosts_come_in_one_order() {
     for hit in &hits {
         assert_eq!(hit["host"], format!("h-{}", hit["service"].as_str().unwrap()));
         assert!(hit["goroutine"].as_u64().is_some_and(|id| id > 0), "{hit}");
+        let facts = &hit["goroutine_facts"];
+        assert_eq!((&facts["id"], &facts["problem"]), (&hit["goroutine"], &Value::Null), "{hit}");
+        let by = facts["created_by"].as_str().unwrap_or_default();
+        assert!(by.starts_with("http.(*Server).Serve at server.go:"), "{by}");
         assert!(hit["stack"].as_array().is_some_and(|stack| stack.len() > 2), "{hit}");
         let file = hit["file"].as_str().expect("a file");
         assert!(spots.iter().any(|spot| *spot == format!("{file}:{}", hit["line"])), "{hit}");

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
 mod compare;
 mod oracle;
 mod report;

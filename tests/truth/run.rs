@@ -1,5 +1,6 @@
 //! One build of the corpus: traced, and compared with the truth.
 
+use crate::beside;
 use crate::compare::{self, Compared};
 use crate::oracle::{Marker, Truth};
 use crate::report::{Mode, Outcome, Run};
@@ -40,6 +41,8 @@ pub(crate) fn one(truth: &Truth, version: GoVersion, mode: Mode) -> Run {
             continue;
         }
         variables(&mut run, marker, wanted, passages);
+        beside::values(&mut run, marker, passages);
+        beside::goroutines(&mut run, marker, &seen.goroutines[&marker.marker]);
     }
     if std::env::var_os("RIPTRACE_TRUTH_SHOW").is_some() {
         for (name, outcome) in &run.outcomes {

@@ -8,10 +8,10 @@ use riptrace_agent::engine::{
 };
 use riptrace_agent::plan;
 use riptrace_agent::publish::sink::{CapturedHit, HitQueue, QueueLimits};
-use riptrace_agent::symbols::{Build, ResolveError};
+use riptrace_agent::symbols::{Build, ResolveError, Svma};
 use riptrace_agent::target;
-use riptrace_protocol::decode;
-use riptrace_protocol::hit::RawHit;
+use riptrace_protocol::decode::{CodeNames, CodeWords, Decoder, GoroutineFacts};
+use riptrace_protocol::hit::{Frame, RawHit};
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::layout::Layout;
 use riptrace_protocol::location::Location;
@@ -31,6 +31,8 @@ const CPU_PERCENT: u32 = 10_000;
 pub(crate) struct Seen {
     /// The values of each passage, by marker, in the order of time.
     pub(crate) passages: BTreeMap<String, Vec<Vec<Value>>>,
+    /// What was told of the goroutine of each passage.
+    pub(crate) goroutines: BTreeMap<String, Vec<Option<GoroutineFacts>>>,
     /// Markers that could not be traced, and why.
     pub(crate) refused: BTreeMap<String, Refused>,
     /// What each topic computed, while traced.
@@ -102,12 +104,32 @@ pub(crate) fn run(fixture: &Fixture, markers: &[&Marker]) -> Seen {
     for hit in hits {
         let marker = hit.tracepoint.as_str().to_owned();
         let layout = &layouts[&hit.layout];
-        let values = decode::values(layout, &raw(hit));
-        seen.passages.entry(marker).or_default().push(values);
+        let hit = raw(hit);
+        let names = Names::of(&build, bias, layout, &hit);
+        let decoder = Decoder::new(layout, &hit).with_names(&names);
+        seen.passages.entry(marker.clone()).or_default().push(decoder.variables(None));
+        seen.goroutines.entry(marker).or_default().push(decoder.goroutine());
     }
     program.write_line("end");
     program.wait_for_code(0, SOON);
     seen
+}
+
+/// Names for the addresses of code of one hit.
+#[derive(Debug)]
+struct Names(HashMap<Avma, Vec<Frame>>);
+
+impl Names {
+    fn of(build: &Build, bias: u64, layout: &Layout, hit: &RawHit) -> Names {
+        let frames = |address: Avma| (address, build.frames(Svma::of_process(address, bias), false));
+        Names(CodeWords::of(layout).addresses(hit).into_iter().map(frames).collect())
+    }
+}
+
+impl CodeNames for Names {
+    fn frames(&self, address: Avma) -> Option<&[Frame]> {
+        self.0.get(&address).map(Vec::as_slice)
+    }
 }
 
 fn id(marker: &Marker) -> TracepointId {

@@ -14,6 +14,7 @@ use crate::publish::publisher::PublisherHandle;
 use crate::publish::sink::HitSink;
 use crate::symbols::ResolveError;
 use riptrace_protocol::agent_api::{LinesGet, LinesReply};
+use riptrace_protocol::decode::CodeWords;
 use riptrace_protocol::fleet::{Language, SiteFacts};
 use riptrace_protocol::ids::{LayoutId, ProcessKey};
 use riptrace_protocol::layout::Layout;
@@ -228,6 +229,10 @@ impl Host {
         let engine = self.engines.attach(process, self.sink.clone(), options, tell)?;
         self.publisher.forget_lost(&tracepoint.id, process);
         self.publisher.expect_calls(&tracepoint.id, process, telling);
+        let code = loaded.build.code_range(loaded.bias);
+        for (id, layout) in &layouts {
+            self.publisher.expect_code(process, *id, CodeWords::of(layout), code.clone());
+        }
         let probe = Probe { tracepoint: tracepoint.id.clone(), sites, rate_per_s: tracepoint.limits.rate_per_s };
         let outcome = engine.arm(probe).map_err(|error| error.to_string())?;
         self.engines.armed(process, tracepoint.id.clone(), job);

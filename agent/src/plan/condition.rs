@@ -147,7 +147,16 @@ impl Compiler<'_, '_, '_> {
     }
 
     fn read(&self, expr: &Expr) -> Result<Guarded, Problem> {
-        let found = self.names.place(expr)?;
+        let found = match self.names.place(expr) {
+            Err(unknown @ Problem::NoSuchName { .. }) => {
+                let (value, ty) = self.names.constant(expr)?.ok_or(unknown)?;
+                let name = go_name(&ty.name);
+                let signed = matches!(ty.shape, Shape::Signed | Shape::Enum { signed: true, .. });
+                let ty = IntegerType { name, bits: ty.bytes as u8 * 8, signed };
+                return Ok(Compiled::Integer(Operand::Constant(value.into()), Some(ty)).into());
+            }
+            found => found?,
+        };
         let facts = self.names.facts(&found)?;
         let Found { parts, guards, .. } = found;
         let no_place = || Problem::NoPlace(expr.to_string());

@@ -6,6 +6,7 @@
 
 mod activation;
 mod condition;
+mod goroutine;
 pub mod listing;
 mod path;
 mod roots;
@@ -127,6 +128,7 @@ pub fn compile_one_of(
         let arguments = locals.iter().take_while(|local| local.scope == Scope::Argument).count();
         locals.splice(arguments..arguments, symbols::at_return(&view, site)?);
     }
+    symbols::generics::concrete(build, &view, site, &mut locals)?;
     // A Go executable may have C in it.
     let is_go = site.is_go();
     let names = Names { view: &view, locals: &locals, site, is_go };
@@ -140,10 +142,20 @@ pub fn compile_one_of(
     };
     let counts_only = tracepoint.mode == Mode::Count;
     let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
-    let Described { typed, types, follow } = describe(build, &view, site, &wanted, clamp, Room::of_one(sites), bias)?;
+    let goroutine = build.goroutine(&view).filter(|_| !counts_only);
+    let origin = goroutine::of_site(site, goroutine);
+    let room = Room::of_one(sites);
+    let Described { typed, types, follow, goroutine: goroutine_type } =
+        describe(build, &view, site, &wanted, clamp, room, bias, origin.is_some())?;
     let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
         roots.add(wanted.clone(), ty, &types, bias);
+    }
+    // Behind the variables: it is not to take the room of one.
+    if let (Some(origin), Some(ty)) = (origin, goroutine_type)
+        && roots.variables.len() < LAYOUT_VARIABLES_MAX
+    {
+        roots.add(origin, ty, &types, bias);
     }
     let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
     let activation = match (&tracepoint.location, &frame) {
@@ -160,7 +172,7 @@ pub fn compile_one_of(
         roots: roots.reads,
         root_bytes: roots.bytes,
         follow,
-        goroutine: build.goroutine(&view).filter(|_| !counts_only).map(|place| Goroutine {
+        goroutine: goroutine.map(|place| Goroutine {
             g: GoroutinePointer::ThreadLocal { offset: place.g_offset },
             goid_offset: place.goid_offset,
         }),
@@ -194,8 +206,11 @@ struct Described<'w> {
     types: Vec<Type>,
     /// What to follow in them.
     follow: Vec<Follow>,
+    /// The type of what is known of the goroutine.
+    goroutine: Option<TypeIndex>,
 }
 
+#[expect(clippy::too_many_arguments, reason = "one call: what a plan is made of")]
 /// Describes what is wanted: as much of what interfaces may hold as the tables of one capture have room for.
 fn describe<'w>(
     build: &Build,
@@ -205,6 +220,7 @@ fn describe<'w>(
     clamp: Clamp,
     mut room: Room,
     bias: u64,
+    with_goroutine: bool,
 ) -> Result<Described<'w>, ResolveError> {
     let dynamic = site.is_go().then(|| Dynamic::new(build, bias, site));
     loop {
@@ -224,10 +240,12 @@ fn describe<'w>(
                 Ok((wanted, ty))
             })
             .collect::<Result<_, ResolveError>>()?;
+        let labels = build.go_types(view).and_then(|types| types.labels);
+        let goroutine = with_goroutine.then(|| table.goroutine(labels));
         let (types, follow) = table.finish(dynamic.as_ref(), room)?;
         let tables = Walks::of_types(&follow, &clamp).table_bytes();
         if tables <= TABLE_BYTES_MAX || room.is_none() {
-            return Ok(Described { typed, types, follow });
+            return Ok(Described { typed, types, follow, goroutine });
         }
         tracing::debug!(tables, "the types that interfaces may hold are cut");
         room = room.less();

@@ -5,7 +5,7 @@ use super::roots;
 use super::secrets::is_secret;
 use crate::symbols::place::{self, Part, Spot};
 use crate::symbols::scope::{self, Local, Presence};
-use crate::symbols::types::{self, Member, Shape, TypeFacts};
+use crate::symbols::types::{self, Member, Shape, TypeFacts, go_constants};
 use crate::symbols::{Die, ResolveError, Site, View};
 use riptrace_protocol::expression::{BinaryOp, Expr, Literal, UnaryOp};
 
@@ -204,6 +204,25 @@ impl Names<'_, '_> {
         scope::global(self.view, self.site, name)?.as_ref().map(found).transpose()
     }
 
+    /// The integer constant that a name means: one of the site's package, or of the one that is named, with its type.
+    pub(super) fn constant(&self, expr: &Expr) -> Result<Option<(i64, TypeFacts)>, Problem> {
+        let found = match expr {
+            Expr::Name(name) => match go_constants::package(&self.site.function) {
+                Some(package) => go_constants::named(self.view, package, name)?,
+                None => None,
+            },
+            Expr::Select { of, field } => match &**of {
+                Expr::Name(package) => match go_constants::package_by_suffix(self.view, package)? {
+                    Some(package) => go_constants::named(self.view, &package, field)?,
+                    None => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        found.filter(|_| self.is_go).map(|(value, ty)| Ok((value, types::read(self.view, ty)?))).transpose()
+    }
+
     fn through_pointer(&self, of: &Expr, found: Found) -> Result<Found, Problem> {
         match self.facts(&found)?.shape {
             Shape::Pointer(Some(to)) => self.deref(of, found, to),
@@ -259,6 +278,11 @@ impl Names<'_, '_> {
     }
 
     fn element(&self, expr: &Expr, of: &Expr, index: &Expr) -> Result<Found, Problem> {
+        if let Ok(outer) = self.place(of)
+            && let Shape::Map { .. } = self.facts(&outer)?.shape
+        {
+            return Err(Problem::Unsupported(format!("the look-up {expr} in a map")));
+        }
         let number = match index {
             Expr::Literal(Literal::Int(number)) => *number,
             Expr::Literal(Literal::Rune(rune)) => i128::from(u32::from(*rune)),

@@ -84,6 +84,12 @@ impl<'v, 'a> TypeTable<'v, 'a> {
         index
     }
 
+    /// A type that is made up, whole; before [`TypeTable::finish`].
+    pub(super) fn add(&mut self, ty: Type) -> TypeIndex {
+        self.bytes += message_bytes(&ty);
+        self.push(ty)
+    }
+
     fn push(&mut self, ty: Type) -> TypeIndex {
         let index = TypeIndex(self.types.len() as u32);
         self.types.push(ty);

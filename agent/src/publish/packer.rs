@@ -9,14 +9,17 @@
 
 use super::activations::{Activations, Telling};
 use super::frames::{Frames, wire_bytes};
+use super::recent::Recent;
 use super::sink::{CapturedHit, DropCounts, Taken};
 use bytes::Bytes;
 use riptrace_protocol::batch::{Batch, FrameEntry};
+use riptrace_protocol::decode::CodeWords;
 use riptrace_protocol::hit::{DropReason, RawDrop, RawHit, StackEnd};
-use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey, TracepointId};
+use riptrace_protocol::ids::{Avma, HostName, Incarnation, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::limits;
 use riptrace_protocol::time::ClockDomain;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// Drop counts in one batch, at most: with them and a full load of hits it still fits in a message.
 const BATCH_DROPS_MAX: usize = 1024;
@@ -45,6 +48,17 @@ pub(crate) struct Released {
     pub(crate) bytes: usize,
 }
 
+/// Layouts of which it is remembered where their hits have addresses of code, at most. Of a layout that is forgotten, such
+/// addresses are shown as numbers.
+const CODE_LAYOUTS_MAX: usize = 16 * 1024;
+
+/// A hit with the program counters that it needs the frames of: its stack's, and those that its values have.
+#[derive(Debug)]
+struct Ready {
+    hit: RawHit,
+    in_values: Vec<Avma>,
+}
+
 /// Hits on their way into batches.
 #[derive(Debug)]
 pub(crate) struct Packer {
@@ -56,7 +70,9 @@ pub(crate) struct Packer {
     /// Hits that something older may still come before.
     waiting: Vec<CapturedHit>,
     /// Hits below the watermark, in order, not packed yet.
-    ready: VecDeque<RawHit>,
+    ready: VecDeque<Ready>,
+    /// Where hits have addresses of code, and where code is.
+    code: Recent<(ProcessKey, LayoutId), (CodeWords, Range<u64>)>,
     released: Released,
     drops: DropCounts,
     activations: Activations,
@@ -75,6 +91,7 @@ impl Packer {
             watermark_ns: 0,
             waiting: Vec::new(),
             ready: VecDeque::new(),
+            code: Recent::new(CODE_LAYOUTS_MAX),
             released: Released::default(),
             drops: DropCounts::default(),
             activations: Activations::default(),
@@ -101,13 +118,33 @@ impl Packer {
             self.released.bytes += hit.weight();
             let probe = (&hit.tracepoint, hit.process);
             let duration_ns = self.activations.hit(probe, hit.layout, hit.thread, hit.time_ns, &mut hit.captured);
-            self.ready.push_back(raw(hit, duration_ns));
+            let ready = self.with_code(raw(hit, duration_ns));
+            self.ready.push_back(ready);
         }
     }
 
-    /// Stacks of the hits that are about to be packed.
-    pub(crate) fn stacks(&self) -> impl Iterator<Item = (ProcessKey, &[riptrace_protocol::ids::Avma])> {
-        self.ready.iter().map(|hit| (hit.process, hit.stack.as_slice()))
+    /// Program counters of the hits that are about to be packed.
+    pub(crate) fn stacks(&self) -> impl Iterator<Item = (ProcessKey, &[Avma])> {
+        self.ready.iter().flat_map(|Ready { hit, in_values }| {
+            [(hit.process, hit.stack.as_slice()), (hit.process, in_values.as_slice())]
+        })
+    }
+
+    fn with_code(&mut self, hit: RawHit) -> Ready {
+        let in_values = match self.code.get_mut(&(hit.process, hit.layout)) {
+            Some((words, code)) => {
+                words.addresses(&hit).into_iter().filter(|address| code.contains(&address.0)).collect()
+            }
+            None => Vec::new(),
+        };
+        Ready { hit, in_values }
+    }
+
+    /// Hits of a layout are about to come; `code` is where the process has its code.
+    pub(crate) fn expect_code(&mut self, process: ProcessKey, layout: LayoutId, words: CodeWords, code: Range<u64>) {
+        if !words.is_empty() {
+            self.code.insert((process, layout), (words, code));
+        }
     }
 
     /// Whether something has to travel.
@@ -135,7 +172,7 @@ impl Packer {
                 incarnation: self.source.incarnation,
                 number: self.next_batch,
                 clock_domain: self.source.clock_domain.clone(),
-                watermark_ns: self.ready.front().map_or(self.watermark_ns, |next| next.time_ns),
+                watermark_ns: self.ready.front().map_or(self.watermark_ns, |next| next.hit.time_ns),
                 first_hit: self.next_hit,
                 hits,
                 drops: drops.clone(),
@@ -152,7 +189,8 @@ impl Packer {
                 Ok(_) | Err(_) if count > 0 => {
                     frames.not_sent(&batch.frames);
                     for hit in batch.hits.into_iter().rev() {
-                        self.ready.push_front(hit);
+                        let ready = self.with_code(hit);
+                        self.ready.push_front(ready);
                     }
                     if count == 1 {
                         self.drop_oldest();
@@ -200,10 +238,11 @@ impl Packer {
     /// A process ended, or runs another program: none of its calls goes on.
     pub(crate) fn forget_calls(&mut self, process: ProcessKey) {
         self.activations.forget(process);
+        self.code.retain(|(of, _)| *of != process);
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(hit) = self.ready.pop_front() {
+        if let Some(Ready { hit, .. }) = self.ready.pop_front() {
             self.drops.add(&hit.tracepoint, hit.process, DropReason::Bus, 1);
             *self.lost_to_bus.entry((hit.tracepoint, hit.process)).or_default() += 1;
         }
@@ -223,9 +262,10 @@ impl Packer {
         let mut entries = Vec::new();
         let mut bytes = 0;
         while hits.len() < hits_max && bytes < limits::BATCH_BYTES_TARGET {
-            let Some(mut hit) = self.ready.pop_front() else { break };
+            let Some(Ready { mut hit, in_values }) = self.ready.pop_front() else { break };
             hit.number = self.next_hit + hits.len() as u64;
-            let needed = frames.take_unsent(hit.process, &hit.stack);
+            let mut needed = frames.take_unsent(hit.process, &hit.stack);
+            needed.extend(frames.take_unsent(hit.process, &in_values));
             bytes += hit_wire_bytes(&hit) + needed.iter().map(wire_bytes).sum::<usize>();
             entries.extend(needed);
             hits.push(hit);

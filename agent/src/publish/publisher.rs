@@ -17,9 +17,11 @@ use super::sink::{CapturedHit, HitQueue, Taken};
 use crate::clock;
 use futures::future::BoxFuture;
 use riptrace_protocol::batch::FrameEntry;
-use riptrace_protocol::ids::{Avma, BuildId, Incarnation, ProcessKey, TracepointId};
+use riptrace_protocol::decode::CodeWords;
+use riptrace_protocol::ids::{Avma, BuildId, Incarnation, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::limits::{MERGE_WAIT_MS, PUBLISH_INTERVAL_MS};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -107,6 +109,11 @@ impl PublisherHandle {
     /// A probe is about to be armed whose hits tell which call they belong to (none do: an empty list).
     pub(crate) fn expect_calls(&self, tracepoint: &TracepointId, process: ProcessKey, telling: Vec<Telling>) {
         self.core().packer.expect_calls(tracepoint, process, telling);
+    }
+
+    /// Hits of a layout are about to come; `code` is where the process has its code.
+    pub(crate) fn expect_code(&self, process: ProcessKey, layout: LayoutId, words: CodeWords, code: Range<u64>) {
+        self.core().packer.expect_code(process, layout, words, code);
     }
 
     /// Frames used last, as many as fit in `bytes_max` of JSON.

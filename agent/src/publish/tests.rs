@@ -13,8 +13,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use riptrace_protocol::batch::{Batch, FrameEntry};
-use riptrace_protocol::hit::{DropReason, Frame, RawDrop, StackEnd};
+use riptrace_protocol::decode::CodeWords;
+use riptrace_protocol::fleet::{Language, SiteFacts};
+use riptrace_protocol::hit::{Chunk, ChunkEnd, DropReason, Frame, RawDrop, StackEnd};
 use riptrace_protocol::ids::{Avma, BuildId, HostName, Incarnation, LayoutId, ProcessKey, TracepointId};
+use riptrace_protocol::layout::{Layout, Moment, Type, TypeKind};
 use riptrace_protocol::limits::{BATCH_HITS_MAX, MESSAGE_BYTES_MAX, STACK_FRAMES_MAX};
 use riptrace_protocol::time::ClockDomain;
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,6 +254,46 @@ fn a_return_address_is_sent_as_an_address_inside_its_call() {
     packer.accept(Taken { watermark_ns: 10, hits: vec![with_stack], drops: vec![], now_ns: 0 });
     let batch = Batch::decode(&packer.pack(&mut Frames::default(), false).unwrap().bytes).unwrap();
     assert_eq!(batch.hits[0].stack, [Avma(0x100), Avma(0x204), Avma(0)]);
+}
+
+#[test]
+fn addresses_of_code_in_values_are_named_like_those_of_the_stack() {
+    let word = |kind| Type { name: "w".into(), bytes: 8, kind };
+    let layout = Layout {
+        build: BuildId("go:x".into()),
+        language: Language::Go,
+        site: SiteFacts { function: "f".into(), file: "f.go".into(), line: 1 },
+        moment: Moment::Line,
+        variables: vec![],
+        types: vec![word(TypeKind::GoFunc { functions: vec![] })],
+        string_bytes: 8,
+        elements: 8,
+        depth: 1,
+    };
+    let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
+    packer.expect_code(PROCESS, LayoutId([1; 16]), CodeWords::of(&layout), 0x4000..0x5000);
+    let mut hit = hit(5, 8);
+    let chunk = |address: u64, code: u64| Chunk {
+        address: Avma(address),
+        wanted_bytes: 8,
+        bytes: code.to_le_bytes().to_vec(),
+        end: ChunkEnd::Complete,
+    };
+    // A function, and a number that is none.
+    hit.captured.chunks = vec![chunk(0xc000, 0x4400), chunk(0xc008, 0x9999)];
+    let mut frames = Frames::default();
+    packer.accept(Taken { hits: vec![hit], drops: vec![], watermark_ns: 10, now_ns: 10 });
+    let stacks: BTreeSet<Avma> = packer.stacks().flat_map(|(_, pcs)| pcs.to_vec()).collect();
+    assert_eq!(stacks, BTreeSet::from([Avma(0x1005), Avma(0x4400)]));
+    frames.learn(stacks.iter().map(|&pc| entry(PROCESS, pc)).collect());
+    let batch = Batch::decode(&packer.pack(&mut frames, false).unwrap().bytes).unwrap();
+    assert_eq!(batch.frames.iter().map(|entry| entry.pc).collect::<BTreeSet<_>>(), stacks);
+    // The process runs another program: its words mean nothing any more.
+    packer.forget_calls(PROCESS);
+    let mut later = self::hit(15, 8);
+    later.captured.chunks = vec![chunk(0xc000, 0x4400)];
+    packer.accept(Taken { hits: vec![later], drops: vec![], watermark_ns: 20, now_ns: 20 });
+    assert!(packer.stacks().all(|(_, pcs)| !pcs.contains(&Avma(0x4400))));
 }
 
 #[test]

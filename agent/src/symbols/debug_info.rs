@@ -8,6 +8,7 @@ use super::call_frame::FrameIndex;
 use super::content::{self, Content};
 use super::image::Image;
 use super::index::Index;
+use super::types::go_constants::Constants;
 use super::{ResolveError, SymbolsError};
 use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, UnitOffset};
 use std::cell::RefCell;
@@ -60,6 +61,7 @@ pub(super) struct Sections {
     eh_frame_at: u64,
     text_at: u64,
     frame_index: OnceLock<FrameIndex>,
+    constants: Constants,
 }
 
 impl Sections {
@@ -81,6 +83,7 @@ impl Sections {
             eh_frame_at: image.section_range(".eh_frame").map_or(0, |range| range.start),
             text_at: image.section_range(".text").map_or(0, |range| range.start),
             frame_index: OnceLock::new(),
+            constants: Constants::default(),
         })
     }
 
@@ -101,6 +104,11 @@ impl Sections {
         let mut section = gimli::EhFrame::new(&self.eh_frame, LittleEndian);
         section.set_address_size(8);
         section
+    }
+
+    /// Go's constants, as far as they were asked for.
+    pub(super) fn constants(&self) -> &Constants {
+        &self.constants
     }
 
     /// The entries of both sections by address.

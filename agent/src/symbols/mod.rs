@@ -23,8 +23,9 @@ mod exits;
 mod facts;
 mod frames;
 mod functions;
+pub(crate) mod generics;
 mod go_runtime;
-mod goroutine;
+pub(crate) mod goroutine;
 mod image;
 mod index;
 mod landmarks;
@@ -243,6 +244,20 @@ impl Build {
         Some(Svma(start + if lands { ENDBR64.len() as u64 } else { 0 }))
     }
 
+    /// Where the objects are whose names begin with a text, `most` at most, in the order of their addresses.
+    fn objects_named(&self, prefix: &str, most: usize) -> Vec<Svma> {
+        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        names.beginning_with(prefix).take(most).map(Svma).collect()
+    }
+
+    /// The word that is at an address when the program starts, as an address of the file. In a program that may be moved
+    /// it is the loader that puts addresses there.
+    fn initial_word(&self, at: Svma) -> Option<u64> {
+        let word = u64::from_le_bytes(self.image.read(at, 8).try_into().ok()?);
+        let moved = || self.image.relative_relocations().into_iter().find(|&(place, _)| place == at.0);
+        if word != 0 { Some(word) } else { moved().map(|(_, addend)| addend) }
+    }
+
     /// How a caller is found at an address; `None` where the file does not tell.
     pub(crate) fn unwind_row(&self, pc: Svma) -> Option<Row> {
         let tables = self.unwind_tables.get_or_init(|| {
@@ -305,6 +320,12 @@ impl Build {
         let is_better =
             !self.image.has_section(".symtab") && debug.has_section(".symtab") && debug.has_section(".text");
         is_better.then(|| debug.path())
+    }
+
+    /// Where the code is in a process whose executable was moved by `bias`.
+    pub(crate) fn code_range(&self, bias: u64) -> std::ops::Range<u64> {
+        let range = self.image.section_range(".text").unwrap_or_default();
+        range.start.wrapping_add(bias)..range.end.wrapping_add(bias)
     }
 
     fn debug_image(&self) -> &Image {

@@ -67,6 +67,14 @@ impl SymbolNames {
         self.symbols.iter().find(is_it).map(|&(start, ..)| start)
     }
 
+    /// Where the functions and objects are whose names begin with a text.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = u64> {
+        let is_it = move |&&(.., table, name): &&(u64, u64, u8, u32)| {
+            self.name(table, name).is_some_and(|name| name.starts_with(prefix))
+        };
+        self.symbols.iter().filter(is_it).map(|&(start, ..)| start)
+    }
+
     fn name(&self, table: u8, at: u32) -> Option<&str> {
         let rest = self.strings.get(usize::from(table))?.get(at as usize..)?;
         let name = rest.split(|&byte| byte == 0).next()?;
@@ -101,6 +109,7 @@ mod tests {
         assert_eq!(names.at(0x207), Some(("table", 0x200)));
         assert_eq!(names.at(0x300), None);
         assert_eq!(names.at(0), None);
+        assert_eq!(names.beginning_with("wo").collect::<Vec<_>>(), [0x100]);
         assert_eq!((names.named("table"), names.named("tabl"), names.named("")), (Some(0x200), None, None));
     }
 }

@@ -13,7 +13,7 @@ use super::debug_info::{Bytes, Die, Entry, Unit, View};
 use super::functions::{Functions, read_ranges};
 use super::index::contains;
 use super::place::{Located, Moment, Part, Place, Spot, capacity};
-use super::types::{self, Shape, TypeFacts, unsigned};
+use super::types::{self, Shape, TypeFacts, go_constants, unsigned};
 use super::{ResolveError, Site};
 use gimli::{AttributeValue, DwAt};
 use riptrace_protocol::layout::Scope;
@@ -111,8 +111,17 @@ pub(crate) fn global(view: &View<'_>, site: &Site, name: &str) -> Result<Option<
         site.function.rsplit_once('/').map_or(("", site.function.as_str()), |(path, rest)| (path, rest));
     let package = function.split('.').next().unwrap_or_default();
     let in_package = if path.is_empty() { format!("{package}.{name}") } else { format!("{path}/{package}.{name}") };
+    // In Go a variable is in its package's unit, mostly: only where it is not there, all others are read.
+    let own = match site.is_go() {
+        true => go_constants::units_of(view, name.split_once('.').map_or(&*in_package, |_| name))?,
+        false => Vec::new(),
+    };
+    let others = (0..view.index.units.len() as u32).filter(|unit| !own.contains(unit));
     let mut found = Vec::new();
-    for unit in 0..view.index.units.len() as u32 {
+    for (number, unit) in own.iter().copied().chain(others).enumerate() {
+        if number == own.len() && !found.is_empty() {
+            break;
+        }
         let functions = Functions::of_unit(view, unit)?;
         let globals = functions.globals.iter().filter(|global| {
             let is_suffix =
@@ -182,7 +191,7 @@ fn visible(mut locals: Vec<(Local, usize)>) -> Vec<Local> {
     let rank = |scope| match scope {
         Scope::Argument => 0,
         Scope::Result => 1,
-        Scope::Local | Scope::Capture => 2,
+        Scope::Local | Scope::Capture | Scope::Goroutine => 2,
     };
     let line = |local: &Local| if local.scope == Scope::Local { local.declared_line } else { 0 };
     locals.sort_by_key(|(local, _)| (rank(local.scope), line(local)));

@@ -1,7 +1,7 @@
 // Values of Rust that the program knows itself: it says each one as `mark TAB path TAB text`, before its mark.
 #![allow(dead_code)]
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::hint::black_box;
 use std::io::BufRead;
@@ -114,6 +114,12 @@ fn owners(point: &Point, points: &[Point], list: &mut Vec<i64>) -> i64 {
     let array = [1u16, 2, 3];
     let map: HashMap<u32, u32> = HashMap::from([(1, 2)]);
     let other = Rc::clone(&counted);
+    let mut ring: VecDeque<u32> = VecDeque::with_capacity(4);
+    ring.extend([1, 2, 3, 4]);
+    ring.pop_front();
+    ring.push_back(5);
+    let mut texts: VecDeque<String> = VecDeque::new();
+    texts.push_front("front".to_owned());
     say("owners", "point.*point.x", point.x);
     say("owners", "point.*point.y", point.y);
     say("owners", "points.[1].x", points[1].x);
@@ -129,7 +135,10 @@ fn owners(point: &Point, points: &[Point], list: &mut Vec<i64>) -> i64 {
     say("owners", "strings.[1]", &strings[1]);
     tell("owners", "none", "len: 0, []");
     say("owners", "array.[2]", array[2]);
-    black_box((&boxed, &counted, &shared, &cell, &atomic, &mutex, &strings, &none, &array, &map, &other));
+    tell("owners", "ring", "len: 4, [2,3,4,5]");
+    say("owners", "ring.[3]", ring[3]);
+    tell("owners", "texts", "len: 1, [\"front\"]");
+    black_box((&boxed, &counted, &shared, &cell, &atomic, &mutex, &strings, &none, &array, &map, &other, &ring, &texts));
     black_box(list[0] + i64::from(point.x)) // BP owners
 }
 

@@ -31,6 +31,7 @@ pub fn hit(hit: &OrderedHit, dictionaries: &Dictionaries) -> Value {
         "service": hit.service,
         "thread": hit.raw.thread,
         "goroutine": hit.raw.goroutine,
+        "goroutine_facts": dictionaries.goroutine(hit),
         "tracepoint": hit.raw.tracepoint,
         "function": place.as_ref().map(|frame| &frame.function),
         "file": place.as_ref().map(|frame| &frame.file),

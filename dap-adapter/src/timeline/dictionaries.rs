@@ -1,6 +1,7 @@
 //! What a stream of hits says once and refers to afterwards: layouts, and the frames of program counters; and, because
 //! texts are made where somebody looks, the log messages of the tracepoints.
 
+use riptrace_protocol::decode::{CodeNames, Decoder, GoroutineFacts};
 use riptrace_protocol::expression::{Expr, Template};
 use riptrace_protocol::hit::Frame;
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessId, TracepointId};
@@ -33,6 +34,19 @@ pub struct StackEntry {
     pub pc: Avma,
     /// What it stands for; `None` when nothing is known of it.
     pub frame: Option<Frame>,
+}
+
+/// Names for addresses of code in one process.
+#[derive(Debug)]
+pub struct Names<'d> {
+    dictionaries: &'d Dictionaries,
+    process: ProcessId,
+}
+
+impl CodeNames for Names<'_> {
+    fn frames(&self, address: Avma) -> Option<&[Frame]> {
+        self.dictionaries.frames.get(&(self.process.clone(), address)).map(AsRef::as_ref)
+    }
 }
 
 impl Dictionaries {
@@ -114,6 +128,17 @@ impl Dictionaries {
     /// The frames that are kept, by process and program counter.
     pub fn frames(&self) -> impl Iterator<Item = (&ProcessId, Avma, &Arc<[Frame]>)> {
         self.frames.iter().map(|((process, pc), frames)| (process, *pc, frames))
+    }
+
+    /// Names for the addresses of code that a hit has in its values.
+    pub fn names(&self, hit: &OrderedHit) -> Names<'_> {
+        Names { dictionaries: self, process: ProcessId { host: hit.host.clone(), key: hit.raw.process } }
+    }
+
+    /// What is known of the goroutine that passed; `None` where there is none, or nothing is known of it but its id.
+    pub fn goroutine(&self, hit: &OrderedHit) -> Option<GoroutineFacts> {
+        let names = self.names(hit);
+        Decoder::new(self.layout(&hit.raw.layout)?, &hit.raw).with_names(&names).goroutine()
     }
 
     /// The call stack of a hit, innermost frame first. Functions that were inlined have frames of their own.

@@ -54,7 +54,8 @@ impl HitValues {
             let (values, scopes, declared, file) = (Vec::new(), Vec::new(), Vec::new(), String::new());
             return HitValues { values, scopes, package: Vec::new(), declared, file, problem: Some(problem) };
         };
-        let decoder = Decoder::new(layout, &hit.raw);
+        let names = dictionaries.names(hit);
+        let decoder = Decoder::new(layout, &hit.raw).with_names(&names);
         let (mut values, mut scopes, mut declared) = (Vec::new(), Vec::new(), Vec::new());
         let order = match layout.moment {
             Moment::Line | Moment::Entry => SCOPES,

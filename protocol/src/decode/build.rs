@@ -1,12 +1,14 @@
 //! Types and bytes to values.
 
+use super::code::{self, CodeNames};
 use super::go;
 use super::memory::{End, Place, missing, read};
 use super::native;
 use super::text;
 use crate::expression::quote;
 use crate::fleet::Language;
-use crate::hit::RawHit;
+use crate::hit::{Frame, RawHit};
+use crate::ids::Avma;
 use crate::layout::{Field, Layout, REDACTED, Type, TypeIndex, TypeKind};
 use crate::limits;
 use crate::value::{Number, Scalar, Status, Value};
@@ -20,6 +22,7 @@ const ALIASES_MAX: usize = 32;
 pub(super) struct Builder<'a> {
     pub(super) layout: &'a Layout,
     pub(super) raw: &'a RawHit,
+    names: Option<&'a dyn CodeNames>,
     pub(super) nodes_left: usize,
     pub(super) text_left: usize,
     pub(super) groups_left: usize,
@@ -36,15 +39,21 @@ struct Resolved<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(layout: &'a Layout, raw: &'a RawHit) -> Builder<'a> {
+    pub(super) fn new(layout: &'a Layout, raw: &'a RawHit, names: Option<&'a dyn CodeNames>) -> Builder<'a> {
         Builder {
             layout,
             raw,
+            names,
             nodes_left: limits::VALUE_NODES_MAX,
             text_left: limits::VALUE_TEXT_BYTES_MAX,
             groups_left: go::GROUPS_MAX,
             following: Vec::new(),
         }
+    }
+
+    /// The frames at an address of code, innermost first; none where nobody has told.
+    pub(super) fn frames(&self, address: u64) -> &'a [Frame] {
+        self.names.and_then(|names| names.frames(Avma(address))).unwrap_or_default()
     }
 
     /// The name of a type; empty when the layout has no such type.
@@ -148,7 +157,10 @@ impl<'a> Builder<'a> {
                 } else {
                     i128::try_from(unsigned(place, ty.ty.bytes)?).unwrap_or(i128::MAX)
                 };
-                value.value = native::enum_text(number, names);
+                value.value = match self.layout.language {
+                    Language::Go => go::constant(number, names),
+                    _ => native::enum_text(number, names),
+                };
                 value.scalar = Some(Scalar::Int(number));
                 value.facts.number = Some(if *is_signed {
                     Number::Signed { bits: bits(ty.ty) }
@@ -173,6 +185,14 @@ impl<'a> Builder<'a> {
             TypeKind::GoChan { element, form } => self.chan(value, *element, form, place, depth)?,
             TypeKind::GoFunc { functions } => self.func(value, functions, place, depth)?,
             TypeKind::Native(kind) => self.native(value, kind, ty.ty, place, depth)?,
+            TypeKind::ReturnAddress => {
+                let address = place.word(0)?;
+                value.value = match self.frames(address.wrapping_sub(1)).first() {
+                    Some(frame) => code::written(frame),
+                    None => format!("{address:#x}"),
+                };
+                value.scalar = Some(Scalar::Address(address));
+            }
             TypeKind::Opaque { what } if what == REDACTED => return Err(Status::Redacted),
             TypeKind::Opaque { what } => {
                 return Err(Status::NotCaptured { detail: format!("RipTrace does not read {what} values yet") });

@@ -15,10 +15,14 @@
 //! - A pointer that leads back to what is being shown is not followed again.
 
 mod build;
+mod code;
 mod go;
 mod memory;
 mod native;
 pub(crate) mod text;
+
+pub use code::{CODE_ADDRESSES_MAX, CodeNames, CodeWords};
+pub use go::GoroutineFacts;
 
 use crate::expression;
 use crate::hit::{RawHit, RootState};
@@ -39,20 +43,39 @@ pub fn values(layout: &Layout, raw: &RawHit) -> Vec<Value> {
 pub struct Decoder<'a> {
     layout: &'a Layout,
     raw: &'a RawHit,
+    names: Option<&'a dyn CodeNames>,
 }
 
 impl<'a> Decoder<'a> {
     /// A reader of `raw`, whose layout (`raw.layout`) must be the id of `layout`: another layout gives wrong names.
     pub fn new(layout: &'a Layout, raw: &'a RawHit) -> Decoder<'a> {
-        Decoder { layout, raw }
+        Decoder { layout, raw, names: None }
     }
 
-    /// The variables of one scope, or all; in the order of the layout. A variable whose name is declared again
+    /// The same, which knows names for addresses of code: without them, those are shown as addresses.
+    pub fn with_names(self, names: &'a dyn CodeNames) -> Decoder<'a> {
+        Decoder { names: Some(names), ..self }
+    }
+
+    fn builder(&self) -> Builder<'a> {
+        Builder::new(self.layout, self.raw, self.names)
+    }
+
+    /// What is known of the goroutine that passed; `None` outside Go, and where the build does not tell.
+    pub fn goroutine(&self) -> Option<GoroutineFacts> {
+        let (index, variable) = self.known().find(|(_, variable)| variable.scope == Scope::Goroutine)?;
+        Some(go::goroutine(self.raw.goroutine, &self.value(&mut self.builder(), index, variable)))
+    }
+
+    /// The variables of one scope, or all of the program's; in the order of the layout. A variable whose name is declared again
     /// further in has its name in parentheses.
     pub fn variables(&self, scope: Option<Scope>) -> Vec<Value> {
-        let mut builder = Builder::new(self.layout, self.raw);
+        let mut builder = self.builder();
         self.known()
-            .filter(|(_, variable)| scope.is_none_or(|scope| variable.scope == scope))
+            .filter(|(_, variable)| match scope {
+                Some(scope) => variable.scope == scope,
+                None => variable.scope != Scope::Goroutine,
+            })
             .map(|(index, variable)| {
                 let mut value = self.value(&mut builder, index, variable);
                 if self.is_shadowed(index, variable) {
@@ -70,12 +93,17 @@ impl<'a> Decoder<'a> {
 
     /// The variable of this name; the innermost where it is declared more than once.
     pub fn variable(&self, name: &str) -> Option<Value> {
-        let (index, variable) = self.known().filter(|(_, variable)| variable.name == name).last()?;
-        Some(self.value(&mut Builder::new(self.layout, self.raw), index, variable))
+        let (index, variable) = self.visible().filter(|(_, variable)| variable.name == name).last()?;
+        Some(self.value(&mut self.builder(), index, variable))
     }
 
     fn known(&self) -> impl Iterator<Item = (usize, &'a Variable)> {
         self.layout.variables.iter().take(limits::LAYOUT_VARIABLES_MAX).enumerate()
+    }
+
+    /// The variables of the program.
+    fn visible(&self) -> impl Iterator<Item = (usize, &'a Variable)> {
+        self.known().filter(|(_, variable)| variable.scope != Scope::Goroutine)
     }
 
     fn is_shadowed(&self, index: usize, variable: &Variable) -> bool {
@@ -120,7 +148,7 @@ impl expression::Scope for Decoder<'_> {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.known().map(|(_, variable)| variable.name.as_str()).collect()
+        self.visible().map(|(_, variable)| variable.name.as_str()).collect()
     }
 }
 

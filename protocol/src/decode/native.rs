@@ -53,6 +53,7 @@ impl<'a> Builder<'a> {
                 return self.list(value, (first, count), *entry_at, *entry, depth);
             }
             NativeKind::Tree { .. } => return self.tree(value, kind, place, depth),
+            NativeKind::Ring { .. } => return self.ring(value, kind, place, depth),
             NativeKind::Part { at, ty } => {
                 let bytes = self.bytes_of(*ty).ok_or_else(|| missing(End::Mismatch))?;
                 let inner = self.value(value.name.clone(), *ty, place.part((*at).into(), bytes), depth + 1);
@@ -165,6 +166,45 @@ impl<'a> Builder<'a> {
         value.scalar = Some(Scalar::Sequence { len: length, cap: None, nil: false });
         let place = read(&self.raw.chunks, address, length.saturating_mul(element_bytes));
         self.elements(value, (element, element_bytes), length, place, depth);
+        value.value = format!("len: {length}, {}", elements_text(&value.children, length));
+        Ok(())
+    }
+
+    /// The elements of a ring, from its first one on.
+    fn ring(&mut self, value: &mut Value, kind: &'a NativeKind, place: Place<'a>, depth: usize) -> Result<(), Status> {
+        let NativeKind::Ring { address_at, capacity_at, first_at, length_at, element } = *kind else { return Ok(()) };
+        let bytes = self.bytes_of(element).ok_or_else(|| missing(End::Mismatch))?;
+        let [address, capacity, first, length] = [
+            place.word(address_at.into())?,
+            place.word(capacity_at.into())?,
+            place.word(first_at.into())?,
+            place.word(length_at.into())?,
+        ];
+        if length > capacity || first >= capacity.max(1) {
+            return Err(suspect(format!("{length} elements from {first} on do not fit a buffer of {capacity}")));
+        }
+        if capacity > 0 {
+            plausible("buffer", address, capacity, capacity.saturating_mul(bytes.max(1)))?;
+        }
+        value.scalar = Some(Scalar::Sequence { len: length, cap: None, nil: false });
+        let buffer = read(&self.raw.chunks, address, capacity.saturating_mul(bytes));
+        for number in 0..length.min(limits::VALUE_CHILDREN_MAX as u64) {
+            // Neither is beyond the capacity, which an address space holds.
+            let at = (first + number) % capacity * bytes;
+            let part = buffer.part(at, bytes);
+            if self.nodes_left == 0 || part.end != End::Whole {
+                break;
+            }
+            let child = self.value(format!("[{number}]"), element, part, depth + 1);
+            value.children.push(child);
+        }
+        let listed = value.children.len() as u64;
+        if listed < length {
+            value.status = match buffer.end {
+                End::Fault(at) => Status::Unreadable { detail: format!("{at:#x}") },
+                _ => Status::Truncated { detail: format!("{listed} of {length} elements") },
+            };
+        }
         value.value = format!("len: {length}, {}", elements_text(&value.children, length));
         Ok(())
     }

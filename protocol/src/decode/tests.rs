@@ -6,7 +6,8 @@ use crate::fleet::{Language, SiteFacts};
 use crate::hit::{Chunk, ChunkEnd};
 use crate::ids::{Avma, BuildId, LayoutId, ProcessKey, TracepointId};
 use crate::layout::{
-    ChanForm, DynamicType, Field, FunctionCase, MapForm, MapTables, NamedType, Slots, Type, TypeIndex, TypeKind,
+    ChanForm, DynamicType, Field, FunctionCase, MapForm, MapTables, NamedType, NativeKind, Slots, Type, TypeIndex,
+    TypeKind,
 };
 use proptest::prelude::*;
 
@@ -532,4 +533,27 @@ proptest! {
             let _ = eval(&parse(text).unwrap(), &decoder);
         }
     }
+}
+
+#[test]
+fn a_ring_is_read_from_its_first_element_on() {
+    let mut hit = Hit::new();
+    let element = hit.int();
+    let ring = NativeKind::Ring { address_at: 8, capacity_at: 0, first_at: 16, length_at: 24, element };
+    let ring = hit.ty("VecDeque<i64>", 32, TypeKind::Native(ring));
+    hit.memory(0x1000, &words(&[5, 2, 3, 4]));
+    hit.words("wrapped", ring, &[4, 0x1000, 1, 4]);
+    hit.words("empty", ring, &[0, 8, 0, 0]);
+    hit.words("torn", ring, &[4, 0x1000, 1, 9]);
+    hit.words("away", ring, &[4, 0x9000, 0, 1]);
+    hit.check(&[
+        "wrapped = len: 4, [2,3,4,5]",
+        "  [0] = 2",
+        "  [1] = 3",
+        "  [2] = 4",
+        "  [3] = 5",
+        "empty = len: 0, []",
+        "torn = <suspect: 9 elements from 1 on do not fit a buffer of 4>",
+        "away = len: 1, [...+1 more] <truncated: 0 of 1 elements>",
+    ]);
 }

@@ -91,6 +91,19 @@ pub enum NativeKind {
         /// The types.
         variants: Vec<Variant>,
     },
+    /// Elements elsewhere, in a buffer that begins anew where it ends: the first may be in the middle of it.
+    Ring {
+        /// Offset of the word with the address of the buffer.
+        address_at: u32,
+        /// Offset of the word with the number of elements that it has room for.
+        capacity_at: u32,
+        /// Offset of the word with the place of the first element.
+        first_at: u32,
+        /// Offset of the word with the number of elements.
+        length_at: u32,
+        /// Element.
+        element: TypeIndex,
+    },
 }
 
 /// How the number of elements of a [`NativeKind::Sequence`] is told.
@@ -122,6 +135,7 @@ impl NativeKind {
         match self {
             NativeKind::Char | NativeKind::CharArray | NativeKind::CharPointer | NativeKind::Text { .. } => Vec::new(),
             NativeKind::Sequence { element: ty, .. }
+            | NativeKind::Ring { element: ty, .. }
             | NativeKind::List { entry: ty, .. }
             | NativeKind::Tree { entry: ty, .. }
             | NativeKind::Part { ty, .. }

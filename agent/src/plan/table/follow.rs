@@ -13,7 +13,7 @@ const NESTING_MAX: usize = 48;
 const SECRET_RANGES_MAX: usize = 256;
 /// Largest element of a channel whose whole buffer is captured (up to the limit of every run), in bytes: what waits in it
 /// may be anywhere in it. Buffers of larger ones are cut by the tracepoint's limit of elements.
-const BUFFERED_BYTES_MAX: u64 = 8;
+pub(super) const BUFFERED_BYTES_MAX: u64 = 8;
 
 /// Whether a pointer is a link of a chain that a person reads as one value: errors that wrap errors, contexts. Such a
 /// pointer uses up nothing of the depth; the bytes and the number of chunks of a hit bound the chain.
@@ -33,6 +33,8 @@ pub(super) fn is_link(name: &str) -> bool {
             | "*context.valueCtx"
             | "*context.cancelCtx"
             | "*context.timerCtx"
+            // What labels a goroutine belongs to it.
+            | "*runtime/pprof.labelMap"
     )
 }
 

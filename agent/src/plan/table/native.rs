@@ -1,7 +1,7 @@
 //! Types of Rust, C and C++ in a layout, and what to follow in them.
 
 use super::TypeTable;
-use super::follow::{Table, at, leads_on, readable_bytes};
+use super::follow::{BUFFERED_BYTES_MAX, Table, at, leads_on, readable_bytes};
 use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, Reach};
 use crate::symbols::types::native::{NativeShape, VariantFacts};
 use crate::symbols::types::{self, Shape};
@@ -29,6 +29,10 @@ impl TypeTable<'_, '_> {
             NativeShape::Tree { root_at, count_at, left_at, right_at, entry_at, entry } => {
                 let entry = self.request(entry, pointers);
                 NativeKind::Tree { root_at, count_at, left_at, right_at, entry_at, entry }
+            }
+            NativeShape::Ring { address_at, capacity_at, first_at, length_at, element } => {
+                let element = self.request(element, pointers);
+                NativeKind::Ring { address_at, capacity_at, first_at, length_at, element }
             }
             NativeShape::Part { at, ty } => NativeKind::Part { at, ty: self.request(ty, pointers) },
             NativeShape::Reference { at, to } => NativeKind::Reference { at, to: self.pointee(to, pointers)? },
@@ -119,6 +123,21 @@ impl Table<'_> {
                     clamped: true,
                 }
             }
+            NativeKind::Ring { address_at, capacity_at, element, .. } => {
+                let element_bytes = self.bytes(*element);
+                if element_bytes == 0 || !self.is_open(*element) {
+                    return Follow::Plain;
+                }
+                Follow::Run {
+                    address_at: (*address_at).into(),
+                    count_at: (*capacity_at).into(),
+                    count: Count::Word,
+                    element_bytes,
+                    element: at(*element),
+                    // The first element may be anywhere in it.
+                    clamped: element_bytes > BUFFERED_BYTES_MAX,
+                }
+            }
             NativeKind::List { first_at, entry_at, entry, .. } => self.nodes(*first_at, &[0], *entry_at, *entry),
             NativeKind::Tree { root_at, left_at, right_at, entry_at, entry, .. } => {
                 self.nodes(*root_at, &[*left_at, *right_at], *entry_at, *entry)
@@ -190,7 +209,8 @@ pub(super) fn native_leads_on(types: &[Type], kind: &NativeKind, nesting: usize)
     match kind {
         NativeKind::Char | NativeKind::CharArray | NativeKind::Bits { .. } | NativeKind::Union { .. } => false,
         NativeKind::CharPointer | NativeKind::Text { .. } => true,
-        NativeKind::Sequence { .. } | NativeKind::List { .. } | NativeKind::Tree { .. } => true,
+        NativeKind::Sequence { .. } | NativeKind::Ring { .. } => true,
+        NativeKind::List { .. } | NativeKind::Tree { .. } => true,
         NativeKind::Part { ty, .. } => leads_on(types, *ty, nesting + 1),
         NativeKind::Reference { to, .. } => to.is_some(),
         NativeKind::Variants { variants, .. } => {

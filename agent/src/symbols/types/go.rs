@@ -13,7 +13,7 @@ use crate::symbols::debug_info::{Die, Entry, View};
 use gimli::{AttributeValue, DwAt};
 use riptrace_protocol::layout::{ChanForm, MapForm, MapTables, Slots};
 
-pub(super) const DW_AT_GO_KIND: DwAt = DwAt(0x2900);
+pub(crate) const DW_AT_GO_KIND: DwAt = DwAt(0x2900);
 const DW_AT_GO_KEY: DwAt = DwAt(0x2901);
 const DW_AT_GO_ELEM: DwAt = DwAt(0x2902);
 pub(super) const DW_AT_GO_EMBEDDED_FIELD: DwAt = DwAt(0x2903);

@@ -23,6 +23,9 @@ const METHODS_MAX: usize = 4096;
 /// Bytes of the executable that are read at once: descriptions lie side by side.
 const WINDOW_BYTES: u64 = 64 * 1024;
 
+/// What `runtime/pprof` labels goroutines with.
+const LABELS: &str = "runtime/pprof.labelMap";
+
 /// Bytes of `abi.Type`.
 const TYPE_BYTES: u64 = 48;
 /// `abi.TFlagUncommon`.
@@ -51,6 +54,8 @@ pub(crate) struct GoTypes {
     described: Arc<[Described]>,
     /// Bytes of `abi.MapType`, behind which the methods of map types are.
     map_type_bytes: Option<u64>,
+    /// The type of what `runtime/pprof` labels goroutines with.
+    pub(crate) labels: Option<Die>,
     /// Types by their methods.
     methods: OnceLock<HashMap<Method, Vec<u32>>>,
 }
@@ -71,7 +76,9 @@ impl GoTypes {
             .or(types_of_module(view, landmarks, image)?);
         let described = Arc::clone(&landmarks.described);
         let Some(types_at) = types_at.filter(|_| !described.is_empty()) else { return Ok(None) };
-        Ok(Some(GoTypes { types_at, described, map_type_bytes: landmarks.map_type_bytes, methods: OnceLock::new() }))
+        let labels = described.iter().find(|described| &*described.name == LABELS).map(|described| described.die);
+        let map_type_bytes = landmarks.map_type_bytes;
+        Ok(Some(GoTypes { types_at, described, map_type_bytes, labels, methods: OnceLock::new() }))
     }
 
     /// The types that an interface may hold. `interface` is the type of the interface where it has methods; all types
@@ -112,6 +119,13 @@ impl GoTypes {
         let is_interface = flags[3] & KIND_MASK == 20;
         let direct = (flags[0] | flags[3]) & FLAG_DIRECT != 0;
         (!is_interface).then_some(Candidate { address: Svma(at), direct, described })
+    }
+
+    /// The type that is described at an address of the file; `None` where there is none.
+    pub(crate) fn at(&self, address: u64) -> Option<Die> {
+        let offset = address.checked_sub(self.types_at)?;
+        let found = self.described.binary_search_by_key(&offset, |described| described.offset).ok()?;
+        Some(self.described[found].die)
     }
 
     /// Address of the description of a type.

@@ -1,9 +1,11 @@
 //! Types, one at a time, as the debug information states them.
 //!
 //! What all languages have in common is here; what only Go has is in [`go`], which types a Go interface may hold in
-//! [`go_dynamic`], which functions a Go function value may call in [`go_functions`].
+//! [`go_dynamic`], which functions a Go function value may call in [`go_functions`], which constants an integer type has
+//! in [`go_constants`].
 
 pub(crate) mod go;
+pub(crate) mod go_constants;
 pub(crate) mod go_dynamic;
 pub(crate) mod go_functions;
 pub(crate) mod native;
@@ -144,7 +146,23 @@ fn plain<'a>(
         return Ok(TypeFacts { name, bytes: bytes.unwrap_or(own), shape });
     }
     let facts = match entry.tag() {
-        gimli::DW_TAG_base_type => base(entry, name, bytes.unwrap_or(0)),
+        gimli::DW_TAG_base_type => {
+            let mut facts = base(entry, name, bytes.unwrap_or(0));
+            let signed = match facts.shape {
+                Shape::Signed => Some(true),
+                Shape::Unsigned => Some(false),
+                _ => None,
+            };
+            if let Some(signed) = signed.filter(|_| kind.is_some() && matches!(facts.bytes, 1 | 2 | 4 | 8)) {
+                let mut names = go_constants::of_type(view, at, &facts.name)?;
+                // A negative one of an unsigned type is one that needs all 64 bits.
+                names.retain(|(_, value)| signed || *value >= 0);
+                if !names.is_empty() {
+                    facts.shape = Shape::Enum { signed, names };
+                }
+            }
+            facts
+        }
         gimli::DW_TAG_pointer_type | gimli::DW_TAG_reference_type | gimli::DW_TAG_rvalue_reference_type => {
             let to = target();
             let name = if name.is_empty() { pointer_name(view, to)? } else { name };

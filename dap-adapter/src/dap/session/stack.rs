@@ -122,6 +122,8 @@ impl State {
                         Group::Of(Scope::Result) => ("Results", None),
                         Group::Of(Scope::Capture) => ("Captures", None),
                         Group::PackageVariables => ("Package variables", None),
+                        // Told with the facts of the hit.
+                        Group::Of(Scope::Goroutine) => continue,
                     };
                     scope(name, hint, self.handles.number(Thing::Scope(seq, number)), children);
                 }

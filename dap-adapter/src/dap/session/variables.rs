@@ -215,7 +215,7 @@ impl State {
             Child::fact("service", hit.service.clone()),
             Child::fact("build", build),
             Child::fact("thread", raw.thread.to_string()),
-            Child::fact("goroutine", raw.goroutine.map_or("none, or not readable".to_owned(), |id| id.to_string())),
+            Child::fact("goroutine", self.goroutine(hit)),
             Child::fact("tracepoint", raw.tracepoint.as_str()),
             Child::fact(
                 "duration of the call",
@@ -225,6 +225,15 @@ impl State {
             Child::fact("order not certain with", none_or(&hit.undetermined_with)),
             Child::fact("late", if hit.late { "yes: later hits were shown before it" } else { "no" }),
         ]
+    }
+
+    /// `18, created by main.serve at server.go:12 in goroutine 1, labels {tenant: a}`.
+    fn goroutine(&self, hit: &OrderedHit) -> String {
+        match (self.dictionaries.goroutine(hit), hit.raw.goroutine) {
+            (Some(facts), _) => facts.to_string().trim_start_matches("goroutine ").to_owned(),
+            (None, Some(id)) => id.to_string(),
+            (None, None) => "none, or not readable".to_owned(),
+        }
     }
 
     fn stack_entries(&self, hit: &OrderedHit) -> Vec<Child> {

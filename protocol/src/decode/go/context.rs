@@ -2,7 +2,7 @@
 //!
 //! Source: Go's `context/context.go`: each kind embeds its parent, or holds it in a field.
 
-use super::{field, held, pointee};
+use super::{field, held, interface, pointee};
 use crate::decode::text;
 use crate::value::{Status, Value};
 
@@ -22,7 +22,10 @@ pub(super) fn written(value: &Value) -> Option<String> {
             "context.backgroundCtx" | "*context.emptyCtx" => ("context.Background".to_owned(), None),
             "context.todoCtx" => ("context.TODO".to_owned(), None),
             "*context.valueCtx" => {
-                let shown = |name| field(context, name).map_or_else(|| "?".to_owned(), inside);
+                let shown = |name| match field(context, name) {
+                    Some(value) => inside(value),
+                    None => unknown(context, name),
+                };
                 (format!("WithValue({}: {})", shown("key"), shown("val")), Some("Context"))
             }
             "*context.cancelCtx" => ("WithCancel".to_owned(), Some("Context")),
@@ -54,6 +57,17 @@ fn parent_of<'v>(context: Option<&'v Value>, name: &str, links: &mut Vec<String>
         links.push("...".to_owned());
     }
     captured
+}
+
+/// What is to be said in place of a part that is not known: its type, if that is.
+fn unknown(context: &Value, name: &str) -> String {
+    let part = pointee(context).children.iter().find(|child| child.name == name);
+    let held = part.and_then(|part| part.children.first()).map(|held| held.type_name.as_str());
+    let named = part.and_then(|part| interface::named_type(&part.status));
+    match held.or(named) {
+        Some(type_name) => format!("<a {}>", text::short_type(type_name)),
+        None => part.map_or_else(|| "<not captured>".to_owned(), text::part),
+    }
 }
 
 /// What an interface holds, as it stands in a text.

@@ -26,7 +26,11 @@ impl<'a> Builder<'a> {
         value.scalar = Some(Scalar::Function { nil: false });
         let code = self.owned("the function", address, 8)?.word(0)?;
         let Ok(found) = functions.binary_search_by_key(&code, |function| function.address) else {
-            value.value = format!("{} at {code:#x}", text::short_type(&value.type_name));
+            // Where the code begins, copies of other functions may lie: the function itself is around them.
+            value.value = match self.frames(code).last() {
+                Some(frame) => text::short_type(&frame.function),
+                None => format!("{} at {code:#x}", text::short_type(&value.type_name)),
+            };
             return Ok(());
         };
         let function = &functions[found];

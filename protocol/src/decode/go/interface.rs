@@ -59,11 +59,24 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// In front of the name of a type that was not expected.
+const NAMED: &str = "its type is ";
+/// Behind it.
+const UNEXPECTED: &str = ", whose values were not expected here and not captured";
+
+/// The type of what an interface holds whose value was not captured; `None` where only its address is known.
+pub(super) fn named_type(status: &Status) -> Option<&str> {
+    match status {
+        Status::Partial { detail } => detail.strip_prefix(NAMED)?.strip_suffix(UNEXPECTED),
+        _ => None,
+    }
+}
+
 /// What is known of a type that is not among those that were expected.
 fn unknown(key: u64, others: &[NamedType]) -> String {
     match others.binary_search_by_key(&key, |other| other.address) {
         Ok(found) => {
-            format!("its type is {}, whose values were not expected here and not captured", others[found].name)
+            format!("{NAMED}{}{UNEXPECTED}", others[found].name)
         }
         Err(_) => format!("its type, at {key:#x}, is none of those that were expected here"),
     }

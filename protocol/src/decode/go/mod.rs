@@ -6,12 +6,18 @@
 //! against its own counts: where they disagree, the value is suspect and its parts are not shown.
 
 mod chan;
+mod constant;
 mod context;
 mod error;
 mod func;
+mod goroutine;
 mod interface;
 mod map;
 mod time;
+
+pub(super) use constant::written as constant;
+pub use goroutine::GoroutineFacts;
+pub(super) use goroutine::facts as goroutine;
 
 use super::build::Builder;
 use super::memory::{End, Place, missing, read};

@@ -1,9 +1,12 @@
 //! Go's values built byte by byte, sound and torn.
 
 use crate::decode::tests::{Hit, words};
-use crate::hit::ChunkEnd;
+use crate::decode::{CodeNames, CodeWords, Decoder, values};
+use crate::expression::{eval, parse};
+use crate::hit::{ChunkEnd, Frame, RootState};
+use crate::ids::Avma;
 use crate::layout::{
-    ChanForm, DynamicType, Field, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Slots, TypeIndex, TypeKind,
+    ChanForm, DynamicType, Field, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Scope, Slots, TypeIndex, TypeKind,
 };
 
 const HEADER: u64 = 0x1000;
@@ -375,4 +378,133 @@ fn a_function_value_is_its_name_and_what_it_captured() {
         "nil = nil",
         "away = <not captured: the function was not followed (limits: 2 deep, bytes per hit)>",
     ]);
+}
+
+/// Names for two addresses.
+#[derive(Debug)]
+struct Named;
+
+impl CodeNames for Named {
+    fn frames(&self, address: Avma) -> Option<&[Frame]> {
+        static FRAMES: std::sync::OnceLock<[Frame; 2]> = std::sync::OnceLock::new();
+        let frame = |function: &str, file: &str, inlined| Frame {
+            function: function.into(),
+            file: file.into(),
+            line: 12,
+            inlined,
+        };
+        let frames =
+            FRAMES.get_or_init(|| [frame("strings.Map", "x/map.go", true), frame("a.b/c.Serve", "c/serve.go", false)]);
+        (address == Avma(0x4ff) || address == Avma(0x500)).then_some(frames)
+    }
+}
+
+/// A hit of goroutine 5, whose `g` says that it is `goid`; `labels` is their type and their address.
+fn goroutine(goid: u64, labels: impl FnOnce(&mut Hit) -> (Option<TypeIndex>, u64)) -> Hit {
+    let mut hit = Hit::new();
+    let (to, address) = labels(&mut hit);
+    let int = hit.ty("uint64", 8, TypeKind::Unsigned);
+    let code = hit.ty("uintptr", 8, TypeKind::ReturnAddress);
+    let labels = hit.ty("*runtime/pprof.labelMap", 8, TypeKind::Pointer { to });
+    let fields =
+        vec![field("goid", int, 0), field("parentGoid", int, 8), field("gopc", code, 16), field("labels", labels, 24)];
+    let g = hit.ty("runtime.g", 32, TypeKind::Struct { fields });
+    hit.words("goroutine", g, &[goid, 1, 0x500, address]);
+    hit.layout.variables[0].scope = Scope::Goroutine;
+    hit
+}
+
+fn told(hit: &Hit) -> String {
+    let decoder = Decoder::new(&hit.layout, &hit.raw);
+    assert_eq!(decoder.variables(None), vec![], "it is no variable of the program");
+    assert!(decoder.variable("goroutine").is_none());
+    decoder.with_names(&Named).goroutine().unwrap().to_string()
+}
+
+#[test]
+fn a_goroutine_is_told_with_who_made_it_and_its_labels() {
+    let pair = |hit: &mut Hit| {
+        let string = hit.string();
+        hit.ty(
+            "label.Label",
+            32,
+            TypeKind::Struct { fields: vec![field("Key", string, 0), field("Value", string, 16)] },
+        )
+    };
+    let list = goroutine(5, |hit| {
+        let element = pair(hit);
+        let list = hit.ty("[]label.Label", 24, TypeKind::GoSlice { element });
+        let set = hit.ty("label.Set", 24, TypeKind::Struct { fields: vec![field("List", list, 0)] });
+        let map = hit.ty("pprof.labelMap", 24, TypeKind::Struct { fields: vec![field("Set", set, 0)] });
+        hit.memory(0x7000, &words(&[0x7100, 1, 1]));
+        hit.memory(0x7100, &words(&[0x7200, 4, 0x7204, 3]));
+        hit.memory(0x7200, b"kindann");
+        (Some(map), 0x7000)
+    });
+    assert_eq!(told(&list), "goroutine 5, created by strings.Map at map.go:12 in goroutine 1, labels {kind: ann}");
+    let none = goroutine(5, |_| (None, 0));
+    assert_eq!(told(&none), "goroutine 5, created by strings.Map at map.go:12 in goroutine 1");
+    assert_eq!(CodeWords::of(&none.layout).addresses(&none.raw), vec![Avma(0x4ff)]);
+    let unknown = goroutine(5, |_| (None, 0x7000));
+    assert!(told(&unknown).ends_with("<labels: partial: they are set, and the build does not describe their type>"));
+    let forged = goroutine(5, |hit| {
+        let int = hit.int();
+        hit.memory(0x7000, &words(&[3]));
+        (Some(int), 0x7000)
+    });
+    assert!(told(&forged).ends_with("<labels: suspect: they are neither a map nor a list>"), "{}", told(&forged));
+}
+
+#[test]
+fn a_g_that_is_another_goroutines_is_not_believed() {
+    let hit = goroutine(6, |_| (None, 0));
+    let text = "goroutine 5 <who made it: suspect: the register that should lead to the goroutine leads elsewhere>";
+    assert_eq!(told(&hit), text);
+    let mut gone = goroutine(5, |_| (None, 0));
+    gone.raw.root_states = vec![RootState::Unreadable(Avma(0x10))];
+    assert_eq!(told(&gone), "goroutine 5 <who made it: unreadable: 0x10>");
+    assert_eq!(CodeWords::of(&gone.layout).addresses(&gone.raw), vec![]);
+}
+
+#[test]
+fn a_function_of_another_package_has_the_name_that_its_address_has() {
+    let mut hit = Hit::new();
+    let func = hit.ty("func(int)", 8, TypeKind::GoFunc { functions: vec![] });
+    hit.memory(0x1100, &words(&[0x500]));
+    hit.words("f", func, &[0x1100]);
+    assert_eq!(CodeWords::of(&hit.layout).addresses(&hit.raw), vec![Avma(0x500)]);
+    let values = Decoder::new(&hit.layout, &hit.raw).with_names(&Named).variables(None);
+    assert_eq!(values[0].value, "c.Serve");
+}
+
+#[test]
+fn entries_are_looked_up_and_interfaces_asserted() {
+    let mut hit = Hit::new();
+    let map = swiss(&mut hit);
+    let int = hit.int();
+    let cases = vec![DynamicType { address: 0x100, ty: int, direct: false }];
+    let any = hit.ty("interface {}", 16, TypeKind::GoInterface { empty: true, cases, others: vec![] });
+    hit.memory(HEADER, &words(&[3, 0, GROUP, 0]));
+    hit.memory(GROUP, &group(&[(30, 1), (4, 2), (5, 3)]));
+    hit.memory(0x9000, &words(&[41]));
+    hit.words("m", map, &[HEADER]);
+    hit.words("x", any, &[0x100, 0x9000]);
+    hit.words("nothing", any, &[0, 0]);
+    let values = values(&hit.layout, &hit.raw);
+    let of = |text: &str| match eval(&parse(text).unwrap(), &values) {
+        Ok(value) => format!("{} {}", value.name, value.value),
+        Err(error) => error.to_string(),
+    };
+    for (text, wanted) in [
+        ("m[4]", "m[4] 2"),
+        ("m[2 + 3] * 2", "m[2 + 3] * 2 6"),
+        ("m[6]", "m[6] is not there: the map has no such key"),
+        ("m[\"a\"]", "int == string: the types do not go together"),
+        ("x.(int) + 1", "x.(int) + 1 42"),
+        ("x.(string)", "x holds a int, and is read as nothing else"),
+        ("nothing.(int)", "nothing is nil"),
+        ("m.(int)", "m (map[int]int) is not an interface"),
+    ] {
+        assert_eq!(of(text), wanted, "{text}");
+    }
 }

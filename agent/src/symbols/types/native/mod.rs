@@ -24,6 +24,7 @@ pub(crate) enum NativeShape {
     Sequence { address_at: u32, length: SequenceLength, element: Die },
     List { first_at: u32, count_at: u32, entry_at: u32, entry: Die },
     Tree { root_at: u32, count_at: u32, left_at: u32, right_at: u32, entry_at: u32, entry: Die },
+    Ring { address_at: u32, capacity_at: u32, first_at: u32, length_at: u32, element: Die },
     Part { at: u32, ty: Die },
     Reference { at: u32, to: Option<Die> },
     Union(Vec<Member>),

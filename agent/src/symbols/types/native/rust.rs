@@ -28,13 +28,8 @@ const WRAPPERS: [&str; 12] = [
     "UsizeNoHighBit",
 ];
 /// What RipTrace does not read: their members say nothing to a person.
-const CONTAINERS: [(&str, &str); 5] = [
-    ("HashMap<", "hash map"),
-    ("HashSet<", "hash set"),
-    ("BTreeMap<", "B-tree map"),
-    ("BTreeSet<", "B-tree set"),
-    ("VecDeque<", "double-ended queue"),
-];
+const CONTAINERS: [(&str, &str); 4] =
+    [("HashMap<", "hash map"), ("HashSet<", "hash set"), ("BTreeMap<", "B-tree map"), ("BTreeSet<", "B-tree set")];
 
 /// What a struct of Rust is, if it is more than its fields.
 pub(super) fn structure<'a>(
@@ -58,6 +53,7 @@ pub(super) fn structure<'a>(
     Ok(match () {
         () if name == "String" => text(view, at)?,
         () if name.starts_with("Vec<") => vector(view, at)?,
+        () if name.starts_with("VecDeque<") => ring(view, at)?,
         () if name.starts_with("Rc<") || name.starts_with("Arc<") => counted(view, at)?,
         () if WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) => wrapper(view, at)?,
         () => wide_pointer(view, at, name)?,
@@ -101,6 +97,35 @@ fn vector(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError>
         return Ok(None);
     };
     Ok(Some(NativeShape::Sequence { address_at, length: SequenceLength::Count(length_at), element }))
+}
+
+/// `VecDeque`: a `RawVec`, the place of the first element, and the number of elements.
+fn ring(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let own = members(view, at)?;
+    let member = |name: &str| own.iter().find(|(own, ..)| own == name);
+    let (Some(&(_, first_at, _)), Some(&(_, length_at, _)), Some(&(_, buffer_at, buffer))) =
+        (member("head"), member("len"), member("buf"))
+    else {
+        return Ok(None);
+    };
+    let (pointer, capacity) = (find_pointer(view, buffer, "pointer")?, find_any(view, buffer, "cap")?);
+    let (Some((pointer_at, _)), Some((capacity_at, capacity))) = (pointer, capacity) else { return Ok(None) };
+    let Some(&element) = parameters(view, at)?.first() else { return Ok(None) };
+    // Of elements without a size there is no buffer, and its capacity means nothing.
+    if read(view, capacity)?.bytes != 8 || read(view, element)?.bytes == 0 {
+        return Ok(None);
+    }
+    let inside = |at: u32| u32::try_from(buffer_at).ok()?.checked_add(at);
+    let shape = || {
+        Some(NativeShape::Ring {
+            address_at: inside(pointer_at)?,
+            capacity_at: inside(capacity_at)?,
+            first_at: u32::try_from(first_at).ok()?,
+            length_at: u32::try_from(length_at).ok()?,
+            element,
+        })
+    };
+    Ok(shape())
 }
 
 fn text(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
