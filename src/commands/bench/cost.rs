@@ -2,9 +2,9 @@
 
 use super::engine::{EngineProcess, Wanted, Way};
 use super::figure::{Bound, Figure, Report, median};
-use super::peers;
 use super::rounds::Rounds;
 use super::target::{Program, Target};
+use super::{native, peers};
 use crate::failure::Failure;
 
 /// Calls of a stride for what costs tens of nanoseconds, and for what costs microseconds.
@@ -19,6 +19,10 @@ const RECORDED_AT_LEAST: f64 = 0.99;
 const BURST_BYTES: u64 = 700_000;
 /// Bytes of a ring.
 const RING_BYTES: u64 = 1 << 20;
+/// Calls of a function that is called without a pause: enough to fill a ring a hundred times.
+const HOT_CALLS: u64 = 10_000_000;
+/// Frames of a call stack, as a tracepoint has them that nobody has said anything of.
+const FRAMES: u16 = 64;
 /// Rounds with and without a probe, at least.
 const ROUNDS_MIN: u64 = 5;
 /// Time of one measurement, in milliseconds.
@@ -40,6 +44,8 @@ struct Case {
     threads: u64,
     reader: Reader,
     record_bytes: u64,
+    /// Frames of call stack that a hit carries, at most.
+    frames: u16,
 }
 
 pub(super) struct Bench<'a> {
@@ -68,7 +74,7 @@ impl Bench<'_> {
     fn wanted(&self, case: &Case) -> Result<Wanted, Failure> {
         let line = Wanted::line(self.target.pid(), self.program.spot(case.function)?);
         let way = if case.function == "trap" { Way::Trap } else { Way::Best };
-        Ok(Wanted { condition: case.condition.map(str::to_owned), way, ..line })
+        Ok(Wanted { condition: case.condition.map(str::to_owned), way, frames: case.frames, ..line })
     }
 
     /// Nanoseconds per call, with or without a probe.
@@ -170,7 +176,7 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
             for (reader, of_reader, bound) in
                 [(Reader::Drains, "drained", drained), (Reader::Stopped, "unread", unread)]
             {
-                let case = Case { function, condition: None, threads, reader, record_bytes };
+                let case = Case { function, condition: None, threads, reader, record_bytes, frames: 0 };
                 let added = bench.added(&case)?;
                 if (function, reader, threads) == ("words", Reader::Drains, 1) {
                     jump_ns = added.ns;
@@ -188,13 +194,67 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
             threads,
             reader: Reader::Drains,
             record_bytes: 64,
+            frames: 0,
         };
         let added = bench.added(&case)?;
         let note = format!("a call takes {:.1} ns{}", added.call_ns, added.disturbed);
         report.add(Figure::new(format!("condition-false{of_threads}"), added.ns, "ns", Bound::AtMost(5.0)).note(note));
     }
     traps(&mut bench, program, report)?;
-    peers::measure(&mut bench, program, jump_ns, report)
+    peers::measure(&mut bench, program, jump_ns, report)?;
+    match native::build() {
+        Ok(native) => natively(&native, rounds, report),
+        Err(why) => {
+            report.absent("native", why);
+            Ok(())
+        }
+    }
+}
+
+/// A native program, as it is traced by default: loads are asked for first, as nothing inside it answers a fault; a hit
+/// carries a copy of the stack, or none.
+fn natively(program: &Program, rounds: u64, report: &mut Report) -> Result<(), Failure> {
+    let target = Target::start(program, &[])?;
+    let mut bench = Bench { program, target, engine: EngineProcess::start()?, rounds, rate: 0, passed: 0 };
+    for (function, what, record_bytes, frames) in
+        [("words", "64B", 64, 0), ("text", "256B", 512, 0), ("words", "stack", 2 * 1024 + 256, FRAMES)]
+    {
+        for (reader, of_reader) in [(Reader::Drains, "drained"), (Reader::Stopped, "unread")] {
+            let name = format!("native-{what}-{of_reader}");
+            let case = Case { function, condition: None, threads: 1, reader, record_bytes, frames };
+            let added = match bench.added(&case) {
+                Ok(added) => added,
+                // It is left to a figure below how many it reads.
+                Err(Failure::Failed(why)) if frames > 0 && reader == Reader::Drains => {
+                    bench.engine.remove()?;
+                    report.absent(&name, why);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            let at = if reader == Reader::Drains { format!(", {} hits a second", added.rate) } else { String::new() };
+            let note = format!("a call takes {:.1} ns; {}{at}{}", added.call_ns, added.mechanism, added.disturbed);
+            report.add(Figure::new(name, added.ns, "ns", Bound::None).note(note));
+        }
+    }
+    // Without a pause: a reader is outrun by any record, and what is not kept is counted.
+    for (what, frames) in [("", 0), ("-stack", FRAMES)] {
+        let case =
+            Case { function: "words", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64, frames };
+        let wanted = bench.wanted(&case)?;
+        bench.engine.arm(&wanted)?;
+        let answer = bench.target.ask(&format!("burst words 1 {HOT_CALLS}"))?;
+        let counted = bench.engine.remove()?;
+        if counted.passages != answer.calls || counted.hits + counted.dropped != answer.calls {
+            return Err(Failure::Failed(format!("{} passages were made, counted were {counted:?}", answer.calls)));
+        }
+        let seconds = answer.ns as f64 / 1e9;
+        let note =
+            format!("of {:.1} million passages a second, the others counted", answer.calls as f64 / seconds / 1e6);
+        let kept = counted.hits as f64 / seconds;
+        report.add(Figure::new(format!("native-hot{what}-kept"), kept, "hits/s", Bound::None).note(note));
+    }
+    Ok(())
 }
 
 /// A trap site, by turns with a trap whose handler does nothing: what the kernel takes is common to both.
@@ -205,7 +265,8 @@ fn traps(bench: &mut Bench<'_>, program: &Program, report: &mut Report) -> Resul
     let mut mechanism = String::new();
     for _ in 0..rounds {
         floors.push(floor.ask("floor 20000")?.per_call());
-        let case = Case { function: "trap", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64 };
+        let case =
+            Case { function: "trap", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64, frames: 0 };
         let added = bench.added(&case)?;
         traps.push(added.ns);
         mechanism = added.mechanism;
@@ -222,7 +283,14 @@ fn traps(bench: &mut Bench<'_>, program: &Program, report: &mut Report) -> Resul
 impl Bench<'_> {
     /// Where the line `words` is in the executable's file, and what the target is now.
     pub(super) fn place_of_words(&mut self) -> Result<(u64, &mut Target), Failure> {
-        let case = Case { function: "words", condition: None, threads: 1, reader: Reader::Drains, record_bytes: 64 };
+        let case = Case {
+            function: "words",
+            condition: None,
+            threads: 1,
+            reader: Reader::Drains,
+            record_bytes: 64,
+            frames: 0,
+        };
         let wanted = self.wanted(&case)?;
         let offset = self.engine.arm(&wanted)?.file_offset;
         self.engine.remove()?;

@@ -156,8 +156,10 @@ impl Server {
             let build = Build::open(&exe).map_err(|e| e.to_string())?;
             let bias = bias(&build, pid, &exe)?;
             let code = BinaryCode::open(&exe).map_err(|e| e.to_string())?;
-            let runtime = ProcessRuntime { is_go: true, go: build.go_runtime(bias), is_gnu: false };
-            let options = AttachOptions { mechanisms: Mechanisms::Inside, runtime, cpu_percent: CPU_PERCENT };
+            let is_go = build.facts().language == riptrace_protocol::fleet::Language::Go;
+            let is_gnu = mappings(pid)?.iter().any(|mapping| mapping.path.ends_with("/libc.so.6"));
+            let runtime = ProcessRuntime { is_go, go: build.go_runtime(bias), is_gnu };
+            let options = AttachOptions { mechanisms: Mechanisms::Auto, runtime, cpu_percent: CPU_PERCENT };
             let engine =
                 Engine::attach(key, self.sink.clone(), options, Box::new(|_| ())).map_err(|e| e.to_string())?;
             self.traced = Some(Traced { key, engine, build, code, bias });
@@ -172,10 +174,15 @@ impl Server {
         let [site] = sites.as_slice() else {
             return Err(format!("{location} has {} addresses", sites.len()));
         };
-        let request = json!({"id": "bench", "location": location, "condition": wanted.condition});
+        let limits = json!({"rate_per_s": wanted.rate_per_s});
+        let request = json!({"id": "bench", "location": location, "condition": wanted.condition, "limits": limits});
         let tracepoint: Tracepoint = serde_json::from_value(request).map_err(|e| e.to_string())?;
         let mut plan = plan::compile(&traced.build, site, &tracepoint, traced.bias).map_err(|e| e.to_string())?;
         plan.program.stack_frames_max = plan.program.stack_frames_max.min(wanted.frames);
+        if let Some(slice) = &mut plan.program.stack_slice {
+            slice.first_thread_end =
+                mappings(wanted.pid)?.iter().find(|mapping| mapping.path == "[stack]").map(|mapping| mapping.hi);
+        }
         let address = site.address.in_process(traced.bias);
         let probe = Probe {
             tracepoint: id(),
@@ -235,6 +242,10 @@ fn patch(code: &BinaryCode, address: u64, way: Way) -> Result<SitePatch, String>
         original: bytes[..bytes.len().min(SITE_BYTES)].to_vec(),
         is_go: code.language(&function) == Language::Go,
     })
+}
+
+fn mappings(pid: u32) -> Result<Vec<target::Mapping>, String> {
+    target::mappings(pid).map_err(|e| e.to_string())
 }
 
 /// By how much the executable was moved.

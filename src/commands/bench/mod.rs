@@ -12,6 +12,7 @@ mod cost;
 mod engine;
 mod figure;
 mod idle;
+mod native;
 mod patchable;
 mod peers;
 mod rounds;

@@ -63,11 +63,12 @@ impl Program {
     /// The line that ends with `// BP marker`.
     pub(super) fn spot(&self, marker: &str) -> Result<(PathBuf, u32), Failure> {
         let end = format!("// BP {marker}");
-        for file in SOURCES.files() {
-            let text = file.contents_utf8().unwrap_or_default();
+        let files = fs::read_dir(&self.sources).map_err(failed(&self.sources.display().to_string()))?;
+        for path in files.flatten().map(|file| file.path()) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
             if let Some(line) = (1..).zip(text.lines()).find(|(_, line)| line.ends_with(&end)).map(|(number, _)| number)
             {
-                return Ok((self.sources.join(file.path()), line));
+                return Ok((path, line));
             }
         }
         Err(Failure::Failed(format!("the target has no line {end:?}")))
