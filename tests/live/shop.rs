@@ -126,7 +126,8 @@ fn a_process_that_appears_later_is_armed() {
     let mut fleet = Fleet::start_with(FleetOptions::hosts(&["late"]));
     let torture = crate::support::fixture::Fixture::go("torture", ".");
     let spot = torture.spot("counted").location();
-    let mut made = fleet.riptrace(["trace", "--json", &spot, "--wait", "--count", "5"]);
+    // More than come in the time in which it is said that it is armed.
+    let mut made = fleet.riptrace(["trace", "--json", &spot, "--wait", "--count", "3000"]);
     made.env("RUST_BACKTRACE", "1");
     let mut trace = Program::spawn_orderly("riptrace trace", made);
     let target = fleet.spawn_on("late", &torture.program, &["-forever", "-only", "counted"]);
@@ -134,8 +135,8 @@ fn a_process_that_appears_later_is_armed() {
     assert_eq!(status["pid"], target.pid());
     assert!(status["mechanism"] == "jump" || status["mechanism"] == "trap", "inside the process: {status}");
     let lines = trace.json_to_end(LATER);
-    assert_eq!(lines.iter().filter(|line| line["type"] == "hit").count(), 5);
-    assert_eq!(lines.last().unwrap()["hits"], 5);
+    assert!(lines.iter().filter(|line| line["type"] == "hit").count() > 1_000);
+    assert_eq!(lines.last().unwrap()["hits"], 3_000);
     trace.wait_for_code(0, SOON);
     fleet.agent("late").assert_running();
 }

@@ -12,6 +12,8 @@ use super::debug_info::{Die, Entry, Unit, View};
 use super::types::{self, go};
 use super::{Build, ResolveError};
 use gimli::{AttributeValue, Operation, UnitOffset};
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// Types that are remembered of one build, at most: Kubernetes has some 60,000.
@@ -31,7 +33,60 @@ pub(crate) struct Described {
     /// Offset of its description from `runtime.types`.
     pub(super) offset: u64,
     pub(crate) die: Die,
-    pub(crate) name: Box<str>,
+    pub(crate) name: Name,
+}
+
+/// A part of the text that holds the names of all types: a large program has some hundred thousand.
+#[derive(Clone)]
+pub(crate) struct Name {
+    all: Arc<str>,
+    at: Range<usize>,
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.all.get(self.at.clone()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Name {}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// Types while they are gathered: offset, entry, where the name is in the text.
+#[derive(Debug, Default)]
+struct Gathered {
+    types: Vec<(u64, Die, Range<usize>)>,
+    names: String,
+}
+
+impl Gathered {
+    fn push(&mut self, offset: u64, die: Die, name: &str) {
+        let from = self.names.len();
+        self.names.push_str(name);
+        self.types.push((offset, die, from..self.names.len()));
+    }
+
+    /// By their offsets, each once.
+    fn described(mut self) -> Arc<[Described]> {
+        self.types.sort_by_key(|(offset, ..)| *offset);
+        self.types.dedup_by_key(|(offset, ..)| *offset);
+        let all: Arc<str> = self.names.into();
+        let one = |(offset, die, at)| Described { offset, die, name: Name { all: Arc::clone(&all), at } };
+        self.types.into_iter().map(one).collect()
+    }
 }
 
 /// What was found.
@@ -72,7 +127,7 @@ impl Build {
 
 /// Looks through the unit of the runtime, where the linker puts all types; through the others where it is not there.
 fn find(view: &View<'_>) -> Result<Landmarks, ResolveError> {
-    let (mut found, mut described) = (Landmarks::default(), Vec::new());
+    let (mut found, mut described) = (Landmarks::default(), Gathered::default());
     for is_runtime in [true, false] {
         for number in 0..view.index.units.len() as u32 {
             if !view.index.units[number as usize].is_go {
@@ -84,13 +139,11 @@ fn find(view: &View<'_>) -> Result<Landmarks, ResolveError> {
                 search(view, number, &mut found, &mut described)?;
             }
         }
-        if !described.is_empty() && found.is_whole() {
+        if !described.types.is_empty() && found.is_whole() {
             break;
         }
     }
-    described.sort_by_key(|described| described.offset);
-    described.dedup_by_key(|described| described.offset);
-    found.described = described.into();
+    found.described = described.described();
     Ok(found)
 }
 
@@ -101,12 +154,7 @@ impl Landmarks {
 }
 
 /// Looks through the entries of a unit at its top.
-fn search(
-    view: &View<'_>,
-    number: u32,
-    found: &mut Landmarks,
-    described: &mut Vec<Described>,
-) -> Result<(), ResolveError> {
+fn search(view: &View<'_>, number: u32, found: &mut Landmarks, described: &mut Gathered) -> Result<(), ResolveError> {
     let unit = view.unit(number)?;
     let mut reader = unit.entries_raw(None)?;
     let mut entry = Entry::null();
@@ -145,15 +193,15 @@ fn search(
         }
         if let Some(offset) = go::runtime_type(&entry) {
             let Some(name) = name.or_else(|| view.name_of(&unit, &entry)) else { continue };
-            if described.len() < TYPES_MAX {
-                described.push(Described { offset, die, name: name.into() });
+            if described.types.len() < TYPES_MAX {
+                described.push(offset, die, &name);
             }
         } else if entry.tag() == gimli::DW_TAG_typedef
             // The name that variables refer to follows its struct.
-            && let Some(last) = described.last_mut()
-            && view.target(number, entry.attr_value(gimli::DW_AT_type)) == Some(last.die)
+            && let Some((_, last, _)) = described.types.last_mut()
+            && view.target(number, entry.attr_value(gimli::DW_AT_type)) == Some(*last)
         {
-            last.die = die;
+            *last = die;
         }
     }
     Ok(())
@@ -204,18 +252,21 @@ fn decode(bytes: &[u8]) -> Option<Landmarks> {
     let [g, m, module_data] = [die(), die(), die()];
     let [allglen, allgptr, module_data_at, map_type_bytes] = [next(), next(), next(), next()];
     let count = usize::try_from(next()?).ok().filter(|&count| count <= TYPES_MAX)?;
-    let (types, mut names) = rest.split_at_checked(count * TYPE_WORDS * 8)?;
+    let (types, names) = rest.split_at_checked(count * TYPE_WORDS * 8)?;
+    let all: Arc<str> = std::str::from_utf8(names).ok()?.into();
     let mut described = Vec::with_capacity(count);
+    let mut from = 0usize;
     for one in types.chunks_exact(TYPE_WORDS * 8) {
         let [offset, unit, entry, length] = [0, 8, 16, 24].map(|at| word(&one[at..at + 8]));
-        let (name, others) = names.split_at_checked(usize::try_from(length).ok()?)?;
-        names = others;
+        let at = from..from.checked_add(usize::try_from(length).ok()?)?;
+        from = at.end;
+        all.get(at.clone())?;
         let die = Die { unit: u32::try_from(unit).ok()?, offset: UnitOffset(usize::try_from(entry).ok()?) };
-        described.push(Described { offset, die, name: std::str::from_utf8(name).ok()?.into() });
+        described.push(Described { offset, die, name: Name { all: Arc::clone(&all), at } });
     }
     let found =
         Landmarks { g, m, allglen, allgptr, module_data, module_data_at, map_type_bytes, described: described.into() };
-    names.is_empty().then_some(found)
+    (from == all.len()).then_some(found)
 }
 
 /// Eight bytes.
@@ -232,17 +283,15 @@ mod tests {
     }
 
     fn some() -> Landmarks {
-        let described = ["main.Order", "", "map[string]int"];
-        let described = described.iter().zip(1u32..).map(|(name, number)| Described {
-            offset: u64::from(number) * 64,
-            die: die(number, 11),
-            name: (*name).into(),
-        });
+        let mut described = Gathered::default();
+        for (name, number) in ["main.Order", "", "map[string]int"].iter().zip(1u32..) {
+            described.push(u64::from(number) * 64, die(number, 11), name);
+        }
         Landmarks {
             g: Some(die(3, 0x1234)),
             allgptr: Some(0x55_0000),
             map_type_bytes: Some(104),
-            described: described.collect(),
+            described: described.described(),
             ..Landmarks::default()
         }
     }

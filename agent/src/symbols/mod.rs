@@ -227,10 +227,18 @@ impl Build {
         }
     }
 
+    /// The symbol table; that of the file with the debug information where the executable was stripped of its own.
+    fn symbol_names(&self) -> &SymbolNames {
+        self.names.get_or_init(|| {
+            let is_stripped = !self.image.has_section(".symtab");
+            SymbolNames::load(if is_stripped { self.debug_image() } else { &self.image })
+        })
+    }
+
     /// The symbol that holds an address, its name as its author wrote it, and how far behind its beginning the address
     /// is; from the file's symbol tables.
     pub(crate) fn symbol_at(&self, address: Svma) -> Option<(String, u64)> {
-        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        let names = self.symbol_names();
         names.at(address.0).map(|(name, start)| (demangle::demangled(name), address.0 - start))
     }
 
@@ -238,7 +246,7 @@ impl Build {
     /// volume 2A), which stays where it is.
     pub(crate) fn symbol_named(&self, name: &str) -> Option<Svma> {
         const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
-        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        let names = self.symbol_names();
         let start = names.named(name)?;
         let lands = self.image.read(Svma(start), ENDBR64.len() as u64) == ENDBR64;
         Some(Svma(start + if lands { ENDBR64.len() as u64 } else { 0 }))
@@ -246,7 +254,7 @@ impl Build {
 
     /// Where the objects are whose names begin with a text, `most` at most, in the order of their addresses.
     fn objects_named(&self, prefix: &str, most: usize) -> Vec<Svma> {
-        let names = self.names.get_or_init(|| SymbolNames::load(&self.image));
+        let names = self.symbol_names();
         names.beginning_with(prefix).take(most).map(Svma).collect()
     }
 

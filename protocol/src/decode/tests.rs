@@ -156,7 +156,7 @@ fn scalars_are_written_as_go_writes_them() {
         "q = 3",
         "h = 340282366920938463463374607431768211455",
         "l = <not captured: RipTrace cannot read a float of 16 bytes yet>",
-        "blue = Blue",
+        "blue = Blue (2)",
         "odd = 9",
     ]);
     let q = Decoder::new(&hit.layout, &hit.raw).variable("q").unwrap();
