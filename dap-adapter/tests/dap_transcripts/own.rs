@@ -73,6 +73,10 @@ async fn a_change_of_the_fleet_is_told() {
     editor.event_where("riptrace/fleetChanged", |body| body["revision"].as_u64().unwrap() > before).await;
     let fleet = editor.ok("riptrace/fleet", json!({})).await;
     assert_eq!(fleet["hosts"][0]["processes"][0]["probes"][0]["reason"], "over its budget");
+    // States of breakpoints are told at most twice a second: the last one comes behind all that is told here.
+    let told =
+        |body: &Value| body["breakpoint"]["message"].as_str().is_some_and(|told| told.contains("over its budget"));
+    editor.event_where("breakpoint", told).await;
     editor.forget("breakpoint");
     finish(editor).await;
 }
