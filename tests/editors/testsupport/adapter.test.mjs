@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { breakpoint, breakpointVariables, FIRST_HIT_MS, logpoint, shop, within } from "../support.mjs";
-import { armed, attached, disconnected, initialized, numberOf } from "./session.mjs";
+import { armed, attached, disconnected, initialized, numberOf, TAKES_HITS } from "./session.mjs";
 
 test("the adapter says what it can do", async () => {
   const adapter = await initialized("capabilities");
@@ -185,7 +185,7 @@ test("with stopOnHit off, hits of a breakpoint are rows only", async () => {
 });
 
 test("each shown hit is also a riptrace/hit event, right after its output line", async () => {
-  const adapter = await initialized("hit-event");
+  const adapter = await initialized("hit-event", TAKES_HITS);
   await attached(adapter, { file: logpoint.path, breakpoints: [{ line: logpoint.line, logMessage: "x" }] });
   const hit = await adapter.event("riptrace/hit", () => true, { milliseconds: FIRST_HIT_MS });
   const position = adapter.events.findIndex(({ event }) => event === "riptrace/hit");

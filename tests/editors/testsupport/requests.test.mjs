@@ -10,7 +10,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { gatewayAddress, sendOrders } from "../orders.mjs";
 import { breakpoint, FIRST_HIT_MS, locationOf, shop } from "../support.mjs";
-import { armed, attached, disconnected, initialized, numberOf } from "./session.mjs";
+import { armed, attached, disconnected, initialized, numberOf, TAKES_HITS } from "./session.mjs";
 
 const checkout = locationOf("cmd/gateway/main.go", "BP gateway-checkout");
 const FIRST = { milliseconds: FIRST_HIT_MS };
@@ -317,7 +317,7 @@ async function requestOf(adapter, stop) {
 }
 
 test("a function breakpoint shows calls with their duration", async () => {
-  const adapter = await initialized("function");
+  const adapter = await initialized("function", TAKES_HITS);
   await attached(adapter, { file: breakpoint.path, breakpoints: [], configuration: { stopOnHit: false } });
   const asked = { breakpoints: [{ name: "cart.(*Cart).Add:call" }] };
   const { breakpoints } = await adapter.request("setFunctionBreakpoints", asked);

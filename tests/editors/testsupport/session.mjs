@@ -16,6 +16,9 @@ const CLIENT = {
   supportsVariablePaging: true,
 };
 
+/** VS Code reads no `riptrace/hit`, and is sent none. */
+export const TAKES_HITS = { clientID: "testsupport" };
+
 const adapters = [];
 after(() => adapters.forEach((adapter) => adapter.kill()));
 
