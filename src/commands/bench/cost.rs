@@ -17,6 +17,8 @@ const RATES: [u32; 5] = [500_000, 200_000, 100_000, 50_000, 20_000];
 const RECORDED_AT_LEAST: f64 = 0.99;
 /// Bytes of records that a burst leaves, at most: less than a ring holds ([`burst`] says why).
 const BURST_BYTES: u64 = 700_000;
+/// Bytes that a hit of Go carries beside what was asked for, at most: who made its goroutine, and where.
+const ORIGIN_BYTES: u64 = 64;
 /// Bytes of a ring.
 const RING_BYTES: u64 = 1 << 20;
 /// Calls of a function that is called without a pause: enough to fill a ring a hundred times.
@@ -173,6 +175,7 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
         for (function, bytes, record_bytes, drained, unread) in
             [("words", "64B", 64, 60.0, 30.0), ("text", "256B", 256, 90.0, 45.0)]
         {
+            let record_bytes = record_bytes + ORIGIN_BYTES;
             for (reader, of_reader, bound) in
                 [(Reader::Drains, "drained", drained), (Reader::Stopped, "unread", unread)]
             {
@@ -184,7 +187,10 @@ pub(super) fn measure(program: &Program, seconds: u64, report: &mut Report) -> R
                 let name = format!("jump-{bytes}-{of_reader}{of_threads}");
                 let at =
                     if reader == Reader::Drains { format!(", {} hits a second", added.rate) } else { String::new() };
-                let note = format!("a call takes {:.1} ns; {}{at}{}", added.call_ns, added.mechanism, added.disturbed);
+                let note = format!(
+                    "and where its goroutine is from; a call takes {:.1} ns; {}{at}{}",
+                    added.call_ns, added.mechanism, added.disturbed
+                );
                 report.add(Figure::new(name, added.ns, "ns", Bound::AtMost(bound)).note(note));
             }
         }
