@@ -1,5 +1,5 @@
 //! The engine's signal handlers, before those of the program; and before those that killed agents have left who traced
-//! from outside ([`super::outside`]).
+//! from outside ([`crate::engine::ptrace::left`]).
 //!
 //! ```text
 //! kernel -> the engine's -> [those of killed agents] -> the program's
@@ -11,10 +11,10 @@
 //! their way at any moment. What the last one is to lead to is kept in its memory first: an agent that is killed here
 //! leaves a ring that the next one opens.
 
-use super::outside::Left;
 use crate::capture::memory::Memory;
 use crate::engine::inject::{InjectError, Injection, KernelAction as Action};
 use crate::engine::memory::TargetMemory;
+use crate::engine::ptrace::left::Left;
 use crate::engine::x86_64::fallback::{ACTION_BYTES, old_at, put_back_at};
 use crate::engine::x86_64::pads::handlers::action;
 use crate::engine::x86_64::pads::island::IslandMemory;

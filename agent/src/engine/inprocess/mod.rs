@@ -4,7 +4,6 @@
 //! engine   arms, removes, lets go                    reader   the thread: when to look, budgets
 //!   text   pads, patches, handlers                     drain  one pass: records become hits, promises are made
 //!   chain  the engine's handlers, before those of the program
-//!   outside  what an agent has left that traced from outside
 //!   reclaim  pads that nobody needs any more
 //!   removal  what takes out what another agent has left, in whichever state
 //!   sites  which patch each site takes                   rings    what is committed; up to when all was seen
@@ -29,7 +28,6 @@ mod drain;
 mod engine;
 mod leftovers;
 mod life;
-mod outside;
 mod reader;
 mod reclaim;
 mod removal;

@@ -7,7 +7,6 @@
 //! Not here: probes as such, counts, budgets ([`super::book`]); which patch a site takes ([`super::sites`]).
 
 use super::chain;
-use super::outside::{self, Left};
 use super::reclaim::{self, Least, Others};
 use super::removal::{self, Written};
 use super::shared::Slot;
@@ -19,24 +18,32 @@ use crate::engine::area::{CODE_BYTES, ISLANDS_MAX, Island, MAGIC};
 use crate::engine::inject::{InjectError, Injection, Rel32, RemoteCall, Window};
 use crate::engine::patch::visit::VisitCpus;
 use crate::engine::patch::{How, Patch, PatchError, Patcher, Runtime, Synchronise, Way, Witness};
+use crate::engine::ptrace::left::Left;
 use crate::engine::record::RecordLayout;
 use crate::engine::x86_64::codegen::{BodyContext, Guard, ThreadPlace};
 use crate::engine::x86_64::pads::island::IslandMemory;
 use crate::engine::x86_64::pads::tables::{TablesError, View};
 use crate::engine::x86_64::pads::{self, PadBody, PadError, PadImage, PadRequest, PatchKind};
-use crate::engine::x86_64::{REACH_BYTES, counter};
+use crate::engine::x86_64::{BREAKPOINT, REACH_BYTES, counter};
 use riptrace_protocol::ids::{Avma, ProcessKey, TracepointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 /// `struct pthread.tid` of the GNU C library, from the thread pointer (nptl/descr.h; the same since 2.4).
 const GNU_TID: i32 = 0x2d0;
 /// Commands of membarrier(2).
 const MEMBARRIER_SYNC_CORE: u64 = 1 << 5;
 const MEMBARRIER_REGISTER_SYNC_CORE: u64 = 1 << 6;
+
+/// Looks at whether a thread puts the byte of a killed agent's breakpoint back just now, at most: that is some system
+/// calls of it.
+const MENDING_LOOKS_MAX: usize = 40;
+/// Pause between two.
+const MENDING_PAUSE: Duration = Duration::from_millis(5);
 
 /// Islands that a process has before jumps whose last bytes are the program's own, or more pads, make no more of them.
 const OVERLAID_ISLANDS_MAX: usize = ISLANDS_MAX - 2;
@@ -222,7 +229,8 @@ impl Text {
     /// An earlier agent's patches go: their probes are off, and nobody waits for their hits.
     fn take_out_leftovers(&mut self, left: &Left) {
         for _ in 0..removal::ROUNDS_MAX {
-            let mut written: Vec<Written> = left.written().collect();
+            let breakpoint = |(site, original)| Written::new(site, vec![original], vec![BREAKPOINT]);
+            let mut written: Vec<Written> = left.breakpoints().map(breakpoint).collect();
             for island in self.injection.islands() {
                 let pads =
                     self.island(island).map(|memory| memory.view().pads().map(Written::from).collect::<Vec<_>>());
@@ -250,12 +258,12 @@ impl Text {
         if left.last().is_none() {
             return Ok(());
         }
-        for _ in 0..outside::TRIES_MAX {
+        for _ in 0..MENDING_LOOKS_MAX {
             let is_quiet = self.patcher.standing_still(|word| left.is_mending(word), BTreeSet::is_empty);
             match is_quiet {
                 Ok(true) => return Ok(()),
                 Err(PatchError::Gone) => return Err(InjectError::Gone),
-                Ok(false) | Err(_) => thread::sleep(outside::PAUSE),
+                Ok(false) | Err(_) => thread::sleep(MENDING_PAUSE),
             }
         }
         Err(InjectError::Stuck)

@@ -25,6 +25,7 @@
 mod counters;
 mod detach;
 mod handle;
+pub(super) mod left;
 mod passage;
 mod remote;
 mod signals;

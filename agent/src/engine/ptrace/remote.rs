@@ -1,11 +1,13 @@
 //! System calls that the process makes for the tracer: one thread is stopped for some tens of microseconds.
 
+use super::left::Left;
 use super::signals::all_but_raised;
 use super::sites::room;
 use super::tracer::Tracer;
 use crate::capture::memory::{Memory, PAGE_BYTES};
 use crate::clock::domain_now_ns;
 use crate::engine::api::ArmError;
+use crate::engine::inject::KernelAction;
 use crate::engine::sys::{self, Change, Stop, Tid, Whose};
 use crate::engine::x86_64::SYSTEM_CALL;
 use crate::engine::x86_64::fallback::{self, ACTION_BYTES, POOL_BYTES};
@@ -54,26 +56,55 @@ impl Tracer {
             .collect();
         candidates.sort_unstable();
         for (_, tid) in candidates.into_iter().take(STOP_TRIES_MAX) {
-            let Some(thread) = self.threads.get_mut(&tid) else { continue };
-            thread.wanted = true;
-            if sys::interrupt(tid).is_err() {
-                thread.wanted = false;
-                continue;
-            }
-            let deadline_ns = domain_now_ns() + STOP_NS;
-            while self.threads.get(&tid).is_some_and(|thread| thread.wanted) && domain_now_ns() < deadline_ns {
-                self.pump();
-                if self.is_over() {
-                    return Err(ArmError::Gone);
-                }
-            }
-            if let Some(tid) = self.held {
+            if let Some(tid) = self.stop(tid)? {
                 self.memory.read_by(tid);
                 return Ok(tid);
             }
-            if let Some(thread) = self.threads.get_mut(&tid) {
-                thread.wanted = false;
+        }
+        Err(ArmError::NoThread)
+    }
+
+    /// Stops this thread, if it can be stopped in time.
+    fn stop(&mut self, tid: Tid) -> Result<Option<Tid>, ArmError> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(None) };
+        thread.wanted = true;
+        if sys::interrupt(tid).is_err() {
+            thread.wanted = false;
+            return Ok(None);
+        }
+        let deadline_ns = domain_now_ns() + STOP_NS;
+        while self.threads.get(&tid).is_some_and(|thread| thread.wanted) && domain_now_ns() < deadline_ns {
+            self.pump();
+            if self.is_over() {
+                return Err(ArmError::Gone);
             }
+        }
+        if self.held.is_none()
+            && let Some(thread) = self.threads.get_mut(&tid)
+        {
+            thread.wanted = false;
+        }
+        Ok(self.held)
+    }
+
+    /// Returns when no thread is in a system call of this number any more that it was in before. Each that may be is
+    /// stopped for a moment: a stopped thread is in none.
+    pub(super) fn see_all_out_of(&mut self, call: i64) -> Result<(), ArmError> {
+        let may_be_in = |tid: &Tid| sleeps_in(*tid).is_none_or(|sleeps_in| sleeps_in == call);
+        let mut unseen: Vec<Tid> = self.threads.keys().copied().collect();
+        for _ in 0..STOP_TRIES_MAX {
+            unseen.retain(|tid| self.threads.contains_key(tid) && may_be_in(tid));
+            let mut still = Vec::new();
+            for tid in unseen {
+                match self.stop(tid)? {
+                    Some(_) => self.release_held(),
+                    None => still.push(tid),
+                }
+            }
+            if still.is_empty() {
+                return Ok(());
+            }
+            unseen = still;
         }
         Err(ArmError::NoThread)
     }
@@ -126,6 +157,9 @@ impl Tracer {
             Err(errno) => return Ok(Err(errno)),
         };
         self.write_held(tid, fallback::old_at(base), &old)?;
+        if self.sites.pools().is_empty() {
+            self.left = Left::behind(&self.memory, &KernelAction::from_bytes(&old));
+        }
         self.sites.add_pool(base);
         Ok(Ok(()))
     }
@@ -167,6 +201,9 @@ impl Tracer {
     pub(super) fn unmap_pools(&mut self, tid: Tid) -> io::Result<()> {
         let Ok(maps) = target::mappings(self.key.pid) else { return Ok(()) };
         let Some(instruction) = self.system_call_instruction(&maps) else { return Ok(()) };
+        for (at, original) in std::mem::take(&mut self.superseded) {
+            self.write_held(tid, at, &[original])?;
+        }
         // The last one first: each handler has kept the one before it.
         for base in self.sites.pools().into_iter().rev() {
             let mut old = [0; ACTION_BYTES];

@@ -5,6 +5,7 @@
 
 use super::counters::{Budget, Counters};
 use super::handle::Command;
+use super::left::Left;
 use super::sites::{ArmedProbe, Site, Sites, User};
 use crate::capture::memory::Memory;
 use crate::clock::domain_now_ns;
@@ -86,6 +87,10 @@ pub(super) struct Tracer {
     pub(super) phase: Phase,
     /// A thread that stands still because the tracer asked for it.
     pub(super) held: Option<Tid>,
+    /// What killed agents have left that traced from outside, too; known once there is memory for slots.
+    pub(super) left: Left,
+    /// Bytes that their slots had kept of sites that are armed now: where, and which.
+    pub(super) superseded: Vec<(Avma, u8)>,
     /// Children that were made and have not been met yet.
     pub(super) expected: BTreeSet<Tid>,
     /// Children that were met before their parent has told of them.
@@ -139,6 +144,8 @@ impl Tracer {
             sites: Sites::default(),
             phase: Phase::Tracing,
             held: None,
+            left: Left::default(),
+            superseded: Vec::new(),
             expected: BTreeSet::new(),
             met_early: BTreeSet::new(),
         };
@@ -304,6 +311,7 @@ impl Tracer {
         for &at in &new {
             sites.push(self.prepare(at)?);
         }
+        self.supersede(&new)?;
         let index = self.sites.probes.len();
         self.sites.probes.push(Some(ArmedProbe {
             tracepoint: probe.tracepoint,
@@ -373,6 +381,24 @@ impl Tracer {
         let code = displaced.slot(slot, bytes[0]).map_err(refused)?;
         self.write_code(slot, &code)?;
         Ok(Site { original: bytes[0], slot, users: Vec::new() })
+    }
+
+    /// A thread that has run into the breakpoint of a killed agent puts a byte back, even when that is a breakpoint of
+    /// ours by then: at these sites, the byte that it puts back is a breakpoint from now on. Their own slots are complete,
+    /// so if this agent is killed now, they are mended by its own handler.
+    fn supersede(&mut self, sites: &[Avma]) -> Result<(), ArmError> {
+        let is_superseded = |at| self.superseded.iter().any(|&(superseded, _)| superseded == at);
+        let kept: Vec<(Avma, u8)> =
+            sites.iter().flat_map(|&at| self.left.kept_bytes(at)).filter(|&(at, _)| !is_superseded(at)).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        for &(at, original) in &kept {
+            self.write_code(at, &[BREAKPOINT])?;
+            self.superseded.push((at, original));
+        }
+        // The kernel may have read the byte for a thread, and not written it yet.
+        self.see_all_out_of(libc::SYS_pwrite64)
     }
 
     /// What the mapped file says is at an address.

@@ -21,7 +21,8 @@
 //! away (`force_sig`, kernel/signal.c), with or without a tracer.
 //!
 //! An agent that is inside the process next puts its handler before this one, takes the breakpoints out and waits until no
-//! thread is in here (`inprocess/chain.rs`, `inprocess/outside.rs`).
+//! thread is in here (`inprocess/chain.rs`); one that traces from outside again sees to it that what is put back is its
+//! own breakpoint (`ptrace/left.rs`).
 //!
 //! So a process that is left behind mends itself, site by site, at the first passage of each. The handler uses no stack
 //! but its own few words, no C library, and runs on the alternate signal stack where there is one (goroutine stacks are

@@ -1,11 +1,12 @@
 //! What an agent has left that traced the process from outside, by ptrace, and was killed: its handler of SIGTRAP, its
 //! slots, and breakpoints that no thread has run into since ([`crate::engine::x86_64::fallback`] mends those).
 //!
-//! Its handler goes behind the engine's own ([`super::chain`]), and its breakpoints are taken out. What it does itself when
-//! a thread runs into one is waited for before anything is armed: it writes a byte of the program's own code, after a
-//! while, wherever it was.
+//! A thread that has run into one writes a byte of the program's own code, after a while, whoever traces the process by
+//! then. So the next agent minds it before it arms anything there. One inside the process takes the breakpoints out, puts
+//! the handler behind its own, and waits until nobody mends (`inprocess/chain.rs`, `inprocess/text.rs`). One outside has
+//! a slot of its own for the same site, to which its own handler leads; it writes a breakpoint over the byte that the old
+//! slot has kept, so that mending changes nothing ([`super::tracer`]).
 
-use super::removal::Written;
 use crate::capture::memory::Memory;
 use crate::engine::inject::KernelAction;
 use crate::engine::patch::Way;
@@ -13,12 +14,7 @@ use crate::engine::x86_64::displaced::{ORIGINAL_AT, SITE_AT, SLOT_BYTES};
 use crate::engine::x86_64::fallback::{ACTION_BYTES, HEADER_BYTES, POOL_BYTES, header, old_at};
 use crate::engine::x86_64::{BREAKPOINT, INSTRUCTION_BYTES_MAX};
 use riptrace_protocol::ids::Avma;
-use std::time::Duration;
 
-/// Looks at whether a thread takes a breakpoint out just now, at most: that is some system calls of it.
-pub(super) const TRIES_MAX: usize = 40;
-/// Pause between two.
-pub(super) const PAUSE: Duration = Duration::from_millis(5);
 /// Handlers of killed agents, one before the other, at most: each maps 64 KB.
 const HANDLERS_MAX: usize = 1024;
 /// Bytes by which the handler is known: its code, which is the same wherever it is.
@@ -26,7 +22,7 @@ const KNOWN_BYTES: usize = 64;
 
 /// What killed agents have left, by the handlers that lead to it.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(in crate::engine) struct Left {
     /// Where their handlers are, the one that is called first first.
     pools: Vec<Avma>,
     /// The action that the last of them passes on to; `None` if there is none of them.
@@ -48,7 +44,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 impl Left {
     /// Behind the action that SIGTRAP has.
-    pub(super) fn behind(memory: &dyn Memory, action: &KernelAction) -> Left {
+    pub(in crate::engine) fn behind(memory: &dyn Memory, action: &KernelAction) -> Left {
         let mut left = Left::default();
         let mut next = *action;
         while left.pools.len() < HANDLERS_MAX && is_handler(memory, Avma(next.handler)) {
@@ -84,28 +80,34 @@ impl Left {
     }
 
     /// Whether one of the handlers is at an address.
-    pub(super) fn has_handler(&self, at: u64) -> bool {
+    pub(in crate::engine) fn has_handler(&self, at: u64) -> bool {
         self.pools.contains(&Avma(at))
     }
 
     /// Whether a thread that has this word is in a handler, or on its way there from a breakpoint.
-    pub(super) fn is_mending(&self, word: u64) -> bool {
+    pub(in crate::engine) fn is_mending(&self, word: u64) -> bool {
         let is_in = |base: &Avma| word.wrapping_sub(base.0) < HEADER_BYTES;
         self.pools.iter().any(is_in) || self.behind.binary_search(&word).is_ok()
     }
 
     /// The last handler, and the action that it passes on to.
-    pub(super) fn last(&self) -> Option<(Avma, KernelAction)> {
+    pub(in crate::engine) fn last(&self) -> Option<(Avma, KernelAction)> {
         Some((*self.pools.last()?, self.below?))
     }
 
-    /// The breakpoints, as far as they stand.
-    pub(super) fn written(&self) -> impl Iterator<Item = Written> {
-        self.slots.iter().map(|&(_, site, original)| Written::new(site, vec![original], vec![BREAKPOINT]))
+    /// Where breakpoints may stand, and what was there before. Not those of which a later agent has a slot, too: it knows.
+    pub(in crate::engine) fn breakpoints(&self) -> impl Iterator<Item = (Avma, u8)> {
+        self.slots.iter().map(|&(_, site, original)| (site, original)).filter(|&(_, original)| original != BREAKPOINT)
+    }
+
+    /// Where the byte is kept that mending puts back at a site, and that byte.
+    pub(in crate::engine) fn kept_bytes(&self, of: Avma) -> impl Iterator<Item = (Avma, u8)> {
+        let own = move |&&(_, site, original): &&(Avma, Avma, u8)| site == of && original != BREAKPOINT;
+        self.slots.iter().filter(own).map(|&(slot, _, original)| (Avma(slot.0 + ORIGINAL_AT as u64), original))
     }
 
     /// A thread may still be in a slot, which leads behind its site.
-    pub(super) fn ways(&self) -> impl Iterator<Item = Way> {
+    pub(in crate::engine) fn ways(&self) -> impl Iterator<Item = Way> {
         self.slots.iter().map(|&(slot, site, _)| Way {
             code: slot..Avma(slot.0 + SLOT_BYTES as u64),
             leads_to: (1..=INSTRUCTION_BYTES_MAX as u64).map(|bytes| Avma(site.0 + bytes)).collect(),
@@ -152,8 +154,10 @@ mod tests {
         let memory = Pools(vec![pool(0x10_0000, 0x30_0000, 0x1000), pool(0x30_0000, 0x777, 0x2000)]);
         let left = Left::behind(&memory, &action(0x10_0000));
         assert_eq!(left.last(), Some((Avma(0x30_0000), action(0x777))));
-        assert_eq!(left.written().count(), 2);
-        assert_eq!(left.written().next(), Some(Written::new(Avma(0x1000), vec![0x55], vec![BREAKPOINT])));
+        assert_eq!(left.breakpoints().collect::<Vec<_>>(), [(Avma(0x1000), 0x55), (Avma(0x2000), 0x55)]);
+        let kept = Avma(0x30_0000 + HEADER_BYTES + ORIGINAL_AT as u64);
+        assert_eq!(left.kept_bytes(Avma(0x2000)).collect::<Vec<_>>(), [(kept, 0x55)]);
+        assert_eq!(left.kept_bytes(Avma(0x2001)).count(), 0);
         assert!([0x10_0000, 0x30_0010, 0x1001, 0x2001].iter().all(|&word| left.is_mending(word)));
         assert!(![0x1000, 0x2002, 0x10_0000 + HEADER_BYTES].iter().any(|&word| left.is_mending(word)));
         let slot = Avma(0x10_0000 + HEADER_BYTES);
@@ -165,6 +169,15 @@ mod tests {
         for other in [0, 1, 0x30_0001, 0x50_0000] {
             assert_eq!(Left::behind(&memory, &action(other)).last(), None);
         }
+    }
+
+    #[test]
+    fn what_a_later_agent_has_a_slot_of_is_no_breakpoint_of_the_former_one() {
+        let (base, mut bytes) = pool(0x10_0000, 0x777, 0x1000);
+        bytes[HEADER_BYTES as usize + ORIGINAL_AT] = BREAKPOINT;
+        let left = Left::behind(&Pools(vec![(base, bytes)]), &action(0x10_0000));
+        assert_eq!((left.breakpoints().count(), left.kept_bytes(Avma(0x1000)).count()), (0, 0));
+        assert!(left.is_mending(0x1001) && left.ways().count() == 1, "a thread may be on its way all the same");
     }
 
     #[test]
