@@ -62,6 +62,9 @@ pub enum AgentError {
         /// What NATS says.
         why: String,
     },
+    /// A thread could not be made.
+    #[error("cannot start the thread that looks for the processes of this host: {0}")]
+    Thread(std::io::Error),
     /// The connection was closed for good.
     #[error("the connection to NATS was closed: all probes are out; start the agent again")]
     Closed,

@@ -3,7 +3,7 @@
 //! ```text
 //!  NATS requests --> requests --+                       +--> speaker --> NATS replies, heartbeats
 //!  clock pings ----> watch -----+                       |
-//!  /proc, each s --> discovery -+--> State::handle -----+--> workers --> builds, plans, engines
+//!  /proc, each s --> lookout ---+--> State::handle -----+--> workers --> builds, plans, engines
 //!  workers --------> news ------+    (one task)         |
 //!  engines --------> news ------+                       +--> publisher (active, frames)
 //! ```
@@ -16,6 +16,7 @@ mod builds;
 mod clock_exchange;
 mod discovery;
 mod engines;
+mod lookout;
 #[cfg(test)]
 mod native;
 mod patches;
@@ -29,14 +30,13 @@ mod worker;
 use crate::clock;
 use crate::config::{AgentConfig, AgentError};
 use crate::engine::EngineEvent;
-use crate::event::{Answer, Effect, Event, Gone, JobId, ProbeCounts, RequestId};
+use crate::event::{Answer, Effect, Event, Gone, RequestId};
 use crate::publish::bus::JetStreamBus;
 use crate::publish::outbox::BACKLOG_BYTES_MAX;
 use crate::publish::packer::Source;
 use crate::publish::publisher::Publisher;
 use crate::publish::sink::{HitQueue, QueueLimits};
 use crate::state::State;
-use crate::target::{Discovery, TargetError};
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State as Connection;
 use async_nats::service::{Request, Service, ServiceExt};
@@ -45,9 +45,10 @@ use builds::Builds;
 use bytes::Bytes;
 use engines::{Engines, Epoch};
 use futures::StreamExt;
+use lookout::{Lookout, Sight};
 use requests::{Kind, PID_HEADER};
 use riptrace_protocol::agent_api::{Heartbeat, ProfileGet, Reply};
-use riptrace_protocol::fleet::{HostProfile, ProcessFacts};
+use riptrace_protocol::fleet::HostProfile;
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey};
 use riptrace_protocol::limits::{CALM_WATERMARK_MS, HEARTBEAT_MS, MESSAGE_BYTES_MAX};
 use riptrace_protocol::subject;
@@ -55,18 +56,18 @@ use rival::Rival;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use sweeper::Sweeper;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use worker::{Host, News, Workers};
 
-/// Everything that is done again and again is done at this pulse, all of it at once: to wake up is what costs. A process that
-/// starts is traced within about this; counts are read, heartbeats and a calm host's watermark are said as often.
-const PULSE: Duration = Duration::from_millis(HEARTBEAT_MS);
-const _: () = assert!(CALM_WATERMARK_MS == HEARTBEAT_MS);
+/// Everything that is done again and again is done when the lookout has looked around ([`lookout::PAUSE`]), all of it at
+/// once: to wake up is what costs. Heartbeats and a calm host's watermark are said as often. If a look takes longer than
+/// this, the pulse does not wait for it.
+const PULSE_MAX: Duration = Duration::from_millis(HEARTBEAT_MS / 2 * 3);
+const _: () = assert!(lookout::PAUSE.as_millis() as u64 == HEARTBEAT_MS && CALM_WATERMARK_MS == HEARTBEAT_MS);
 /// The state is told that time went on when nothing has happened for so long: a fraction of its shortest time.
 const TICK: Duration = Duration::from_millis(200);
 /// Requests that were read and wait for the state, at most: further ones wait in the subscriptions.
@@ -126,8 +127,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
     // Whoever hears of the agent from now on finds its subscriptions.
     client.flush().await.map_err(|error| cannot_serve(SERVICE, error))?;
     let (seen, sights) = mpsc::channel(1);
-    let look = Arc::new(Notify::new());
-    tasks.spawn(discover(Arc::clone(&host), config.clone(), Arc::clone(&look), seen));
+    let lookout = Lookout::start(Arc::clone(&host), config.clone(), seen).map_err(AgentError::Thread)?;
     let publisher = tokio::spawn(publisher.run());
     let (sayings, to_say) = mpsc::channel(SAYINGS_MAX);
     let speaker = tokio::spawn(speak(client.clone(), status.clone(), to_say));
@@ -152,7 +152,7 @@ pub async fn run(client: Client, config: AgentConfig, shutdown: impl Future<Outp
         next_request: 0,
         sayings,
         rival: Rival::default(),
-        look,
+        _lookout: lookout,
         farewell: None,
         finished: false,
     };
@@ -266,43 +266,6 @@ async fn serve_requests(
     Ok((service, receiver))
 }
 
-/// Looks at /proc and reads the counts of all probes again and again, as often as they are told.
-async fn discover(host: Arc<Host>, config: AgentConfig, wanted: Arc<Notify>, seen: mpsc::Sender<Sight>) {
-    let mut failing = false;
-    let config = Arc::new(config);
-    let known = Arc::new(Mutex::new((Discovery::default(), Sweeper::default())));
-    loop {
-        wanted.notified().await;
-        let (host, config, known) = (Arc::clone(&host), Arc::clone(&config), Arc::clone(&known));
-        let look = move || {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            let (discovery, sweeper) = &mut *known;
-            let mut look = || {
-                let processes = discovery::look(discovery, &host.builds, &host.engines, &config)?;
-                let seen =
-                    processes.iter().filter(|process| process.refused.is_none()).map(|process| process.key).collect();
-                sweeper.look(&seen, &host.engines.traced());
-                Ok::<_, TargetError>(processes)
-            };
-            (look(), host.count(None))
-        };
-        match tokio::task::spawn_blocking(look).await {
-            Ok((processes, counts)) => {
-                if let Err(error) = processes.as_ref()
-                    && !failing
-                {
-                    tracing::error!(%error, "the processes of this host cannot be seen");
-                }
-                failing = processes.is_err();
-                if seen.send(Sight { processes: processes.ok(), counts }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::error!(%error, "looking at the processes of this host failed"),
-        }
-    }
-}
-
 /// What is to be said on NATS.
 enum Saying {
     Reply { request: Box<Request>, payload: Bytes },
@@ -353,13 +316,6 @@ struct Inputs {
     own_status: Subscriber,
 }
 
-/// What one look at the host has shown.
-struct Sight {
-    /// `None`: they cannot be seen.
-    processes: Option<Vec<ProcessFacts>>,
-    counts: Vec<(JobId, ProbeCounts)>,
-}
-
 /// The state with what carries its effects out.
 struct Agent {
     state: State,
@@ -370,8 +326,8 @@ struct Agent {
     next_request: u64,
     sayings: mpsc::Sender<Saying>,
     rival: Rival,
-    /// Asks for a [`Sight`].
-    look: Arc<Notify>,
+    /// It looks for as long as this is there.
+    _lookout: Lookout,
     /// The last heartbeat: it is said when everything else is done.
     farewell: Option<Heartbeat>,
     finished: bool,
@@ -386,8 +342,8 @@ impl Agent {
         tokio::pin!(shutdown);
         let mut stopping = false;
         let mut result = Ok(());
-        let mut pulse = interval(PULSE);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let overdue = sleep(PULSE_MAX);
+        tokio::pin!(overdue);
         while !self.finished {
             let is_quiet = self.state.is_quiet();
             tokio::select! {
@@ -424,16 +380,23 @@ impl Agent {
                     if !counts.is_empty() {
                         self.tell(Event::Counted(counts));
                     }
+                    self.pulse();
+                    overdue.as_mut().reset(Instant::now() + PULSE_MAX);
                 }
-                _ = pulse.tick() => {
-                    self.look.notify_one();
-                    self.host.publisher.pulse();
-                    self.tell(Event::Tick);
+                () = &mut overdue => {
+                    self.pulse();
+                    overdue.as_mut().reset(Instant::now() + PULSE_MAX);
                 }
                 () = sleep(TICK), if !is_quiet => self.tell(Event::Tick),
             }
         }
         (result, self.farewell)
+    }
+
+    /// What is done again and again.
+    fn pulse(&mut self) {
+        self.host.publisher.pulse();
+        self.tell(Event::Tick);
     }
 
     /// Whether another agent of this name stays and this one goes.

@@ -26,6 +26,7 @@ use crate::symbols::doubt;
 use crate::symbols::place::{Moment, Part};
 use crate::symbols::scope::{self, Presence};
 use crate::symbols::{self, Build, Die, ResolveError, Site, View, types};
+use goroutine::Labels;
 use path::{Found, Names};
 use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
 use riptrace_protocol::fleet::SiteFacts;
@@ -143,10 +144,11 @@ pub fn compile_one_of(
     let counts_only = tracepoint.mode == Mode::Count;
     let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
     let goroutine = build.goroutine(&view).filter(|_| !counts_only);
-    let origin = goroutine::of_site(site, goroutine);
-    let room = Room::of_one(sites);
+    let origin = goroutine::of_site(build, &view, site, goroutine, limits);
+    let dynamic = is_go.then(|| Dynamic::new(build, bias, site));
+    let labels = origin.as_ref().map(|origin| origin.labels);
     let Described { typed, types, follow, goroutine: goroutine_type } =
-        describe(build, &view, site, &wanted, clamp, room, bias, origin.is_some())?;
+        describe(&view, &wanted, clamp, dynamic.as_ref(), Room::of_one(sites), labels)?;
     let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
         roots.add(wanted.clone(), ty, &types, bias);
@@ -155,7 +157,7 @@ pub fn compile_one_of(
     if let (Some(origin), Some(ty)) = (origin, goroutine_type)
         && roots.variables.len() < LAYOUT_VARIABLES_MAX
     {
-        roots.add(origin, ty, &types, bias);
+        roots.add(origin.wanted, ty, &types, bias);
     }
     let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
     let activation = match (&tracepoint.location, &frame) {
@@ -210,19 +212,16 @@ struct Described<'w> {
     goroutine: Option<TypeIndex>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call: what a plan is made of")]
-/// Describes what is wanted: as much of what interfaces may hold as the tables of one capture have room for.
+/// Describes what is wanted: as much of what interfaces may hold (`dynamic`) as the tables of one capture have room for;
+/// and what is known of the goroutine, if its `labels` are captured somehow.
 fn describe<'w>(
-    build: &Build,
     view: &View<'_>,
-    site: &Site,
     wanted: &'w [Wanted],
     clamp: Clamp,
+    dynamic: Option<&Dynamic<'_>>,
     mut room: Room,
-    bias: u64,
-    with_goroutine: bool,
+    labels: Option<Labels>,
 ) -> Result<Described<'w>, ResolveError> {
-    let dynamic = site.is_go().then(|| Dynamic::new(build, bias, site));
     loop {
         let mut table = TypeTable::new(view, clamp.depth, clamp.string_bytes);
         let typed: Vec<(&Wanted, TypeIndex)> = wanted
@@ -240,9 +239,8 @@ fn describe<'w>(
                 Ok((wanted, ty))
             })
             .collect::<Result<_, ResolveError>>()?;
-        let labels = build.go_types(view).and_then(|types| types.labels);
-        let goroutine = with_goroutine.then(|| table.goroutine(labels));
-        let (types, follow) = table.finish(dynamic.as_ref(), room)?;
+        let goroutine = labels.map(|labels| table.goroutine(labels));
+        let (types, follow) = table.finish(dynamic, room)?;
         let tables = Walks::of_types(&follow, &clamp).table_bytes();
         if tables <= TABLE_BYTES_MAX || room.is_none() {
             return Ok(Described { typed, types, follow, goroutine });

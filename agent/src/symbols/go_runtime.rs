@@ -16,15 +16,23 @@ impl Build {
         if self.facts.language != Language::Go {
             return None;
         }
-        let found = self.view().and_then(|view| find(self, &view, bias));
-        found.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the runtime's goroutines cannot be found");
-            None
+        let found = self.go_runtime.get_or_init(|| {
+            self.view().and_then(|view| find(self, &view)).unwrap_or_else(|error| {
+                tracing::debug!(%error, "the runtime's goroutines cannot be found");
+                None
+            })
+        });
+        let moved = |at: Avma| Svma(at.0).in_process(bias);
+        found.as_ref().map(|of_file| GoRuntime {
+            allglen: moved(of_file.allglen),
+            allgptr: moved(of_file.allgptr),
+            ..*of_file
         })
     }
 }
 
-fn find(build: &Build, view: &View<'_>, bias: u64) -> Result<Option<GoRuntime>, ResolveError> {
+/// With the addresses of the file.
+fn find(build: &Build, view: &View<'_>) -> Result<Option<GoRuntime>, ResolveError> {
     let Some(place) = build.goroutine(view) else { return Ok(None) };
     let &Landmarks { g: Some(g), m: Some(m), allglen: Some(allglen), allgptr: Some(allgptr), .. } =
         build.landmarks(view)?
@@ -33,7 +41,6 @@ fn find(build: &Build, view: &View<'_>, bias: u64) -> Result<Option<GoRuntime>, 
     };
     let g = |path: &[&str]| offset(view, g, path);
     let m = |path: &[&str]| offset(view, m, path);
-    let at = |address: u64| -> Avma { Svma(address).in_process(bias) };
     let runtime = || -> Result<Option<GoRuntime>, ResolveError> {
         let all = [
             g(&["stack", "lo"])?,
@@ -53,8 +60,8 @@ fn find(build: &Build, view: &View<'_>, bias: u64) -> Result<Option<GoRuntime>, 
         }
         let [lo, hi, g_m, sp, pc, status, safe_point, g0, gsignal, curg, procid] = all.map(Option::unwrap_or_default);
         Ok(Some(GoRuntime {
-            allglen: at(allglen),
-            allgptr: at(allgptr),
+            allglen: Avma(allglen),
+            allgptr: Avma(allgptr),
             g_tls: place.g_offset,
             g_stack_lo: lo,
             g_stack_hi: hi,

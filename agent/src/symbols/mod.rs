@@ -50,6 +50,7 @@ pub use error::{ResolveError, SymbolsError};
 pub(crate) use goroutine::GoroutinePlace;
 pub(crate) use results::at_return;
 
+use crate::engine::GoRuntime;
 use debug_info::Sections;
 use image::Image;
 use index::Index;
@@ -135,6 +136,9 @@ pub struct Build {
     goroutine: OnceLock<Option<GoroutinePlace>>,
     landmarks: OnceLock<Result<Landmarks, ResolveError>>,
     go_types: OnceLock<Option<GoTypes>>,
+    /// With the addresses of the file.
+    go_runtime: OnceLock<Option<GoRuntime>>,
+    relocations: OnceLock<Vec<(u64, u64)>>,
     names: OnceLock<SymbolNames>,
     unwind_tables: OnceLock<Option<UnwindTables>>,
     kept: cache::Entry,
@@ -180,6 +184,8 @@ impl Build {
             goroutine: OnceLock::new(),
             landmarks: OnceLock::new(),
             go_types: OnceLock::new(),
+            go_runtime: OnceLock::new(),
+            relocations: OnceLock::new(),
             names: OnceLock::new(),
             unwind_tables: OnceLock::new(),
             kept,
@@ -262,8 +268,12 @@ impl Build {
     /// it is the loader that puts addresses there.
     fn initial_word(&self, at: Svma) -> Option<u64> {
         let word = u64::from_le_bytes(self.image.read(at, 8).try_into().ok()?);
-        let moved = || self.image.relative_relocations().into_iter().find(|&(place, _)| place == at.0);
-        if word != 0 { Some(word) } else { moved().map(|(_, addend)| addend) }
+        if word != 0 {
+            return Some(word);
+        }
+        let relocations = self.relocations.get_or_init(|| self.image.relative_relocations());
+        let found = relocations.binary_search_by_key(&at.0, |&(place, _)| place).ok()?;
+        Some(relocations[found].1)
     }
 
     /// How a caller is found at an address; `None` where the file does not tell.

@@ -17,7 +17,8 @@ const RATES: [u32; 5] = [500_000, 200_000, 100_000, 50_000, 20_000];
 const RECORDED_AT_LEAST: f64 = 0.99;
 /// Bytes of records that a burst leaves, at most: less than a ring holds ([`burst`] says why).
 const BURST_BYTES: u64 = 700_000;
-/// Bytes that a hit of Go carries beside what was asked for, at most: who made its goroutine, and where.
+/// Bytes that a hit of Go carries beside what was asked for, at most: who made its goroutine, where, and whether it has
+/// labels.
 const ORIGIN_BYTES: u64 = 64;
 /// Bytes of a ring.
 const RING_BYTES: u64 = 1 << 20;

@@ -4,6 +4,9 @@ use super::figure::{Bound, Figure, Report};
 use super::target::{Program, failed};
 use crate::commands::up::start_nats;
 use crate::failure::Failure;
+use nix::sys::time::TimeValLike;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -91,15 +94,10 @@ async fn all_armed(trace: &mut Child, wanted: usize) -> Result<Option<String>, F
     Ok(None)
 }
 
-/// Processor time of all threads of a process that live, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+/// Processor time of a process, of threads that have ended as well, in nanoseconds (clock_getcpuclockid(3)).
 fn cpu_ns(pid: u32) -> Result<u64, Failure> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(failed("the agent's threads"))?;
-    let mut sum = 0;
-    for task in tasks {
-        let path = task.map_err(failed("the agent's threads"))?.path().join("schedstat");
-        // A thread may end meanwhile.
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        sum += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(sum)
+    let unknown = |errno: nix::Error| Failure::Failed(format!("the agent's processor time: {errno}"));
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed())).map_err(unknown)?;
+    let time = clock.now().map_err(unknown)?;
+    Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }

@@ -1,9 +1,9 @@
 //! The reader: one thread per process that takes the hits out of its rings, and keeps its probes within their budgets.
 //!
 //! It sleeps between passes, the longer the less there is: [`SHORTEST`] while hits come, [`LONGEST`] when none do, and not
-//! at all while a ring is filling up, as far as its own share of the host goes ([`Effort`]). It wakes up for the end of the process and for whoever rings its bell. While the rings
-//! stay empty it only glances at them: a pass follows after [`GLANCES_MAX`]. After [`CALM_AFTER_NS`] without anything it
-//! glances less often.
+//! at all while a ring is filling up, as far as its own share of the host goes ([`Effort`]). It wakes up for the end of
+//! the process and for whoever rings its bell. While the rings stay empty it only glances at them: a pass follows after
+//! [`GLANCES_MAX`]. After [`CALM_AFTER_NS`] without anything it glances less often.
 //!
 //! Not here: what a pass does ([`super::drain`]), what a budget decides ([`super::budget`]).
 
@@ -31,14 +31,14 @@ const SHORTEST: Duration = Duration::from_millis(4);
 /// Sleep when none come: a ring takes 10 MB/s for so long. To wake up is what costs: ten times a second is well below a
 /// thousandth of a core.
 const LONGEST: Duration = Duration::from_millis(100);
-/// Sleep after a long silence: what comes first is read a fifth of a second later at the latest, of which a ring takes
-/// 5 MB/s.
-const CALM: Duration = Duration::from_millis(200);
+/// Sleep after a long silence: what comes first is read so much later at the latest, of which a ring takes 3 MB/s.
+const CALM: Duration = Duration::from_millis(300);
 /// How long a silence is long, in nanoseconds.
 const CALM_AFTER_NS: u64 = 10_000_000_000;
 /// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second, and
-/// every second in a long silence.
+/// nearly every second in a long silence.
 const GLANCES_MAX: u32 = 4;
+const CALM_GLANCES_MAX: u32 = 2;
 /// A ring that is filled to this part is read again at once.
 const FILLING: u64 = RING_BYTES as u64 / 8;
 /// Budgets are filled and drops told this often, in nanoseconds: well within the second that a budget holds.
@@ -203,7 +203,11 @@ impl Reader {
             if wait > Duration::ZERO {
                 let is_quiet = wait == LONGEST && passed.stuck.is_none();
                 let is_calm = is_quiet && passed.now_ns >= came_ns + CALM_AFTER_NS;
-                self.rest(if is_calm { CALM } else { wait }, if is_quiet { GLANCES_MAX } else { 0 });
+                match (is_quiet, is_calm) {
+                    (_, true) => self.rest(CALM, CALM_GLANCES_MAX),
+                    (true, false) => self.rest(wait, GLANCES_MAX),
+                    (false, false) => self.rest(wait, 0),
+                }
             }
             match self.watched.look() {
                 Life::Lives => {}

@@ -92,8 +92,13 @@ fn unbracketed(status: &Status) -> String {
 
 /// Adds the labels; an error says what is missing of them.
 fn labels(pointer: &Value, found: &mut BTreeMap<String, String>) -> Result<(), Status> {
-    if pointer.scalar == Some(Scalar::Address(0)) {
-        return Ok(());
+    match pointer.scalar {
+        Some(Scalar::Address(0) | Scalar::Int(0)) if pointer.status.is_shown() => return Ok(()),
+        Some(Scalar::Int(_)) if pointer.status.is_shown() => {
+            let detail = "they are set, and not read where hits have no rate limit".to_owned();
+            return Err(Status::Partial { detail });
+        }
+        _ => {}
     }
     let mut at = pointee(pointer);
     if std::ptr::eq(at, pointer) {

@@ -447,6 +447,17 @@ fn a_goroutine_is_told_with_who_made_it_and_its_labels() {
     assert_eq!(CodeWords::of(&none.layout).addresses(&none.raw), vec![Avma(0x4ff)]);
     let unknown = goroutine(5, |_| (None, 0x7000));
     assert!(told(&unknown).ends_with("<labels: partial: they are set, and the build does not describe their type>"));
+    let is_set = |hit: &mut Hit| {
+        let kind = hit.layout.types.iter_mut().find(|ty| ty.name == "*runtime/pprof.labelMap").map(|ty| &mut ty.kind);
+        *kind.unwrap() = TypeKind::Unsigned;
+    };
+    for (address, note) in
+        [(0, ""), (0x7000, " <labels: partial: they are set, and not read where hits have no rate limit>")]
+    {
+        let mut unread = goroutine(5, |_| (None, address));
+        is_set(&mut unread);
+        assert_eq!(told(&unread), format!("goroutine 5, created by strings.Map at map.go:12 in goroutine 1{note}"));
+    }
     let forged = goroutine(5, |hit| {
         let int = hit.int();
         hit.memory(0x7000, &words(&[3]));
