@@ -17,11 +17,14 @@ pub mod coordinator_api;
 pub mod decode;
 pub mod expression;
 pub mod fleet;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hit;
 pub mod ids;
 pub mod layout;
 pub mod limits;
 pub mod location;
+pub mod scenario;
 pub mod selector;
 pub mod source;
 pub mod stream;

@@ -8,7 +8,8 @@
 //! Invariants
 //! - [`parser::parse`] never panics, and its result is at most [`crate::limits::EXPRESSION_DEPTH_MAX`] high: whoever
 //!   walks it may recurse.
-//! - The text of a parsed expression (`Display`) parses to the same expression again.
+//! - The text of a parsed expression (`Display`) parses to the same expression again, where its brackets and escapes do not
+//!   make it longer than [`crate::limits::EXPRESSION_BYTES_MAX`].
 //! - [`eval::eval`] returns a value that the program would have computed, or says why it cannot.
 
 pub mod ast;

@@ -1,0 +1,5 @@
+//! What agents publish. It ends, does not panic, and what was read is the same when it
+//! is written and read again.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| riptrace_protocol::fuzzing::batch(input));

@@ -1,0 +1,5 @@
+//! What a person writes: expressions, log messages, places, selectors, hit conditions. It ends, does not panic, and what was read is the same when it
+//! is written and read again.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| riptrace_protocol::fuzzing::texts(input));
