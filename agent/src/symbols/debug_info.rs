@@ -122,6 +122,24 @@ impl Sections {
     }
 }
 
+/// Address ranges of an entry. One that ends beyond all addresses is an error: the library would add without looking.
+pub(super) fn ranges<'a>(
+    dwarf: &gimli::Dwarf<Bytes<'a>>,
+    unit: &Unit<'a>,
+    entry: &Entry<'a>,
+) -> Result<gimli::RangeIter<Bytes<'a>>, ResolveError> {
+    let begin = match entry.attr_value(gimli::DW_AT_low_pc) {
+        Some(value) => dwarf.attr_address(unit, value)?,
+        None => None,
+    };
+    if let (Some(begin), Some(AttributeValue::Udata(bytes))) = (begin, entry.attr_value(gimli::DW_AT_high_pc))
+        && begin.checked_add(bytes).is_none()
+    {
+        return Err(ResolveError::BadDwarf(format!("{bytes} bytes at {begin:#x} end beyond all addresses")));
+    }
+    Ok(dwarf.die_ranges(unit, entry)?)
+}
+
 /// The debug information for the length of one question; units are parsed when first met.
 pub(crate) struct View<'a> {
     pub(super) dwarf: gimli::Dwarf<Bytes<'a>>,

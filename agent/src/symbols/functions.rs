@@ -1,7 +1,7 @@
 //! The functions of one unit: where their code is, and which functions were inlined where.
 
 use super::ResolveError;
-use super::debug_info::{Die, Entry, Unit, View};
+use super::debug_info::{self, Die, Entry, Unit, View};
 use super::index::{FileNumber, contains};
 use super::lines::Row;
 use std::ops::Range;
@@ -207,7 +207,7 @@ pub(super) fn read_ranges<'a>(
     left: &mut usize,
 ) -> Result<Vec<Range<u64>>, ResolveError> {
     let mut found = Vec::new();
-    let mut ranges = view.dwarf.die_ranges(unit, entry)?;
+    let mut ranges = debug_info::ranges(&view.dwarf, unit, entry)?;
     while let Some(range) = ranges.next()? {
         *left = left
             .checked_sub(1)

@@ -210,7 +210,8 @@ impl Image {
                 return Err(self.bad("program headers of an unknown size"));
             }
             let table = self.file_range(segments_at, segments * segment_bytes)?;
-            self.segments = table.chunks_exact(56).map(segment).collect();
+            let file_bytes = self.file_bytes;
+            self.segments = table.chunks_exact(56).map(|header| segment(header, file_bytes)).collect();
         }
         if sections_at == 0 {
             return Ok(());
@@ -536,13 +537,15 @@ impl Image {
     }
 }
 
-fn segment(header: &[u8]) -> Segment {
+/// A segment, which is from the file as far as the file goes: whoever walks over it would go on for years else.
+fn segment(header: &[u8], file_bytes: u64) -> Segment {
+    let offset = u64_at(header, 8);
     Segment {
         kind: u32_at(header, 0),
         flags: u32_at(header, 4),
-        offset: u64_at(header, 8),
+        offset,
         address: u64_at(header, 16),
-        file_bytes: u64_at(header, 32),
+        file_bytes: u64_at(header, 32).min(file_bytes.saturating_sub(offset)),
         memory_bytes: u64_at(header, 40),
         align: u64_at(header, 48),
     }

@@ -7,7 +7,7 @@
 //! site that is silently missed would be a lie.
 
 use super::ResolveError;
-use super::debug_info::{Bytes, Die, Sections, Unit};
+use super::debug_info::{self, Bytes, Die, Sections, Unit};
 use super::functions::Functions;
 use super::lines::Lines;
 use gimli::{Abbreviations, DebugInfoOffset, DebugTypeSignature, UnitOffset, UnitType};
@@ -75,7 +75,7 @@ impl Index {
                 Some(gimli::AttributeValue::Language(language)) => Some(language),
                 _ => None,
             };
-            let mut ranges = dwarf.die_ranges(&unit, &root)?;
+            let mut ranges = debug_info::ranges(&dwarf, &unit, &root)?;
             let mut count = 0;
             while let Some(range) = ranges.next()? {
                 count += 1;

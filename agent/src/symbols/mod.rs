@@ -48,6 +48,8 @@ pub use cache::SymbolCache;
 pub(crate) use debug_info::{Die, View};
 pub use error::{ResolveError, SymbolsError};
 pub(crate) use goroutine::GoroutinePlace;
+#[cfg(test)]
+pub(crate) use pclntab::tests::small as small_function_table;
 pub(crate) use results::at_return;
 
 use crate::engine::GoRuntime;

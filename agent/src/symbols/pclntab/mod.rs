@@ -11,7 +11,7 @@
 mod module;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use table::{Call, Func, FunctionTable};
 

@@ -47,7 +47,7 @@ pub(super) fn find_table(image: &Image) -> Result<(u64, u64), TableError> {
 fn search(image: &Image) -> Option<u64> {
     let mut left = SEARCH_BYTES_MAX;
     for range in image.loaded_ranges() {
-        let mut at = range.start.next_multiple_of(8);
+        let mut at = range.start.checked_next_multiple_of(8).unwrap_or(range.end);
         while at < range.end && left > 0 {
             let bytes = image.read(Svma(at), SEARCH_BYTES.min(range.end - at) + HEADER_BYTES as u64);
             for into in (0..bytes.len().saturating_sub(HEADER_BYTES)).step_by(8) {
@@ -57,7 +57,7 @@ fn search(image: &Image) -> Option<u64> {
                     return Some(at + into as u64);
                 }
             }
-            at += SEARCH_BYTES;
+            at = at.saturating_add(SEARCH_BYTES);
             left = left.saturating_sub(SEARCH_BYTES);
         }
     }
@@ -114,13 +114,16 @@ fn words_equal_to(image: &Image, wanted: u64) -> Vec<u64> {
     /// Few words can be equal to one address; more are damage.
     const FOUND_MAX: usize = 64;
     let mut found = Vec::new();
+    // Segments may lie over one another.
+    let mut left = SEARCH_BYTES_MAX;
     for range in image.writable() {
-        let mut at = range.start.next_multiple_of(8);
-        while at < range.end && found.len() < FOUND_MAX {
+        let mut at = range.start.checked_next_multiple_of(8).unwrap_or(range.end);
+        while at < range.end && left > 0 && found.len() < FOUND_MAX {
             let bytes = image.read(Svma(at), SEARCH_BYTES.min(range.end - at));
             let words = bytes.chunks_exact(8).zip((at..).step_by(8));
             found.extend(words.filter(|(word, _)| *word == wanted.to_le_bytes()).map(|(_, at)| at));
-            at += SEARCH_BYTES;
+            at = at.saturating_add(SEARCH_BYTES);
+            left = left.saturating_sub(SEARCH_BYTES);
         }
     }
     found

@@ -5,7 +5,7 @@ use super::table::FunctionTable;
 use proptest::prelude::*;
 
 /// A table of two functions, `main.a` and `main.b`, the second with lines 7 and 9 of `/m/a.go`.
-fn small() -> Vec<u8> {
+pub(crate) fn small() -> Vec<u8> {
     let mut bytes = vec![0; 72];
     let put = |bytes: &mut Vec<u8>, at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     bytes[..8].copy_from_slice(&[0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8]);
