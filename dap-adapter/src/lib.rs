@@ -5,7 +5,8 @@
 pub mod dap;
 pub mod environment;
 pub mod fleet;
-pub use dap::fuzzing;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lines;
 pub mod lsp;
 pub mod render;

@@ -32,6 +32,9 @@ pub(crate) const FLEET_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const ROWS_PER_S_MAX: u32 = 50;
 /// Rows that an editor may be behind with asking for their variables, at most, before it gets fewer: half a second's.
 pub(crate) const ROWS_BEHIND_MAX: usize = 25;
+/// By how much longer counts and changes rest while an editor is so far behind: VS Code draws all breakpoints at each count,
+/// and takes longer to catch up.
+pub(crate) const REST_BEHIND: u32 = 6;
 /// Rows per second that an editor gets however far behind it is: it may have stopped asking.
 pub(crate) const ROWS_PER_S_MIN: u32 = 5;
 /// Newest hits in which threads to list are looked for, at most: milliseconds, however many hits are kept.

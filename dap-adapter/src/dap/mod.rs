@@ -10,7 +10,7 @@ mod codec;
 mod driver;
 mod envelope;
 pub mod fleet;
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod limits;
 mod locations;
 mod recordings;

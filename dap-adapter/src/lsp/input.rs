@@ -182,6 +182,21 @@ pub(super) async fn pump<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut input:
     }
 }
 
+/// The bodies that are handed on of bytes that come at once.
+pub(super) fn bodies(input: &[u8]) -> Vec<Bytes> {
+    let mut frames = Frames::default();
+    frames.buffer.extend_from_slice(input);
+    let handed_on = |frame: Result<Bytes, Malformed>| {
+        let body = frame.ok()?;
+        match kind(&body) {
+            Kind::Rewritten(other) => Some(other),
+            Kind::Message => Some(body),
+            Kind::Exit | Kind::Malformed(_) => None,
+        }
+    };
+    std::iter::from_fn(|| frames.next()).filter_map(handed_on).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

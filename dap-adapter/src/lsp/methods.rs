@@ -36,7 +36,7 @@ pub(super) const METHODS: &[Entry] = &[
     ("$/cancelRequest", Full, "the answer is not waited for any more"),
     ("$/progress", Ignored, "the server begins no work of the editor's"),
     ("$/setTrace", Ignored, "what the server logs is told by `RUST_LOG`"),
-    ("textDocument/didOpen", Full, "its lines are followed; `riptrace.toml` is checked"),
+    ("textDocument/didOpen", Full, "its lines are followed; `riptrace.toml` and scenario files are checked"),
     ("textDocument/didChange", Full, "whole texts; lines move with the text at once"),
     ("textDocument/didClose", Full, "is forgotten, with its diagnostics"),
     ("textDocument/didSave", Ignored, "the text is known from its changes"),
@@ -46,7 +46,7 @@ pub(super) const METHODS: &[Entry] = &[
         "textDocument/hover",
         Full,
         "values over the recent hits of the line: distribution, the last five, by host; on a line \
-      that is not traced, what a tracepoint would see there; in `riptrace.toml`, what a key means",
+      that is not traced, what a tracepoint would see there; in `riptrace.toml` and scenario files, what a key means",
     ),
     (
         "textDocument/inlayHint",
@@ -60,13 +60,23 @@ pub(super) const METHODS: &[Entry] = &[
         Full,
         "trace this line, this function, this expression; stop; show what can be traced around here",
     ),
-    ("textDocument/completion", Full, "keys of `riptrace.toml`"),
+    (
+        "textDocument/completion",
+        Full,
+        "keys of `riptrace.toml` and of scenario files, and in these the names of their tracepoints",
+    ),
+    (
+        "textDocument/documentSymbol",
+        Full,
+        "of scenario files: tracepoints, stimulus, expectations; of others the language's own server does",
+    ),
+    ("workspace/symbol", Full, "tracepoints of the scenario files in the folders, saved or not"),
     ("workspace/executeCommand", Full, "the commands of the code actions"),
     (
         "textDocument/publishDiagnostics",
         Full,
         "(to the editor) lines that no running build has, with the reason of each; \
-      what is wrong in `riptrace.toml`",
+      what is wrong in `riptrace.toml` and in scenario files",
     ),
     ("workspace/codeLens/refresh", Full, "(to the editor) once a second at most, while hits arrive"),
     ("workspace/inlayHint/refresh", Full, "(to the editor) with it"),
@@ -87,8 +97,6 @@ pub(super) const METHODS: &[Entry] = &[
     ("textDocument/implementation", No, OTHER),
     ("textDocument/references", No, OTHER),
     ("textDocument/documentHighlight", No, OTHER),
-    ("textDocument/documentSymbol", No, OTHER),
-    ("workspace/symbol", No, OTHER),
     ("textDocument/documentLink", No, OTHER),
     ("textDocument/documentColor", No, OTHER),
     ("textDocument/colorPresentation", No, OTHER),

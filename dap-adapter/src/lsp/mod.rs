@@ -18,6 +18,7 @@
 mod actions;
 mod convert;
 mod driver;
+pub(crate) mod fuzzing;
 mod hover;
 mod input;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod methods;
 mod observer;
 #[cfg(test)]
 mod scale_tests;
+mod scenario;
 mod server;
 mod settings;
 mod show;

@@ -8,6 +8,7 @@ use super::convert;
 use super::driver::{Editor, Shared, drive, mappers};
 use super::hover;
 use super::input::{MALFORMED, pump};
+use super::scenario;
 use super::settings;
 use super::show;
 use super::state::{Event, Problem};
@@ -24,10 +25,11 @@ use tower_lsp::jsonrpc::{Error, ErrorCode, Result};
 use tower_lsp::lsp_types::{
     CodeAction, CodeActionKind, CodeActionOptions, CodeActionOrCommand, CodeActionParams, CodeActionProviderCapability,
     CodeLens, CodeLensOptions, CodeLensParams, Command, CompletionOptions, CompletionParams, CompletionResponse,
-    DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams, ExecuteCommandOptions,
-    ExecuteCommandParams, Hover, HoverContents, HoverParams, HoverProviderCapability, InitializeParams,
-    InitializeResult, InitializedParams, InlayHint, InlayHintParams, MarkupContent, MarkupKind, MessageType, OneOf,
-    ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind, Url,
+    DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentSymbolParams,
+    DocumentSymbolResponse, ExecuteCommandOptions, ExecuteCommandParams, Hover, HoverContents, HoverParams,
+    HoverProviderCapability, InitializeParams, InitializeResult, InitializedParams, InlayHint, InlayHintParams,
+    MarkupContent, MarkupKind, MessageType, OneOf, ServerCapabilities, ServerInfo, SymbolInformation,
+    TextDocumentSyncCapability, TextDocumentSyncKind, Url, WorkspaceSymbolParams,
 };
 use tower_lsp::{Client, LanguageServer, LspService, Server};
 
@@ -94,6 +96,23 @@ struct Abilities {
     refresh_hints: bool,
 }
 
+/// The files that are RipTrace's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnFile {
+    Settings,
+    Scenario,
+}
+
+impl OwnFile {
+    fn of(uri: &Url) -> Option<OwnFile> {
+        match uri {
+            uri if settings::is_settings(uri) => Some(OwnFile::Settings),
+            uri if scenario::is_scenario(uri) => Some(OwnFile::Scenario),
+            _ => None,
+        }
+    }
+}
+
 /// The editor, as the driver sees it.
 struct LspEditor {
     client: Client,
@@ -108,10 +127,14 @@ impl LspEditor {
         *self.encoding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows what is wrong with a settings file, or that nothing is.
-    async fn publish_settings(&self, uri: Url, text: &str, environment: &dyn Environment) {
+    /// Shows what is wrong with a settings file or a scenario, or that nothing is; of other files, nothing.
+    async fn publish_own(&self, uri: Url, text: &str, environment: &dyn Environment) {
         let text = Text::from(text.to_owned());
-        let diagnostics = settings::diagnostics(environment, &text, self.encoding());
+        let diagnostics = match OwnFile::of(&uri) {
+            Some(OwnFile::Settings) => settings::diagnostics(environment, &text, self.encoding()),
+            Some(OwnFile::Scenario) => scenario::diagnostics(&text, self.encoding()),
+            None => return,
+        };
         self.client.publish_diagnostics(uri, diagnostics, None).await;
     }
 }
@@ -273,10 +296,8 @@ impl LanguageServer for Backend {
 
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let document = params.text_document;
-        if settings::is_settings(&document.uri) {
-            self.editor.publish_settings(document.uri.clone(), &document.text, &*self.environment).await;
-        }
-        self.text(&document.uri, document.version, document.text);
+        self.text(&document.uri, document.version, document.text.clone());
+        self.editor.publish_own(document.uri, &document.text, &*self.environment).await;
     }
 
     async fn did_change(&self, params: DidChangeTextDocumentParams) {
@@ -284,9 +305,7 @@ impl LanguageServer for Backend {
         if let Some(change) = params.content_changes.into_iter().next_back() {
             let uri = params.text_document.uri;
             self.text(&uri, params.text_document.version, change.text.clone());
-            if settings::is_settings(&uri) {
-                self.editor.publish_settings(uri, &change.text, &*self.environment).await;
-            }
+            self.editor.publish_own(uri, &change.text, &*self.environment).await;
         }
     }
 
@@ -319,8 +338,11 @@ impl LanguageServer for Backend {
         let at = params.text_document_position_params;
         let (encoding, line) = (self.editor.encoding(), at.position.line.saturating_add(1));
         let Some(path) = convert::path(&at.text_document.uri) else { return Ok(None) };
-        if settings::is_settings(&at.text_document.uri) {
-            let keys = self.environment.settings_keys();
+        if let Some(own) = OwnFile::of(&at.text_document.uri) {
+            let keys = match own {
+                OwnFile::Settings => self.environment.settings_keys(),
+                OwnFile::Scenario => &scenario::KEYS,
+            };
             let meaning =
                 self.shared.look(|state| settings::meaning(keys, state.document(&path)?, at.position, encoding));
             return Ok(meaning.map(markdown));
@@ -340,7 +362,7 @@ impl LanguageServer for Backend {
 
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<Vec<CodeActionOrCommand>>> {
         let uri = params.text_document.uri;
-        let Some(path) = convert::path(&uri).filter(|_| !settings::is_settings(&uri)) else { return Ok(None) };
+        let Some(path) = convert::path(&uri).filter(|_| OwnFile::of(&uri).is_none()) else { return Ok(None) };
         let Some(traces) = self.traces().filter(|_| self.shared.look(|state| state.has_builds())) else {
             return Ok(None);
         };
@@ -381,12 +403,36 @@ impl LanguageServer for Backend {
     async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
         let at = params.text_document_position;
         let Some(path) = convert::path(&at.text_document.uri) else { return Ok(None) };
-        if !settings::is_settings(&at.text_document.uri) {
-            return Ok(None);
-        }
-        let keys = self.environment.settings_keys();
-        let items = self.shared.look(|state| Some(settings::completions(keys, state.document(&path)?, at.position)));
+        let Some(own) = OwnFile::of(&at.text_document.uri) else { return Ok(None) };
+        let (keys, encoding) = (self.environment.settings_keys(), self.editor.encoding());
+        let items = self.shared.look(|state| {
+            let text = state.document(&path)?;
+            Some(match own {
+                OwnFile::Settings => settings::completions(keys, text, at.position),
+                OwnFile::Scenario => scenario::completions(text, at.position, encoding),
+            })
+        });
         Ok(items.map(CompletionResponse::Array))
+    }
+
+    async fn document_symbol(&self, params: DocumentSymbolParams) -> Result<Option<DocumentSymbolResponse>> {
+        let uri = params.text_document.uri;
+        let Some(path) = convert::path(&uri).filter(|_| OwnFile::of(&uri) == Some(OwnFile::Scenario)) else {
+            return Ok(None);
+        };
+        let encoding = self.editor.encoding();
+        let symbols = self.shared.look(|state| Some(scenario::symbols(state.document(&path)?, encoding)));
+        Ok(symbols.map(DocumentSymbolResponse::Nested))
+    }
+
+    async fn symbol(&self, params: WorkspaceSymbolParams) -> Result<Option<Vec<SymbolInformation>>> {
+        let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (shared, encoding) = (self.shared.clone(), self.editor.encoding());
+        let searching = tokio::task::spawn_blocking(move || {
+            let open = |path: &Path| shared.look(|state| state.document(path).map(|text| text.as_str().to_owned()));
+            scenario::workspace(&folders, &params.query, encoding, open)
+        });
+        searching.await.map(Some).map_err(|_| Error::internal_error())
     }
 }
 
@@ -406,6 +452,8 @@ fn capabilities(encoding: Encoding) -> ServerCapabilities {
             ..ExecuteCommandOptions::default()
         }),
         completion_provider: Some(CompletionOptions::default()),
+        document_symbol_provider: Some(OneOf::Left(true)),
+        workspace_symbol_provider: Some(OneOf::Left(true)),
         position_encoding: Some(encoding.kind()),
         ..ServerCapabilities::default()
     }

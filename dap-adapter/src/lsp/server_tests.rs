@@ -244,7 +244,7 @@ async fn the_table_of_methods_is_what_the_server_does() {
     let at = json!({
         "textDocument": {"uri": editor.uri()}, "position": {"line": 1, "character": 0},
         "range": {"start": {"line": 0, "character": 0}, "end": {"line": 1, "character": 0}}, "context": {"diagnostics": [], "triggerKind": 1},
-        "command": "riptrace.nobody",
+        "command": "riptrace.nobody", "query": "",
     });
     let is_ours = |does: &str| does.starts_with("(to the editor)");
     // What begins and ends a conversation is done by the other tests.
@@ -267,6 +267,41 @@ async fn the_table_of_methods_is_what_the_server_does() {
 }
 
 #[tokio::test]
+async fn a_scenario_is_checked_told_and_completed() {
+    let mut editor = editor(true).await;
+    let path = editor.folder.path().join("paid.scenario.toml");
+    let text = "[[tracepoint]]\nname = \"charge\"\nat = \"pay.go:42\"\n[[expect]]\nabsent = \"\"\n";
+    std::fs::write(&path, text).unwrap();
+    let uri = Url::from_file_path(path.canonicalize().unwrap()).unwrap();
+    let document = json!({"uri": uri, "languageId": "toml", "version": 1, "text": text});
+    editor.notify("textDocument/didOpen", json!({"textDocument": document})).await;
+    let problems = editor.until("textDocument/publishDiagnostics").await;
+    assert_eq!(problems["diagnostics"][0]["range"]["start"], json!({"line": 4, "character": 9}), "{problems}");
+    let named = json!({"textDocument": {"uri": uri}});
+    let symbols = editor.request("textDocument/documentSymbol", named.clone()).await;
+    assert_eq!((&symbols[0]["name"], &symbols[0]["detail"]), (&json!("charge"), &json!("pay.go:42")));
+    let found = editor.request("workspace/symbol", json!({"query": "charg"})).await;
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["name"]), (1, &json!("charge")), "{found}");
+    let at = json!({"textDocument": {"uri": uri}, "position": {"line": 4, "character": 10}});
+    let items = editor.request("textDocument/completion", at.clone()).await;
+    assert_eq!(items[0]["insertText"], "charge");
+    let at = json!({"textDocument": {"uri": uri}, "position": {"line": 4, "character": 2}});
+    let hover = editor.request("textDocument/hover", at).await;
+    assert!(hover["contents"]["value"].as_str().unwrap().contains("A tracepoint that has no hit"), "{hover}");
+    let change = json!({"textDocument": {"uri": uri, "version": 2}, "contentChanges": [{"text": text.replace("\"\"", "\"charge\"")}]});
+    editor.notify("textDocument/didChange", change).await;
+    let problems = editor.until("textDocument/publishDiagnostics").await;
+    assert_eq!(problems["diagnostics"], json!([]));
+    let source = json!({"textDocument": {"uri": editor.uri()}});
+    assert_eq!(
+        editor.request("textDocument/documentSymbol", source).await,
+        Value::Null,
+        "the language's own server does"
+    );
+    editor.ends().await;
+}
+
+#[tokio::test]
 async fn what_is_offered_is_in_the_table() {
     use super::super::methods::{METHODS, Support};
     let offered = serde_json::to_value(capabilities(Encoding::Utf8)).unwrap();
@@ -276,6 +311,7 @@ async fn what_is_offered_is_in_the_table() {
             "positionEncoding" => continue,
             "textDocumentSync" => "textDocument/didChange".to_owned(),
             "executeCommandProvider" => "workspace/executeCommand".to_owned(),
+            "workspaceSymbolProvider" => "workspace/symbol".to_owned(),
             other => format!("textDocument/{}", other.strip_suffix("Provider").expect("a provider")),
         };
         assert_ne!(offer, &json!(false));
@@ -284,5 +320,5 @@ async fn what_is_offered_is_in_the_table() {
     for method in &methods {
         assert!(METHODS.iter().any(|(known, support, _)| known == method && *support == Support::Full), "{method}");
     }
-    assert_eq!(methods.len(), 7);
+    assert_eq!(methods.len(), 9);
 }

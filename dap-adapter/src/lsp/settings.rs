@@ -33,7 +33,8 @@ pub(super) fn diagnostics(environment: &dyn Environment, text: &Text, encoding: 
 fn table_at(text: &Text, line: u32) -> &str {
     let headers = (1..=line).rev().map(|line| text.line(line).trim());
     let header = headers.filter_map(|line| line.strip_prefix('[')).next();
-    header.map_or("", |header| header.trim_start_matches('[').trim_end_matches(']').trim())
+    let name = header.and_then(|header| header.trim_start_matches('[').split(']').next());
+    name.map_or("", str::trim)
 }
 
 /// The keys that may stand at a position: those of its table that it does not have yet.
@@ -44,11 +45,18 @@ pub(super) fn completions(keys: &[SettingsKey], text: &Text, at: Position) -> Ve
         return Vec::new();
     }
     let table = table_at(text, line);
-    let is_set = |name: &str| {
-        let sets = |line: u32| text.line(line).split('=').next().is_some_and(|key| key.trim() == name);
-        table.is_empty() && (1..=text.lines()).any(sets)
+    // The lines of the table that the position is in: from the header above it to the next.
+    let is_header = |line: &u32| text.line(*line).trim_start().starts_with('[');
+    let first = (1..=line).rev().find(is_header).unwrap_or(1);
+    let last = (line + 1..=text.lines()).find(is_header).unwrap_or(text.lines() + 1);
+    let is_set = |key: &SettingsKey| {
+        let sets = |line: u32| text.line(line).split('=').next().is_some_and(|name| name.trim() == key.name);
+        // A table that may be given once.
+        let header = format!("[{}]", key.name);
+        let is_once = key.example.starts_with(&header);
+        (first..last).any(sets) || is_once && (1..=text.lines()).any(|line| text.line(line).trim() == header)
     };
-    let fitting = keys.iter().filter(|key| (key.table == table || key.example.starts_with('[')) && !is_set(key.name));
+    let fitting = keys.iter().filter(|key| (key.table == table || key.example.starts_with('[')) && !is_set(key));
     let item = |key: &SettingsKey| CompletionItem {
         label: key.name.to_owned(),
         kind: Some(CompletionItemKind::PROPERTY),
@@ -96,6 +104,8 @@ mod tests {
         assert_eq!(labels("rate = 1\n\n", 1), ["paths"]);
         assert_eq!(labels("rate = 1\n[[paths]]\n\n", 2), ["paths", "from"]);
         assert_eq!(labels("rate = \n", 0), [""; 0]);
+        assert_eq!(labels("\n[[paths]]\nrate = 1\n", 0), ["rate", "paths"], "another table's is another");
+        assert_eq!(labels("[[paths]]\n\nfrom = 1\n[[paths]]\n", 1), ["paths"]);
     }
 
     #[test]

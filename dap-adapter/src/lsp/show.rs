@@ -102,24 +102,27 @@ pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hi
         let mut newest: Vec<&OrderedHit> =
             shown.iter().flat_map(|shown| shown.hosts.values()).filter_map(|seen| seen.last.as_deref()).collect();
         newest.sort_by_key(|hit| std::cmp::Reverse((hit.time_ns, hit.seq)));
-        let Some((hit, layout)) = newest.first().and_then(|hit| Some((hit, state.layout_of(hit)?))) else {
+        let mut hits = newest.iter().map(|hit| (hit, state.layout_of(hit).map(|layout| values(hit, layout))));
+        let Some((hit, Some(values))) =
+            hits.next().filter(|(_, values)| values.as_ref().is_some_and(|v| !v.is_empty()))
+        else {
             continue;
         };
-        let values = values(hit, layout, HINT_CHARS_MAX);
-        if values.is_empty() {
-            continue;
-        }
-        let text = if newest.len() > 1 { format!("{values}  {}", hit.host) } else { values };
-        let mut tooltip: Vec<String> = newest
-            .iter()
-            .map(|hit| {
-                let values = state.layout_of(hit).map_or_else(
-                    || "its layout has not arrived".to_owned(),
-                    |layout| self::values(hit, layout, usize::MAX),
-                );
-                format!("{}: {values}", origin(hit))
-            })
-            .collect();
+        let short = short(&values);
+        let text = if newest.len() > 1 { format!("{short}  {}", hit.host) } else { short };
+        let told = |(hit, values): (&&OrderedHit, Option<Vec<(String, String)>>)| {
+            let mut text = origin(hit);
+            match values {
+                Some(values) => {
+                    text.push(':');
+                    values.iter().for_each(|(name, value)| text.extend([" ", name, "=", value]));
+                }
+                None => text.push_str(": its layout has not arrived"),
+            }
+            text
+        };
+        let mut tooltip = vec![told((hit, Some(values)))];
+        tooltip.extend(hits.map(told));
         tooltip.extend(shown.iter().filter_map(|shown| shown.note.clone()));
         hints.push(Hint { line: *line, text, tooltip: tooltip.join("\n") });
     }
@@ -139,17 +142,23 @@ pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hi
     hints
 }
 
-/// `qty=3 sku="tea"`: asked-for captures first, then arguments and locals, as many as fit.
-fn values(hit: &OrderedHit, layout: &Layout, chars_max: usize) -> String {
+/// Names and values: asked-for captures first, then arguments and locals.
+fn values(hit: &OrderedHit, layout: &Layout) -> Vec<(String, String)> {
     let decoder = Decoder::new(layout, &hit.raw);
-    let value_max = if chars_max == usize::MAX { usize::MAX } else { VALUE_CHARS_MAX };
     let scopes = [Scope::Capture, Scope::Argument, Scope::Local, Scope::Result];
+    let there = scopes.into_iter().filter(|scope| decoder.has(*scope));
+    let values = there.flat_map(|scope| decoder.variables(Some(scope)));
+    values.map(|value| (value_text(&value), value.name)).map(|(text, name)| (name, text)).collect()
+}
+
+/// `qty=3 sku="tea"`: as many as fit a hint.
+fn short(values: &[(String, String)]) -> String {
     let mut text = String::new();
     let mut chars = 0;
-    for value in scopes.into_iter().flat_map(|scope| decoder.variables(Some(scope))) {
-        let part = format!("{}={}", value.name, cut(&value_text(&value), value_max));
+    for (name, value) in values {
+        let part = format!("{name}={}", cut(value, VALUE_CHARS_MAX));
         let more = part.chars().count() + 1;
-        if chars > 0 && chars + more > chars_max {
+        if chars > 0 && chars + more > HINT_CHARS_MAX {
             text.push_str(" …");
             break;
         }

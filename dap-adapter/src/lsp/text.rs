@@ -119,6 +119,11 @@ impl Text {
         line.len()
     }
 
+    /// What stands in front of a position in its line.
+    pub(super) fn before(&self, position: Position, encoding: Encoding) -> &str {
+        &self.line(position.line.saturating_add(1))[..self.byte(position, encoding)]
+    }
+
     /// The name at a position, with the columns it takes: letters, digits and `_`, beginning with no digit.
     pub(super) fn name_at(&self, position: Position, encoding: Encoding) -> Option<(&str, Range<u32>)> {
         let line = self.line(position.line.saturating_add(1));

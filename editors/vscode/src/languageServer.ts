@@ -71,6 +71,7 @@ export class LanguageServer implements vscode.Disposable {
         ...LANGUAGES.map((language) => ({ scheme: "file", language })),
         // Whatever language another extension takes it for.
         { scheme: "file", pattern: "**/riptrace.toml" },
+        { scheme: "file", pattern: "**/{scenario,*.scenario}.toml" },
       ],
       outputChannel: this.log,
       traceOutputChannel: this.log,

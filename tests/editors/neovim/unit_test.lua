@@ -197,9 +197,18 @@ h.test('every command and option of the plugin has a help tag', function()
   end
 end)
 
-h.test('the language server is for sources and for riptrace.toml, not for other TOML files', function()
+h.test('the language server is for sources, riptrace.toml and scenarios, not for other TOML files', function()
   local serves = require('riptrace.lsp').serves
-  for name, expected in pairs({ ['riptrace.toml'] = true, ['Cargo.toml'] = false, ['cart.go'] = true, ['a.py'] = false }) do
+  local names = {
+    ['riptrace.toml'] = true,
+    ['scenario.toml'] = true,
+    ['paid.scenario.toml'] = true,
+    ['myscenario.toml'] = false,
+    ['Cargo.toml'] = false,
+    ['cart.go'] = true,
+    ['a.py'] = false,
+  }
+  for name, expected in pairs(names) do
     local buffer = vim.api.nvim_create_buf(true, false)
     vim.api.nvim_buf_set_name(buffer, vim.fn.tempname() .. '/' .. name)
     vim.bo[buffer].filetype = vim.filetype.match({ buf = buffer })

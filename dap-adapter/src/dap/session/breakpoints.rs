@@ -154,16 +154,14 @@ struct PendingSet {
 }
 
 impl Breakpoints {
-    /// When something here is to be done.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    /// When something here is to be done; a status that was told rests so long.
+    pub(super) fn deadline(&self, rest: Duration) -> Option<Duration> {
         let answers = self.pending.iter().map(|pending| pending.deadline).min();
         let events = self
             .set
             .iter()
             .filter(|(id, breakpoint)| breakpoint.dirty && !self.is_pending(**id))
-            .map(|(_, breakpoint)| {
-                breakpoint.told.as_ref().map_or(Duration::ZERO, |told| told.at + BREAKPOINT_EVENT_INTERVAL)
-            })
+            .map(|(_, breakpoint)| breakpoint.told.as_ref().map_or(Duration::ZERO, |told| told.at + rest))
             .min();
         [answers, events].into_iter().flatten().min()
     }
@@ -701,12 +699,13 @@ impl State {
         if !ready.is_empty() {
             self.answer_sets(turn, |pending| ready.contains(&pending.asked.seq));
         }
+        let rest = self.rows.rest(BREAKPOINT_EVENT_INTERVAL);
         let due: Vec<i64> = self
             .breakpoints
             .set
             .iter()
             .filter(|(id, breakpoint)| {
-                let rested = breakpoint.told.as_ref().is_none_or(|told| told.at + BREAKPOINT_EVENT_INTERVAL <= now);
+                let rested = breakpoint.told.as_ref().is_none_or(|told| told.at + rest <= now);
                 breakpoint.dirty && rested && !self.breakpoints.is_pending(**id)
             })
             .map(|(id, _)| *id)

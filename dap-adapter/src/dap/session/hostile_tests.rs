@@ -1,8 +1,8 @@
 //! Conversations that no sound editor has: arguments of any kind, damaged messages, any bytes.
 
-use super::super::super::super::fuzzing::conversation;
 use super::super::super::super::requests::{OWN, REQUESTS};
 use super::{Step, World};
+use crate::fuzzing::conversation;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

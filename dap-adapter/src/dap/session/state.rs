@@ -206,7 +206,8 @@ impl State {
     /// When [`Event::Tick`] is wanted, as time since the session began.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let changes = if self.phase == Phase::Joined { self.statistics.deadline() } else { None };
-        [self.breakpoints.deadline(), self.rows.deadline(self.phase), self.attachment.deadline(self.phase), changes]
+        let rest = self.rows.rest(super::super::limits::BREAKPOINT_EVENT_INTERVAL);
+        [self.breakpoints.deadline(rest), self.rows.deadline(self.phase), self.attachment.deadline(self.phase), changes]
             .into_iter()
             .flatten()
             .min()

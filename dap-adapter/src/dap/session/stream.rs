@@ -1,7 +1,7 @@
 //! The fleet's ordered stream: each hit becomes a row of the debug console and a place in the timeline; what is missing
 //! becomes a row as well.
 
-use super::super::limits::{ROWS_BEHIND_MAX, ROWS_PER_S_MAX, ROWS_PER_S_MIN, STATISTICS_INTERVAL};
+use super::super::limits::{REST_BEHIND, ROWS_BEHIND_MAX, ROWS_PER_S_MAX, ROWS_PER_S_MIN, STATISTICS_INTERVAL};
 use super::super::types::{
     Event as DapEvent, OutputEventBody, OutputEventCategory, Source, ThreadEventBody, ThreadEventReason,
 };
@@ -65,16 +65,24 @@ impl Rows {
         self.seq_offset
     }
 
+    /// Whether the editor cannot keep up. Where VS Code is behind with the variables behind the rows, all else that it does
+    /// waits as well, a person's keys among it.
+    fn is_behind(&self) -> bool {
+        self.asks && self.unasked.len() >= ROWS_BEHIND_MAX
+    }
+
+    /// How long what is told again and again rests: an editor that cannot keep up is told less often.
+    pub(super) fn rest(&self, interval: Duration) -> Duration {
+        if self.is_behind() { interval * REST_BEHIND } else { interval }
+    }
+
     /// Whether the hit may have a row now.
     fn admit(&mut self, now: Duration, seq: u64) -> bool {
         if now >= self.second + SECOND {
             self.second = now;
             self.in_second = 0;
         }
-        // Where VS Code cannot keep up with the variables behind the rows, all else that it does waits as well, a person's
-        // keys among it.
-        let is_behind = self.asks && self.unasked.len() >= ROWS_BEHIND_MAX;
-        if self.in_second >= if is_behind { ROWS_PER_S_MIN } else { ROWS_PER_S_MAX } {
+        if self.in_second >= if self.is_behind() { ROWS_PER_S_MIN } else { ROWS_PER_S_MAX } {
             return false;
         }
         self.in_second += 1;
@@ -346,7 +354,9 @@ mod tests {
         }
         let mut asking = Rows::default();
         assert_eq!(rows(&mut asking, 1, 500, |_| true), most);
+        assert_eq!(asking.rest(SECOND), SECOND);
         assert_eq!(rows(&mut asking, 2, 500, |_| false), ROWS_BEHIND_MAX);
+        assert_eq!(asking.rest(SECOND), REST_BEHIND * SECOND, "all else is told less often as well");
         assert_eq!(rows(&mut asking, 3, 500, |_| false), least);
         asking.asked(2_010);
         assert_eq!(asking.unasked.len(), ROWS_BEHIND_MAX - 6, "rows of the third second came after it");

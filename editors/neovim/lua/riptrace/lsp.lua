@@ -30,7 +30,7 @@ local function client_config(config, binary)
   }
 end
 
---- The filetypes of sources, and that of riptrace.toml.
+--- The filetypes of sources, and that of riptrace.toml and of scenarios.
 ---@param config riptrace.Config
 ---@return string[]
 local function filetypes(config)
@@ -46,8 +46,11 @@ end
 ---@param buffer integer
 ---@return boolean
 function M.serves(config, buffer)
+  local name = vim.fs.basename(vim.api.nvim_buf_get_name(buffer))
   return vim.list_contains(config.filetypes, vim.bo[buffer].filetype)
-    or vim.fs.basename(vim.api.nvim_buf_get_name(buffer)) == 'riptrace.toml'
+    or name == 'riptrace.toml'
+    or name == 'scenario.toml'
+    or vim.endswith(name, '.scenario.toml')
 end
 
 --- Asks again for the code lenses of every loaded buffer of a client.

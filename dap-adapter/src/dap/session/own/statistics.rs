@@ -175,7 +175,7 @@ impl State {
         let now = turn.now;
         if self.statistics.dirty && now >= self.statistics.told_at {
             self.statistics.dirty = false;
-            self.statistics.told_at = now + STATISTICS_INTERVAL;
+            self.statistics.told_at = now + self.rows.rest(STATISTICS_INTERVAL);
             let (hosts, processes) = self.meant();
             let (hits, dropped) = self.statistics.counts();
             let body = json!({"hits": hits, "dropped": dropped, "hosts": hosts, "processes": processes});
@@ -183,12 +183,12 @@ impl State {
         }
         if self.statistics.fleet_dirty && now >= self.statistics.fleet_told_at {
             self.statistics.fleet_dirty = false;
-            self.statistics.fleet_told_at = now + CHANGED_INTERVAL;
+            self.statistics.fleet_told_at = now + self.rows.rest(CHANGED_INTERVAL);
             turn.emit_own("fleetChanged", json!({"revision": self.statistics.fleet_revision}));
         }
         if self.statistics.timeline_dirty && now >= self.statistics.timeline_told_at {
             self.statistics.timeline_dirty = false;
-            self.statistics.timeline_told_at = now + CHANGED_INTERVAL;
+            self.statistics.timeline_told_at = now + self.rows.rest(CHANGED_INTERVAL);
             let body = json!({
                 "revision": self.statistics.timeline_revision,
                 "oldest": self.timeline.oldest(),
