@@ -134,8 +134,11 @@ fn go_sections() -> Vec<u8> {
     parts.into_iter().flat_map(section).collect()
 }
 
-/// Small programs: as a file and in a row of sections.
-static PROGRAMS: LazyLock<Vec<(String, Vec<u8>, Vec<u8>)>> = LazyLock::new(|| {
+/// A program by its name: as a file, and in a row of sections.
+type Program = (String, Vec<u8>, Vec<u8>);
+
+/// Small programs.
+static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let run = |compiler: &str, arguments: &[&str]| {
         let mut command = Command::new(compiler);
