@@ -185,7 +185,8 @@ pub struct Trace {
     /// Text to print for each hit, with {expressions}
     #[arg(long, value_name = "TEXT")]
     pub log: Option<String>,
-    /// Capture this expression besides the variables in scope; may be given again
+    /// Capture this expression besides the variables in scope; may be given again. Limits of its own come behind `with`:
+    /// 'order.Lines with elements=500, string_bytes=64, depth=4, fields=8'
     #[arg(long, value_name = "EXPR")]
     pub capture: Vec<String>,
     /// What a passage leaves behind
@@ -224,6 +225,9 @@ pub struct ValueLimits {
     /// Pointers followed below a variable, 0 to 24
     #[arg(long, value_name = "N", default_value_t = limits::DEPTH_DEFAULT, value_parser = at_most(limits::VALUE_DEPTH_MAX))]
     pub depth: u32,
+    /// Fields of a struct, 0 to 1000
+    #[arg(long, value_name = "N", default_value_t = limits::FIELDS_DEFAULT, value_parser = at_most(limits::VALUE_CHILDREN_MAX))]
+    pub fields: u32,
     /// Bytes of a hit, all its values together, 0 to 65536
     #[arg(long, value_name = "N", default_value_t = limits::BYTES_PER_HIT_DEFAULT, value_parser = at_most(limits::HIT_BYTES_MAX))]
     pub bytes: u32,

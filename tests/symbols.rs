@@ -241,6 +241,7 @@ fn conditions_and_captures_reach_globals_fields_and_elements() {
         ("pointers", "point.X == 7 && *number == 42 && none == nil"),
         ("floats", "a == 1.5 && c > 1"),
         ("interfaces", "number != nil && none == nil"),
+        ("interfaces", "number.(int) == 42 && pointer.(*Point).X == 1 && err.(*errors.errorString).s == \"bad\""),
     ] {
         assert!(plan(&build, &site(marker), Some(condition), &[]).program.condition.is_some(), "{marker}");
     }

@@ -7,7 +7,7 @@ mod go;
 mod native;
 
 pub use go::{ChanForm, DynamicType, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Slots};
-pub use native::{NativeKind, SequenceLength, Variant};
+pub use native::{B_TREE_ENTRIES_MAX, BTreeForm, NativeKind, ObjectTable, SequenceLength, Variant};
 
 use crate::fleet::{Language, SiteFacts};
 use crate::ids::{BuildId, LayoutId};
@@ -35,11 +35,11 @@ pub struct Layout {
     pub variables: Vec<Variable>,
     /// Types, each named by its index.
     pub types: Vec<Type>,
-    /// Clamp that strings were captured with, in bytes.
+    /// Clamp that strings were captured with, in bytes; captures may have their own.
     pub string_bytes: u32,
-    /// Clamp that slices and arrays were captured with, in elements.
+    /// Clamp that slices and arrays were captured with, in elements; captures may have their own.
     pub elements: u32,
-    /// How many pointers were followed.
+    /// How many pointers were followed; captures may have their own.
     pub depth: u32,
 }
 
@@ -122,6 +122,9 @@ pub enum Root {
 
 /// What the type of a field is that is never read because of its name ([`TypeKind::Opaque`]).
 pub const REDACTED: &str = "redacted";
+
+/// What the type of a field is that is beyond the limit of fields ([`TypeKind::Opaque`]).
+pub const FIELD_LIMIT: &str = "field beyond the limit of fields";
 
 /// A type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -80,6 +80,8 @@ pub const STRING_BYTES_DEFAULT: u32 = 256;
 pub const ELEMENTS_DEFAULT: u32 = 16;
 /// Default pointers followed below a variable.
 pub const DEPTH_DEFAULT: u32 = 2;
+/// Default fields captured of one struct: more than people write.
+pub const FIELDS_DEFAULT: u32 = 256;
 /// Default raw bytes captured per hit.
 pub const BYTES_PER_HIT_DEFAULT: u32 = 8 * 1024;
 

@@ -29,7 +29,8 @@ pub struct Tracepoint {
     /// Text with `{expression}` parts that is shown for each hit; formatted where somebody looks, never at the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_message: Option<String>,
-    /// Expressions to capture besides the variables in scope.
+    /// What to capture besides the variables in scope, each an expression, which may have limits of its own
+    /// ([`crate::expression::Capture`]): a variable in scope that is named with limits is captured with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<String>,
     /// What a passage leaves behind.
@@ -136,6 +137,8 @@ pub struct CaptureLimits {
     pub elements: u32,
     /// Pointers followed below a variable.
     pub depth: u32,
+    /// Fields of a struct, in the order of their declaration.
+    pub fields: u32,
     /// Raw bytes of one hit.
     pub bytes_per_hit: u32,
 }
@@ -148,6 +151,7 @@ impl Default for CaptureLimits {
             string_bytes: limits::STRING_BYTES_DEFAULT,
             elements: limits::ELEMENTS_DEFAULT,
             depth: limits::DEPTH_DEFAULT,
+            fields: limits::FIELDS_DEFAULT,
             bytes_per_hit: limits::BYTES_PER_HIT_DEFAULT,
         }
     }

@@ -12,7 +12,7 @@ use riptrace_dap_adapter::fleet::{FleetClient, Session, SessionEvent, SessionHan
 use riptrace_dap_adapter::render::{self, text::Style};
 use riptrace_dap_adapter::timeline::Dictionaries;
 use riptrace_protocol::coordinator_api::SessionState;
-use riptrace_protocol::expression::{Expr, Template, parse};
+use riptrace_protocol::expression::{Capture, Expr, Template, parse};
 use riptrace_protocol::fleet::{ProbeState, ProbeStatus, TracepointStatus};
 use riptrace_protocol::ids::{ProcessId, TracepointId};
 use riptrace_protocol::limits;
@@ -126,8 +126,11 @@ fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint
     if let Some(text) = &args.log {
         Template::parse(text).map_err(|e| usage("--log", e.to_string()))?;
     }
-    for (flag, text) in args.when.iter().map(|t| ("--when", t)).chain(args.capture.iter().map(|t| ("--capture", t))) {
-        parse(text).map_err(|e| usage(flag, e.to_string()))?;
+    if let Some(text) = &args.when {
+        parse(text).map_err(|e| usage("--when", e.to_string()))?;
+    }
+    for text in &args.capture {
+        Capture::parse(text).map_err(|e| usage("--capture", e.to_string()))?;
     }
     let one = |(i, text): (usize, &String)| {
         let location = Location::parse(text).map_err(|e| usage(text, e.to_string()))?;
@@ -151,6 +154,7 @@ fn tracepoints(args: &args::Trace, settings: &Settings) -> Result<Vec<Tracepoint
                 string_bytes: args.limits.string_bytes,
                 elements: args.limits.elements,
                 depth: args.limits.depth,
+                fields: args.limits.fields,
                 bytes_per_hit: args.limits.bytes,
             },
         })
@@ -230,7 +234,8 @@ struct Printer {
 impl Printer {
     fn new(args: &args::Trace, tracepoints: &[Tracepoint]) -> Printer {
         let template = args.log.as_deref().and_then(|text| Template::parse(text).ok());
-        let captures: Vec<Expr> = args.capture.iter().filter_map(|text| parse(text).ok()).collect();
+        let captures: Vec<Expr> =
+            args.capture.iter().filter_map(|text| Some(Capture::parse(text).ok()?.expr)).collect();
         let mut dictionaries = Dictionaries::default();
         for tracepoint in tracepoints {
             dictionaries.set_message(&tracepoint.id, template.clone());

@@ -4,7 +4,7 @@
 //! register is rarely a pointer, so captures fault all the time.
 
 use riptrace_agent::capture::program::{
-    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
+    Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
 };
 use riptrace_agent::engine::analysis::{BinaryCode, Function, Language};
 use riptrace_agent::engine::{
@@ -82,6 +82,7 @@ fn registers() -> Program {
         offset: n as u32 * 8,
         pieces: vec![Piece { bytes: 8, place: Place::Register(Register(REGISTERS[n])) }],
         follow: FollowIndex(0),
+        depth: 2,
     };
     Program {
         condition: None,
@@ -94,7 +95,7 @@ fn registers() -> Program {
         stack_frames_max: 8,
         return_address: None,
         stack_slice: None,
-        clamp: Clamp { string_bytes: 64, elements: 4, depth: 2, bytes_per_hit: 2048 },
+        bytes_per_hit: 2048,
     }
 }
 

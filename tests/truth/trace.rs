@@ -14,6 +14,7 @@ use riptrace_protocol::decode::{CodeNames, CodeWords, Decoder, GoroutineFacts};
 use riptrace_protocol::hit::{Frame, RawHit};
 use riptrace_protocol::ids::{Avma, LayoutId, ProcessKey, TracepointId};
 use riptrace_protocol::layout::Layout;
+use riptrace_protocol::limits::FIELDS_DEFAULT;
 use riptrace_protocol::location::Location;
 use riptrace_protocol::source::SourceFacts;
 use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
@@ -56,6 +57,7 @@ fn limits() -> CaptureLimits {
         string_bytes: 1024,
         elements: 128,
         depth: 4,
+        fields: FIELDS_DEFAULT,
         bytes_per_hit: 48 * 1024,
     }
 }

@@ -214,7 +214,7 @@ fn stack(frames_max: usize, program: &Program, registers: &Registers, memory: &d
 fn elements_of(count: Count, word: u64, address: u64, element_bytes: u64) -> Option<u64> {
     match count {
         Count::Word => i64::try_from(word).is_ok().then_some(word),
-        Count::Mask => word.checked_add(1),
+        Count::Mask | Count::MaskBelow => word.checked_add(1),
         Count::Power => {
             let power = word & 0xff;
             (power <= 62).then(|| 1 << power)
@@ -281,7 +281,7 @@ struct Capture<'a> {
 
 impl<'a> Capture<'a> {
     fn new(program: &'a Program, walks: &'a Walks, registers: &'a Registers, memory: &'a dyn Memory) -> Self {
-        let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+        let budget = (program.bytes_per_hit as usize).min(HIT_BYTES_MAX);
         let root_bytes = (program.root_bytes as usize).min(budget);
         Capture {
             program,
@@ -305,13 +305,13 @@ impl<'a> Capture<'a> {
             let mut value = Vec::new();
             let state = match root {
                 RootRead::Absent => RootState::Absent,
-                RootRead::Read { offset, pieces: from, follow } => {
-                    match root_range(self.program, *offset, from).and_then(|range| self.roots.get_mut(range)) {
+                &RootRead::Read { offset, pieces: ref from, follow, depth } => {
+                    match root_range(self.program, offset, from).and_then(|range| self.roots.get_mut(range)) {
                         None => RootState::OverBudget,
                         Some(into) => match pieces(from, self.registers, self.memory, into) {
                             Ok(()) => {
                                 value = into.to_vec();
-                                if let Some(walk) = self.walks.at(*follow) {
+                                if let Some(walk) = self.walks.at(follow) {
                                     self.items.push(Item {
                                         source: Source::Root(number),
                                         start: 0,
@@ -319,7 +319,7 @@ impl<'a> Capture<'a> {
                                         walk,
                                         count: 1,
                                         element_bytes: 0,
-                                        depth: self.program.clamp.depth.min(DEPTH_MAX),
+                                        depth: depth.min(DEPTH_MAX),
                                     });
                                 }
                                 RootState::Captured
@@ -373,25 +373,31 @@ impl<'a> Capture<'a> {
                     let Some(at) = word(self, 0) else { continue };
                     self.chunk(Wanted { at, bytes, clamped: bytes, to, count: 1, depth, ..nothing });
                 }
-                Action::Text => {
+                &Action::Text { most } => {
                     let (Some(at), Some(bytes)) = (word(self, 0), word(self, 8).filter(is_length)) else { continue };
-                    let clamped = bytes.min(u64::from(self.program.clamp.string_bytes));
+                    let clamped = bytes.min(u64::from(most));
                     self.chunk(Wanted { at, bytes, clamped, ..nothing });
                 }
-                &Action::Slice { element_bytes, to } => {
+                &Action::Slice { element_bytes, most, to } => {
                     let (Some(at), Some(length)) = (word(self, 0), word(self, 8).filter(is_length)) else { continue };
                     // More elements than there is room for: no slice, whatever it is.
                     if word(self, 16).filter(is_length).is_none_or(|capacity| capacity < length) {
                         continue;
                     }
-                    let count = length.min(u64::from(self.program.clamp.elements));
+                    let count = length.min(u64::from(most));
                     self.chunk(elements(Wanted { at, to, element_bytes, ..nothing }, length, count));
                 }
-                &Action::Run { count_at, count, element_bytes, most, to } => {
+                &Action::Run { count_at, count: how, element_bytes, most, to } => {
                     let Some(at) = word(self, 0) else { continue };
                     let Some(length) = self.word(item, start + count_at as usize) else { continue };
-                    let Some(length) = elements_of(count, length, at, element_bytes) else { continue };
-                    self.chunk(elements(Wanted { at, to, element_bytes, ..nothing }, length, length.min(most)));
+                    let Some(length) = elements_of(how, length, at, element_bytes) else { continue };
+                    let count = length.min(u64::from(most));
+                    let mut wanted = elements(Wanted { at, to, element_bytes, ..nothing }, length, count);
+                    if how == Count::MaskBelow {
+                        // What is farther from the address is as if it were not there.
+                        wanted = Wanted { at: at.wrapping_sub(wanted.clamped), bytes: wanted.clamped, ..wanted };
+                    }
+                    self.chunk(wanted);
                 }
                 &Action::Inside { count, element_bytes, to } => {
                     if at < item.end && self.items_left > 0 {
@@ -476,7 +482,7 @@ impl<'a> Capture<'a> {
 
 /// Where a variable is in the roots; `None` if it cannot be.
 pub(crate) fn root_range(program: &Program, offset: u32, from: &[Piece]) -> Option<Range<usize>> {
-    let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+    let budget = (program.bytes_per_hit as usize).min(HIT_BYTES_MAX);
     let root_bytes = (program.root_bytes as usize).min(budget);
     let bytes = usize::try_from(pieces_bytes(from)).ok()?;
     let end = (offset as usize).checked_add(bytes)?;

@@ -39,8 +39,8 @@ pub struct Program {
     /// What of the thread's stack is copied, where frame pointers do not lead to all callers: then nothing is walked,
     /// and the frames, `stack_frames_max` of them at most, are found from the copy ([`crate::symbols::Unwinder`]).
     pub stack_slice: Option<StackSlice>,
-    /// Clamps.
-    pub clamp: Clamp,
+    /// Bytes of roots and chunks together, at most.
+    pub bytes_per_hit: u32,
 }
 
 /// A copy of the innermost part of a thread's stack, from its stack pointer on, and of its general-purpose registers.
@@ -102,19 +102,6 @@ impl Program {
     }
 }
 
-/// Clamps of a capture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clamp {
-    /// Bytes of a string.
-    pub string_bytes: u32,
-    /// Elements of a slice or array that are followed or copied.
-    pub elements: u32,
-    /// Pointers followed below a root.
-    pub depth: u32,
-    /// Bytes of roots and chunks together.
-    pub bytes_per_hit: u32,
-}
-
 /// How the root of one variable is read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RootRead {
@@ -128,6 +115,8 @@ pub enum RootRead {
         pieces: Vec<Piece>,
         /// What to follow in it.
         follow: FollowIndex,
+        /// Pointers followed below it, at most.
+        depth: u32,
     },
 }
 
@@ -172,7 +161,7 @@ pub struct FollowIndex(pub u32);
 pub enum Follow {
     /// Nothing.
     Plain,
-    /// The first word is an address of `bytes` bytes with this inside. Uses up one of `depth`.
+    /// The first word is an address of `bytes` bytes with this inside. Uses up one of the root's `depth`.
     Pointer {
         /// Size of the pointee.
         bytes: u64,
@@ -187,16 +176,21 @@ pub enum Follow {
         /// What is in it.
         to: FollowIndex,
     },
-    /// Address, length in bytes: clamp by `string_bytes`. Does not use up depth: a string's bytes are its value.
-    GoString,
-    /// Address, length, capacity: clamp by `elements`. Does not use up depth: a slice's elements are its value.
+    /// Address, length in bytes. Does not use up depth: a string's bytes are its value.
+    GoString {
+        /// Bytes that are copied, at most.
+        most: u32,
+    },
+    /// Address, length, capacity. Does not use up depth: a slice's elements are its value.
     GoSlice {
         /// Size of an element.
         element_bytes: u64,
         /// What is in it.
         element: FollowIndex,
+        /// Elements that are copied, at most.
+        most: u32,
     },
-    /// `count` of the same back to back (the bytes are there already): only the first `elements` are followed.
+    /// `count` of the same back to back; the bytes are there already.
     Array {
         /// How many.
         count: u64,
@@ -204,6 +198,8 @@ pub enum Follow {
         element_bytes: u64,
         /// What is in it.
         element: FollowIndex,
+        /// Elements in which something is followed, at most: the first ones.
+        most: u32,
     },
     /// Parts at offsets; parts that are plain are left out.
     Struct {
@@ -211,8 +207,7 @@ pub enum Follow {
         fields: Vec<(u64, FollowIndex)>,
     },
     /// Elements back to back at an address, their number somewhere else in the value: buffers of channels, directories
-    /// and groups of maps, buckets, vectors. Clamped by `elements` where `clamped`. Does not use up depth: the elements
-    /// are the value.
+    /// and groups of maps, buckets, vectors. Does not use up depth: the elements are the value.
     Run {
         /// Offset of the word that holds the address.
         address_at: u64,
@@ -224,8 +219,8 @@ pub enum Follow {
         element_bytes: u64,
         /// What is in it.
         element: FollowIndex,
-        /// Whether the tracepoint's limit of elements applies; where not, [`RUN_ELEMENTS_MAX`] does.
-        clamped: bool,
+        /// Elements that are copied, at most: what a limit of elements says, or [`RUN_ELEMENTS_MAX`].
+        most: u32,
     },
     /// What there is depends on a word: the dynamic type of an interface, the code of a function value, the variant of
     /// an enum, whether a map is small. Does not use up depth unless the case is reached through an address.
@@ -243,7 +238,7 @@ pub enum Follow {
 
 /// Elements of a [`Follow::Run`] that no limit of the tracepoint clamps, at most: the directory of a map of some
 /// hundred thousand entries.
-pub const RUN_ELEMENTS_MAX: u64 = 256;
+pub const RUN_ELEMENTS_MAX: u32 = 256;
 
 /// How a word gives a number of elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +247,8 @@ pub enum Count {
     Word,
     /// One more than it: a mask.
     Mask,
+    /// The same, and the elements lie in front of the address, from it backwards: those nearest to it are copied.
+    MaskBelow,
     /// Two to its lowest byte: `B` of a classic map; none if that is over 62.
     Power,
     /// It is the address behind the last: none if that is before the first, or not a whole number of elements behind it.

@@ -3,9 +3,8 @@
 use super::interpreter::{Captured, Truth, Unknown, capture, test};
 use super::memory::{CachedMemory, Image};
 use super::program::{
-    Address, Arithmetic, Case, Clamp, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine,
-    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, STACK_SLICE_BYTES_MAX,
-    StackSlice, Test, TextOperand,
+    Address, Arithmetic, Case, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine, GoroutinePointer, Key,
+    Operand, Piece, Place, Program, Reach, Register, RootRead, STACK_SLICE_BYTES_MAX, StackSlice, Test, TextOperand,
 };
 use super::registers::Registers;
 use proptest::prelude::*;
@@ -62,22 +61,27 @@ fn any_follow() -> impl Strategy<Value = Follow> {
         Just(Follow::Plain),
         (size(), index()).prop_map(|(bytes, to)| Follow::Pointer { bytes, to }),
         (size(), index()).prop_map(|(bytes, to)| Follow::Owned { bytes, to }),
-        Just(Follow::GoString),
-        (size(), index()).prop_map(|(element_bytes, element)| Follow::GoSlice { element_bytes, element }),
-        (size(), size(), index()).prop_map(|(count, element_bytes, element)| Follow::Array {
+        limit().prop_map(|most| Follow::GoString { most }),
+        (size(), index(), limit()).prop_map(|(element_bytes, element, most)| Follow::GoSlice {
+            element_bytes,
+            element,
+            most
+        }),
+        (size(), size(), index(), limit()).prop_map(|(count, element_bytes, element, most)| Follow::Array {
             count,
             element_bytes,
-            element
+            element,
+            most
         }),
         prop::collection::vec((size(), index()), 0..4).prop_map(|fields| Follow::Struct { fields }),
-        (0u64..24, 0u64..24, size(), index(), any::<bool>()).prop_map(
-            |(address_at, count_at, element_bytes, element, clamped)| Follow::Run {
+        (0u64..24, 0u64..24, size(), index(), limit()).prop_map(
+            |(address_at, count_at, element_bytes, element, most)| Follow::Run {
                 address_at,
                 count_at,
                 count: Count::Mask,
                 element_bytes,
                 element,
-                clamped,
+                most,
             }
         ),
         (any_key(), prop::collection::vec((0u64..8, any_case()), 0..5), prop::option::of(any_case()))
@@ -160,11 +164,8 @@ fn any_test() -> impl Strategy<Value = Test> {
     })
 }
 
-fn any_clamp() -> impl Strategy<Value = Clamp> {
-    let limit = || prop_oneof![4 => 0u32..300, 1 => any::<u32>()];
-    (limit(), limit(), 0u32..6, prop_oneof![0u32..9000, any::<u32>()]).prop_map(
-        |(string_bytes, elements, depth, bytes_per_hit)| Clamp { string_bytes, elements, depth, bytes_per_hit },
-    )
+fn limit() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 0u32..300, 1 => any::<u32>()]
 }
 
 fn any_slice() -> impl Strategy<Value = StackSlice> {
@@ -175,8 +176,10 @@ fn any_slice() -> impl Strategy<Value = StackSlice> {
 fn any_program() -> impl Strategy<Value = Program> {
     let root = prop_oneof![
         1 => Just(RootRead::Absent),
-        5 => (prop_oneof![8 => 0u32..64, 1 => any::<u32>()], any_pieces(), 0u32..9)
-            .prop_map(|(offset, pieces, follow)| RootRead::Read { offset, pieces, follow: FollowIndex(follow) }),
+        5 => (prop_oneof![8 => 0u32..64, 1 => any::<u32>()], any_pieces(), 0u32..9, 0u32..6)
+            .prop_map(|(offset, pieces, follow, depth)| {
+                RootRead::Read { offset, pieces, follow: FollowIndex(follow), depth }
+            }),
     ];
     (
         prop::option::of(any_test()),
@@ -185,11 +188,20 @@ fn any_program() -> impl Strategy<Value = Program> {
         prop::collection::vec(any_follow(), 0..8),
         any::<u16>(),
         (prop::option::of(any_address()), prop::option::of(any_slice())),
-        any_clamp(),
+        prop_oneof![0u32..9000, any::<u32>()],
         -64i64..64,
     )
         .prop_map(
-            |(condition, roots, root_bytes, follow, stack_frames_max, (return_address, stack_slice), clamp, offset)| {
+            |(
+                condition,
+                roots,
+                root_bytes,
+                follow,
+                stack_frames_max,
+                (return_address, stack_slice),
+                bytes_per_hit,
+                offset,
+            )| {
                 Program {
                     condition,
                     hit_condition: None,
@@ -201,7 +213,7 @@ fn any_program() -> impl Strategy<Value = Program> {
                     stack_frames_max,
                     return_address,
                     stack_slice,
-                    clamp,
+                    bytes_per_hit,
                 }
             },
         )
@@ -227,7 +239,7 @@ fn any_memory() -> impl Strategy<Value = Image> {
 }
 
 fn check_bounds(program: &Program, captured: &Captured) -> Result<(), TestCaseError> {
-    let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+    let budget = (program.bytes_per_hit as usize).min(HIT_BYTES_MAX);
     let chunk_bytes: usize = captured.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
     prop_assert!(captured.roots.len() + chunk_bytes <= budget);
     prop_assert!(captured.chunks.len() <= HIT_CHUNKS_MAX);
@@ -287,14 +299,14 @@ fn one_root(words: u32, follow: Vec<Follow>) -> Program {
         condition: None,
         hit_condition: None,
         count_only: false,
-        roots: vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0) }],
+        roots: vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0), depth: 2 }],
         root_bytes: 8 * words,
         follow,
         goroutine: None,
         stack_frames_max: 0,
         return_address: None,
         stack_slice: None,
-        clamp: Clamp { string_bytes: 8, elements: 2, depth: 2, bytes_per_hit: 1000 },
+        bytes_per_hit: 1000,
     }
 }
 
@@ -302,15 +314,18 @@ fn one_root(words: u32, follow: Vec<Follow>) -> Program {
 fn a_string_is_clamped_and_says_so() {
     let memory = image(&[(0x1000, &[u64::from_le_bytes(*b"riptrace"), 0])]);
     for (length, bytes, end) in [(3, 3, ChunkEnd::Complete), (8, 8, ChunkEnd::Complete), (9, 8, ChunkEnd::Limit)] {
-        let captured = capture(&one_root(2, vec![Follow::GoString]), &registers(&[(0, 0x1000), (3, length)]), &memory);
+        let captured =
+            capture(&one_root(2, vec![Follow::GoString { most: 8 }]), &registers(&[(0, 0x1000), (3, length)]), &memory);
         assert_eq!(captured.chunks[0].bytes, b"riptrace"[..bytes], "{length}");
         assert_eq!((captured.chunks[0].end, captured.chunks[0].wanted_bytes), (end, length));
     }
     for (at, length) in [(0, 3), (0x1000, 0), (0x1000, u64::MAX)] {
-        let captured = capture(&one_root(2, vec![Follow::GoString]), &registers(&[(0, at), (3, length)]), &memory);
+        let captured =
+            capture(&one_root(2, vec![Follow::GoString { most: 8 }]), &registers(&[(0, at), (3, length)]), &memory);
         assert_eq!(captured.chunks, [], "{at:#x} {length}");
     }
-    let captured = capture(&one_root(2, vec![Follow::GoString]), &registers(&[(0, 0x9000), (3, 4)]), &memory);
+    let captured =
+        capture(&one_root(2, vec![Follow::GoString { most: 8 }]), &registers(&[(0, 0x9000), (3, 4)]), &memory);
     assert_eq!((captured.chunks[0].bytes.len(), captured.chunks[0].end), (0, ChunkEnd::Fault));
 }
 
@@ -318,7 +333,11 @@ fn a_string_is_clamped_and_says_so() {
 fn a_short_string_does_not_hide_a_longer_one_at_the_same_address() {
     let memory = image(&[(0x1000, &[0x2000, 2, 0x2000, 5, 0x2000, 2]), (0x2000, &[u64::from_le_bytes(*b"riptrace")])]);
     let fields = vec![(0, FollowIndex(2)), (16, FollowIndex(2)), (32, FollowIndex(2))];
-    let follow = vec![Follow::Pointer { bytes: 48, to: FollowIndex(1) }, Follow::Struct { fields }, Follow::GoString];
+    let follow = vec![
+        Follow::Pointer { bytes: 48, to: FollowIndex(1) },
+        Follow::Struct { fields },
+        Follow::GoString { most: 8 },
+    ];
     let captured = capture(&one_root(1, follow), &registers(&[(0, 0x1000)]), &memory);
     let strings: Vec<&[u8]> = captured.chunks[1..].iter().map(|chunk| &chunk.bytes[..]).collect();
     assert_eq!(strings, [&b"ri"[..], b"riptr"]);
@@ -367,7 +386,7 @@ fn an_array_within_itself_ends() {
     let memory = image(&[(0x1000, &[0x1000; 64])]);
     let follow = vec![
         Follow::Struct { fields: vec![(0, FollowIndex(1)), (0, FollowIndex(2))] },
-        Follow::Array { count: 5, element_bytes: 0, element: FollowIndex(0) },
+        Follow::Array { count: 5, element_bytes: 0, element: FollowIndex(0), most: 2 },
         Follow::Pointer { bytes: 64, to: FollowIndex(0) },
     ];
     let captured = capture(&one_root(1, follow), &registers(&[(0, 0x1000)]), &memory);
@@ -377,7 +396,8 @@ fn an_array_within_itself_ends() {
 #[test]
 fn slices_are_followed_into_their_elements_and_a_broken_one_is_not() {
     let memory = image(&[(0x1000, &[0x2000, 2, 0x2008, 1, 0x2000, 1]), (0x2000, &[0x61_61, 0x62])]);
-    let follow = vec![Follow::GoSlice { element_bytes: 16, element: FollowIndex(1) }, Follow::GoString];
+    let follow =
+        vec![Follow::GoSlice { element_bytes: 16, element: FollowIndex(1), most: 2 }, Follow::GoString { most: 8 }];
     let captured = capture(&one_root(3, follow.clone()), &registers(&[(0, 0x1000), (3, 3), (2, 3)]), &memory);
     let seen: Vec<_> = captured.chunks.iter().map(|chunk| (chunk.address.0, chunk.bytes.len(), chunk.end)).collect();
     assert_eq!(seen, [(0x1000, 32, ChunkEnd::Limit), (0x2000, 2, ChunkEnd::Complete), (0x2008, 1, ChunkEnd::Complete)]);
@@ -411,12 +431,13 @@ fn memory_that_a_chunk_holds_is_not_read_again() {
 fn a_variable_that_cannot_be_read_says_where_and_leaves_no_bytes() {
     let mut program = one_root(1, vec![Follow::Plain]);
     let place = Place::Memory(Address { base: Some(Register(0)), offset: 0, derefs: vec![0] });
-    program.roots = vec![RootRead::Read { offset: 0, pieces: vec![Piece { bytes: 8, place }], follow: FollowIndex(0) }];
+    program.roots =
+        vec![RootRead::Read { offset: 0, pieces: vec![Piece { bytes: 8, place }], follow: FollowIndex(0), depth: 2 }];
     let memory = image(&[(0x1000, &[0x7000])]);
     let captured = capture(&program, &registers(&[(0, 0x1000)]), &memory);
     assert_eq!(captured.root_states, [RootState::Unreadable(Avma(0x7000))]);
     assert_eq!(captured.roots, [0; 8]);
-    program.clamp.bytes_per_hit = 7;
+    program.bytes_per_hit = 7;
     assert_eq!(capture(&program, &registers(&[]), &memory).root_states, [RootState::OverBudget]);
 }
 

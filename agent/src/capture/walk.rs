@@ -8,7 +8,7 @@
 //! Both executors run walks, step by step, and count steps and items in the same way: that is what makes them equal.
 //! Steps that lie beyond any hit's bytes are left out; a walk without steps is none.
 
-use super::program::{Case, Clamp, Count, Follow, FollowIndex, Key, Program, RUN_ELEMENTS_MAX, Reach};
+use super::program::{Case, Count, Follow, FollowIndex, Key, Program, Reach};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, HIT_CHUNKS_MAX};
 use std::collections::HashMap;
 
@@ -44,11 +44,11 @@ pub(crate) enum Action {
     /// The word is an address of `bytes` bytes. Uses up `cost` of the depth: one, or none for what belongs to the value.
     Pointer { bytes: u64, to: Option<WalkIndex>, cost: u8 },
     /// Two words: address and length of a string.
-    Text,
+    Text { most: u32 },
     /// Three words: address, length and capacity of a slice.
-    Slice { element_bytes: u64, to: Option<WalkIndex> },
+    Slice { element_bytes: u64, most: u32, to: Option<WalkIndex> },
     /// The word is an address; the word at `count_at` of the value tells how many elements are there.
-    Run { count_at: u32, count: Count, element_bytes: u64, most: u64, to: Option<WalkIndex> },
+    Run { count_at: u32, count: Count, element_bytes: u64, most: u32, to: Option<WalkIndex> },
     /// `count` values lie here.
     Inside { count: u32, element_bytes: u64, to: WalkIndex },
     /// The key decides which walk comes next; then this one goes on. None of those walks has a switch.
@@ -75,11 +75,11 @@ pub(crate) struct Walks {
 impl Walks {
     /// The walks of a program.
     pub(crate) fn of(program: &Program) -> Walks {
-        Walks::of_types(&program.follow, &program.clamp)
+        Walks::of_types(&program.follow)
     }
 
     /// The walks of a table of types.
-    pub(crate) fn of_types(follow: &[Follow], clamp: &Clamp) -> Walks {
+    pub(crate) fn of_types(follow: &[Follow]) -> Walks {
         let leads = leading(follow);
         let mut of = Vec::with_capacity(leads.len());
         let mut next = 0;
@@ -87,7 +87,7 @@ impl Walks {
             of.push(leads.then_some(WalkIndex(next)));
             next += u32::from(leads);
         }
-        let mut flat = Flattening { follow, clamp, walks: vec![Vec::new(); next as usize], of: &of };
+        let mut flat = Flattening { follow, walks: vec![Vec::new(); next as usize], of: &of };
         for (index, walk) in of.iter().enumerate() {
             if let Some(walk) = *walk {
                 let mut steps = Vec::new();
@@ -144,7 +144,7 @@ impl Walks {
                             cases.iter_mut().for_each(|(_, to)| clear(to));
                             clear(otherwise);
                         }
-                        Action::Text | Action::Inside { .. } => {}
+                        Action::Text { .. } | Action::Inside { .. } => {}
                     }
                 }
                 walk.retain(|step| !matches!(step.action, Action::Inside { to, .. } if is_empty[to.0 as usize]));
@@ -181,7 +181,6 @@ fn leading(follow: &[Follow]) -> Vec<bool> {
 
 struct Flattening<'p> {
     follow: &'p [Follow],
-    clamp: &'p Clamp,
     walks: Vec<Vec<Step>>,
     of: &'p [Option<WalkIndex>],
 }
@@ -193,19 +192,19 @@ impl Flattening<'_> {
 
     /// Appends what is to be done in a value of a type at an offset. `within`: the structs that it is in.
     fn steps(&mut self, index: usize, offset: u64, within: &mut Vec<usize>, steps: &mut Vec<Step>) {
-        let (follow, clamp) = (self.follow, self.clamp);
+        let follow = self.follow;
         let Some(at) = within_hit(offset) else { return };
         let action = match &follow[index] {
             Follow::Plain => return,
             Follow::Pointer { bytes, to } => Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 1 },
             Follow::Owned { bytes, to } => Action::Pointer { bytes: *bytes, to: self.walk(*to), cost: 0 },
-            Follow::GoString => Action::Text,
-            Follow::GoSlice { element_bytes, element } => {
-                Action::Slice { element_bytes: *element_bytes, to: self.walk(*element) }
+            Follow::GoString { most } => Action::Text { most: *most },
+            Follow::GoSlice { element_bytes, element, most } => {
+                Action::Slice { element_bytes: *element_bytes, most: *most, to: self.walk(*element) }
             }
-            Follow::Array { count, element_bytes, element } => match self.walk(*element) {
+            Follow::Array { count, element_bytes, element, most } => match self.walk(*element) {
                 Some(to) => Action::Inside {
-                    count: (*count).min(u64::from(clamp.elements)).min(STEPS_MAX as u64) as u32,
+                    count: (*count).min(u64::from(*most)).min(STEPS_MAX as u64) as u32,
                     element_bytes: *element_bytes,
                     to,
                 },
@@ -227,14 +226,13 @@ impl Flattening<'_> {
                     return;
                 }
             }
-            Follow::Run { address_at, count_at, count, element_bytes, element, clamped } => {
+            Follow::Run { address_at, count_at, count, element_bytes, element, most } => {
                 let (Some(at), Some(count_at)) =
                     (within_hit(offset.saturating_add(*address_at)), within_hit(offset.saturating_add(*count_at)))
                 else {
                     return;
                 };
-                let most = if *clamped { u64::from(clamp.elements) } else { RUN_ELEMENTS_MAX };
-                let (count, element_bytes, to) = (*count, *element_bytes, self.walk(*element));
+                let (count, element_bytes, most, to) = (*count, *element_bytes, *most, self.walk(*element));
                 steps.push(Step { at, action: Action::Run { count_at, count, element_bytes, most, to } });
                 return;
             }
@@ -322,16 +320,14 @@ const EXTENT_DEPTH_MAX: u32 = 8;
 /// Types within types that an [`Extent`] is counted for; beyond, it is all.
 const EXTENT_NESTING_MAX: usize = 128;
 
-/// What following the values of all `roots` may take.
-pub(crate) fn extent(walks: &Walks, roots: impl Iterator<Item = WalkIndex>, clamp: &Clamp) -> Extent {
-    let mut counting = Counting { walks, clamp, known: HashMap::new(), nesting: 0 };
-    let depth = clamp.depth.min(DEPTH_MAX);
-    roots.fold(Extent::default(), |extent, walk| extent.plus(counting.walk(Some(walk), depth)))
+/// What following the values of all `roots` may take, each with its depth.
+pub(crate) fn extent(walks: &Walks, roots: impl Iterator<Item = (WalkIndex, u32)>) -> Extent {
+    let mut counting = Counting { walks, known: HashMap::new(), nesting: 0 };
+    roots.fold(Extent::default(), |extent, (walk, depth)| extent.plus(counting.walk(Some(walk), depth.min(DEPTH_MAX))))
 }
 
 struct Counting<'w> {
     walks: &'w Walks,
-    clamp: &'w Clamp,
     /// `None` while it is being counted: a walk that leads to itself has no bound of its own.
     known: HashMap<(WalkIndex, u32), Option<Extent>>,
     nesting: usize,
@@ -362,13 +358,10 @@ impl Counting<'_> {
                 Some(depth) => chunk(*bytes).plus(self.walk(*to, depth)),
                 None => Extent::default(),
             },
-            Action::Text => chunk(u64::from(self.clamp.string_bytes)),
-            Action::Slice { element_bytes, to } => {
-                let count = u64::from(self.clamp.elements);
+            Action::Text { most } => chunk(u64::from(*most)),
+            Action::Slice { element_bytes, most, to } | Action::Run { element_bytes, most, to, .. } => {
+                let count = u64::from(*most);
                 chunk(count.saturating_mul(*element_bytes)).plus(self.walk(*to, depth).times(count))
-            }
-            Action::Run { element_bytes, most, to, .. } => {
-                chunk(most.saturating_mul(*element_bytes)).plus(self.walk(*to, depth).times(*most))
             }
             Action::Inside { count, to, .. } => chunk(0).plus(self.walk(Some(*to), depth).times(u64::from(*count))),
             Action::Switch { key, cases, otherwise } => {

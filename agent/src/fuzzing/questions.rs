@@ -74,7 +74,7 @@ fn plans(build: &Build, location: &Location) {
         assert!(plan.layout.types.len() <= LAYOUT_TYPES_MAX && plan.layout.variables.len() <= LAYOUT_VARIABLES_MAX);
         // Behind those of the variables stands what tells the call of the function.
         assert!(plan.program.roots.len() >= plan.layout.variables.len());
-        assert!(plan.program.clamp.bytes_per_hit as usize <= HIT_BYTES_MAX);
+        assert!(plan.program.bytes_per_hit as usize <= HIT_BYTES_MAX);
     }
 }
 

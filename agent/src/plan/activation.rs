@@ -59,6 +59,6 @@ fn word(roots: &mut Roots, place: Place) {
     // No such entry: there is nothing to follow in it.
     let follow = FollowIndex(u32::MAX);
     let pieces = vec![Piece { bytes: WORD_BYTES, place }];
-    roots.reads.push(RootRead::Read { offset: roots.bytes, pieces, follow });
+    roots.reads.push(RootRead::Read { offset: roots.bytes, pieces, follow, depth: 0 });
     roots.bytes += WORD_BYTES;
 }

@@ -42,7 +42,7 @@ enum Compiled {
     Nil,
 }
 
-/// An operand with the elements that must exist for it to mean anything.
+/// An operand with what must hold for it to mean anything.
 struct Guarded {
     compiled: Compiled,
     guards: Vec<Guard>,
@@ -88,10 +88,9 @@ impl Compiler<'_, '_, '_> {
         self.guarded(test, guards)
     }
 
-    /// A test that is unknown unless all elements exist.
+    /// A test that is unknown unless all places are some.
     fn guarded(&self, test: Test, guards: Vec<Guard>) -> Result<Test, Problem> {
         guards.into_iter().try_fold(test, |test, guard| {
-            let length = self.integer(&guard.length, true).ok_or_else(|| Problem::NoPlace("the length".to_owned()))?;
             let compute = |operation, left, right| Operand::Arithmetic {
                 operation,
                 left: Box::new(left),
@@ -99,10 +98,25 @@ impl Compiler<'_, '_, '_> {
                 bits: 64,
                 signed: true,
             };
-            // length - 1 - index is negative when there is no such element; its sign bit, shifted over the word, is
-            // then -1, and one more is a zero to divide by, which makes the test unknown.
-            let last = compute(Arithmetic::Subtract, length, Operand::Constant(1));
-            let left = compute(Arithmetic::Subtract, last, Operand::Constant(i128::from(guard.index)));
+            // A number that is negative where the place is none: its sign bit, shifted over the word, is then -1, and one
+            // more is a zero to divide by, which makes the test unknown.
+            let left = match guard {
+                Guard::Element { length, index } => {
+                    let no_place = || Problem::NoPlace("the length".to_owned());
+                    let length = self.integer(&length, true).ok_or_else(no_place)?;
+                    let last = compute(Arithmetic::Subtract, length, Operand::Constant(1));
+                    compute(Arithmetic::Subtract, last, Operand::Constant(i128::from(index)))
+                }
+                // Of two numbers that differ, the difference or its opposite is negative.
+                Guard::Type { word, description } => {
+                    let no_place = || Problem::NoPlace("the type".to_owned());
+                    let word = self.integer(&word, true).ok_or_else(no_place)?;
+                    let wanted = Operand::Constant(i128::from(description.in_process(self.bias).0 as i64));
+                    let apart = compute(Arithmetic::Subtract, word, wanted);
+                    let opposite = compute(Arithmetic::Subtract, Operand::Constant(0), apart.clone());
+                    compute(Arithmetic::Or, apart, opposite)
+                }
+            };
             let sign = compute(Arithmetic::ShiftRight, left, Operand::Constant(63));
             let divisor = compute(Arithmetic::Add, sign, Operand::Constant(1));
             let quotient = compute(Arithmetic::Divide, Operand::Constant(0), divisor);
@@ -117,10 +131,12 @@ impl Compiler<'_, '_, '_> {
         match expr {
             Expr::Literal(literal) => Ok(self.literal(literal).into()),
             Expr::Unary { op: UnaryOp::Not, .. } => Ok(Compiled::Truth(self.truth(expr)?).into()),
-            Expr::Unary { op: UnaryOp::Deref, .. } | Expr::Name(_) | Expr::Select { .. } | Expr::Index { .. } => {
-                self.read(expr)
-            }
-            Expr::Slice { .. } | Expr::Assert { .. } => Err(Problem::Unsupported(expr.to_string())),
+            Expr::Unary { op: UnaryOp::Deref, .. }
+            | Expr::Name(_)
+            | Expr::Select { .. }
+            | Expr::Index { .. }
+            | Expr::Assert { .. } => self.read(expr),
+            Expr::Slice { .. } => Err(Problem::Unsupported(expr.to_string())),
             Expr::Unary { op, of } => self.unary(expr, *op, of),
             Expr::Binary { op, .. } if op.compares() || is_logical(*op) => {
                 Ok(Compiled::Truth(self.truth(expr)?).into())

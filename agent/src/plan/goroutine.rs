@@ -52,6 +52,7 @@ pub(super) fn of_site(
         scope: Scope::Goroutine,
         ty: None,
         source: Source::Parts([place.goid_offset, parent_goid, go_pc, labels].map(word).to_vec()),
+        limits: None,
     };
     let labels = match limits.rate_per_s {
         Some(_) => Labels::Read(build.go_types(view).and_then(|types| types.labels)),

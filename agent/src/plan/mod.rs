@@ -18,9 +18,7 @@ mod table;
 pub use activation::ActivationPlace;
 pub use path::Problem;
 
-use crate::capture::program::{
-    Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, RootRead, StackSlice,
-};
+use crate::capture::program::{Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Program, RootRead, StackSlice};
 use crate::capture::walk::Walks;
 use crate::symbols::doubt;
 use crate::symbols::place::{Moment, Part};
@@ -28,14 +26,14 @@ use crate::symbols::scope::{self, Presence};
 use crate::symbols::{self, Build, Die, ResolveError, Site, View, types};
 use goroutine::Labels;
 use path::{Found, Names};
-use riptrace_protocol::expression::{Expr, ParseError, Template, parse};
+use riptrace_protocol::expression::{Capture, Expr, OwnLimits, ParseError, Template, parse};
 use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::ids::BuildId;
 use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
-use table::{Dynamic, Room, TypeTable};
+use table::{Dynamic, Room, TypeTable, ValueLimits};
 
 /// Frames of call stack that a hit carries: each costs a read while the thread stands still; deeper stacks say that
 /// they go on.
@@ -122,7 +120,9 @@ pub fn compile_one_of(
     }
     let view = build.view()?;
     let mut locals = scope::at_site(&view, site)?;
-    doubt::judge(build, &view, site, &tracepoint.source, &mut locals)?;
+    // What is said of a function is of its returns: at its entry the arguments are what they are.
+    let source = if site.moment == Meaning::Entry { &[] } else { tracepoint.source.as_slice() };
+    doubt::judge(build, &view, site, source, &mut locals)?;
     if site.moment == Meaning::Return {
         // Where the calling convention puts them; what the debug information says of them holds before.
         locals.retain(|local| local.scope != Scope::Result);
@@ -132,32 +132,35 @@ pub fn compile_one_of(
     symbols::generics::concrete(build, &view, site, &mut locals)?;
     // A Go executable may have C in it.
     let is_go = site.is_go();
-    let names = Names { view: &view, locals: &locals, site, is_go };
+    let names = Names { build, view: &view, locals: &locals, site, is_go };
     let condition = compile_condition(build, site, tracepoint, &names, bias)?;
     let limits = &tracepoint.limits;
-    let clamp = Clamp {
-        string_bytes: limits.string_bytes,
-        elements: limits.elements,
-        depth: limits.depth,
-        bytes_per_hit: limits.bytes_per_hit.min(HIT_BYTES_MAX as u32),
-    };
+    let bytes_per_hit = limits.bytes_per_hit.min(HIT_BYTES_MAX as u32);
     let counts_only = tracepoint.mode == Mode::Count;
     let wanted = if counts_only { Vec::new() } else { wanted(build, site, tracepoint, &names)? };
     let goroutine = build.goroutine(&view).filter(|_| !counts_only);
     let origin = goroutine::of_site(build, &view, site, goroutine, limits);
     let dynamic = is_go.then(|| Dynamic::new(build, bias, site));
     let labels = origin.as_ref().map(|origin| origin.labels);
-    let Described { typed, types, follow, goroutine: goroutine_type } =
-        describe(&view, &wanted, clamp, dynamic.as_ref(), Room::of_one(sites), labels)?;
-    let mut roots = Roots { bytes: 0, budget: clamp.bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
+    let Described { typed, types, follow, goroutine: goroutine_type } = describe(
+        (build, bias),
+        &view,
+        &wanted,
+        ValueLimits::of(limits),
+        dynamic.as_ref(),
+        Room::of_one(sites),
+        labels,
+    )?;
+    let depth_of = |wanted: &Wanted| wanted.limits.map_or(limits.depth, |own| own.depth);
+    let mut roots = Roots { bytes: 0, budget: bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
-        roots.add(wanted.clone(), ty, &types, bias);
+        roots.add(wanted.clone(), ty, depth_of(wanted), &types, bias);
     }
     // Behind the variables: it is not to take the room of one.
     if let (Some(origin), Some(ty)) = (origin, goroutine_type)
         && roots.variables.len() < LAYOUT_VARIABLES_MAX
     {
-        roots.add(origin.wanted, ty, &types, bias);
+        roots.add(origin.wanted, ty, limits.depth, &types, bias);
     }
     let frame = Moment::new(&view, site.body(), site.address.0)?.frame();
     let activation = match (&tracepoint.location, &frame) {
@@ -185,7 +188,7 @@ pub fn compile_one_of(
             bytes: limits.rate_per_s.map_or(STACK_BYTES_UNLIMITED, |_| STACK_BYTES),
             first_thread_end: None,
         }),
-        clamp,
+        bytes_per_hit,
     };
     let layout = Layout {
         build: build.facts().id.clone(),
@@ -194,9 +197,9 @@ pub fn compile_one_of(
         moment: site.moment,
         variables: roots.variables,
         types,
-        string_bytes: clamp.string_bytes,
-        elements: clamp.elements,
-        depth: clamp.depth,
+        string_bytes: limits.string_bytes,
+        elements: limits.elements,
+        depth: limits.depth,
     };
     Ok(Plan { program, layout, activation })
 }
@@ -215,21 +218,24 @@ struct Described<'w> {
 /// Describes what is wanted: as much of what interfaces may hold (`dynamic`) as the tables of one capture have room for;
 /// and what is known of the goroutine, if its `labels` are captured somehow.
 fn describe<'w>(
+    (build, bias): (&Build, u64),
     view: &View<'_>,
     wanted: &'w [Wanted],
-    clamp: Clamp,
+    limits: ValueLimits,
     dynamic: Option<&Dynamic<'_>>,
     mut room: Room,
     labels: Option<Labels>,
 ) -> Result<Described<'w>, ResolveError> {
     loop {
-        let mut table = TypeTable::new(view, clamp.depth, clamp.string_bytes);
+        let mut table = TypeTable::new(view, limits);
         let typed: Vec<(&Wanted, TypeIndex)> = wanted
             .iter()
             .map(|wanted| {
                 let ty = match wanted.ty {
                     // What is not captured needs a name for its type, not the type.
-                    Some(ty) if matches!(wanted.source, Source::Parts(_)) => table.root(ty),
+                    Some(ty) if matches!(wanted.source, Source::Parts(_)) => {
+                        table.root_within(ty, wanted.limits.unwrap_or(limits))
+                    }
                     Some(ty) => {
                         let name = types::read(view, ty)?.name;
                         table.opaque(&name, "value that was not captured")
@@ -240,8 +246,8 @@ fn describe<'w>(
             })
             .collect::<Result<_, ResolveError>>()?;
         let goroutine = labels.map(|labels| table.goroutine(labels));
-        let (types, follow) = table.finish(dynamic, room)?;
-        let tables = Walks::of_types(&follow, &clamp).table_bytes();
+        let (types, follow) = table.finish(build, bias, dynamic, room)?;
+        let tables = Walks::of_types(&follow).table_bytes();
         if tables <= TABLE_BYTES_MAX || room.is_none() {
             return Ok(Described { typed, types, follow, goroutine });
         }
@@ -278,6 +284,8 @@ struct Wanted {
     scope: Scope,
     ty: Option<Die>,
     source: Source,
+    /// Limits of its own; the tracepoint's where there are none.
+    limits: Option<ValueLimits>,
 }
 
 #[derive(Clone)]
@@ -319,12 +327,14 @@ fn wanted(
             } else {
                 local.presence.clone().into()
             },
+            limits: None,
         })
         .collect();
     for text in &tracepoint.captures {
         let error = |error| PlanError::CaptureSyntax { text: text.clone(), error };
-        let expr = parse(text).map_err(error)?;
-        add_captures(&mut found, names, &expr, 0).map_err(|problem| PlanError::Capture {
+        let Capture { expr, limits } = Capture::parse(text).map_err(error)?;
+        let limits = (limits != OwnLimits::default()).then(|| ValueLimits::of(&limits.over(&tracepoint.limits)));
+        add_captures(&mut found, names, &expr, 0, limits).map_err(|problem| PlanError::Capture {
             text: text.clone(),
             problem: Box::new(problem),
             file: site.file.clone(),
@@ -335,7 +345,7 @@ fn wanted(
     // A message may go deeper than the capture does; what it cannot name is said where it is shown.
     if let Some(message) = tracepoint.log_message.as_deref().and_then(|text| Template::parse(text).ok()) {
         for expr in message.expressions() {
-            if let Err(problem) = add_captures(&mut found, names, expr, tracepoint.limits.depth as usize) {
+            if let Err(problem) = add_captures(&mut found, names, expr, tracepoint.limits.depth as usize, None) {
                 tracing::debug!(%expr, %problem, "not captured for the message");
             }
         }
@@ -349,22 +359,27 @@ fn wanted(
             scope: Scope::Local,
             ty: None,
             source: Source::Missing(Root::NotCaptured { why: format!("{rest} more variables are in scope") }),
+            limits: None,
         });
     }
     Ok(found)
 }
 
-/// Adds the places of an expression that are behind more than `pointers_min` pointers, or all when that is 0.
+/// Adds the places of an expression that are behind more than `pointers_min` pointers, or all when that is 0. They are
+/// captured within `limits`, where there are some of their own.
 fn add_captures(
     found: &mut Vec<Wanted>,
     names: &Names<'_, '_>,
     expr: &Expr,
     pointers_min: usize,
+    limits: Option<ValueLimits>,
 ) -> Result<(), Problem> {
     for place in path::places(expr) {
         let name = place.to_string();
         // Variables of the function are captured anyway.
         if matches!(place, Expr::Name(name) if names.is_local(name)) {
+            let own = found.iter_mut().filter(|wanted| wanted.scope != Scope::Capture && wanted.name == name);
+            own.for_each(|wanted| wanted.limits = limits.or(wanted.limits));
             continue;
         }
         if found.iter().any(|wanted| wanted.scope == Scope::Capture && wanted.name == name) {
@@ -374,7 +389,7 @@ fn add_captures(
             Ok(Found { pointers, .. }) if pointers_min > 0 && pointers <= pointers_min => continue,
             // An element may be beyond the length: it is read through its slice, which says so.
             Ok(Found { guards, .. }) if !guards.is_empty() => {
-                add_parts(found, names, place, pointers_min)?;
+                add_parts(found, names, place, pointers_min, limits)?;
                 continue;
             }
             Ok(Found { ty: Some(ty), parts, .. }) => (Some(ty), Source::Parts(parts)),
@@ -385,19 +400,26 @@ fn add_captures(
             }
             // It is computed of what was captured, where somebody looks.
             Err(Problem::ComputedIndex(_) | Problem::Unsupported(_)) => {
-                add_parts(found, names, place, pointers_min)?;
+                add_parts(found, names, place, pointers_min, limits)?;
                 continue;
             }
             Err(problem) => return Err(problem),
         };
-        found.push(Wanted { name, declared_line: 0, scope: Scope::Capture, ty, source });
+        found.push(Wanted { name, declared_line: 0, scope: Scope::Capture, ty, source, limits });
     }
     Ok(())
 }
 
 /// Adds what an expression is computed of that has no place of its own.
-fn add_parts(found: &mut Vec<Wanted>, names: &Names<'_, '_>, expr: &Expr, pointers_min: usize) -> Result<(), Problem> {
-    path::operands(expr).into_iter().try_for_each(|operand| add_captures(found, names, operand, pointers_min))
+fn add_parts(
+    found: &mut Vec<Wanted>,
+    names: &Names<'_, '_>,
+    expr: &Expr,
+    pointers_min: usize,
+    limits: Option<ValueLimits>,
+) -> Result<(), Problem> {
+    let mut operands = path::operands(expr).into_iter();
+    operands.try_for_each(|operand| add_captures(found, names, operand, pointers_min, limits))
 }
 
 /// Roots that are being laid out.
@@ -409,12 +431,12 @@ struct Roots {
 }
 
 impl Roots {
-    fn add(&mut self, wanted: Wanted, ty: TypeIndex, types: &[riptrace_protocol::layout::Type], bias: u64) {
+    fn add(&mut self, wanted: Wanted, ty: TypeIndex, depth: u32, types: &[riptrace_protocol::layout::Type], bias: u64) {
         let (root, read) = match wanted.source {
             Source::Missing(root) => (root, RootRead::Absent),
             Source::Parts(parts) => match self.place(&parts, ty, types, bias) {
                 Ok((offset, bytes, pieces)) => {
-                    (Root::Whole { offset, bytes }, RootRead::Read { offset, pieces, follow: FollowIndex(ty.0) })
+                    (Root::Whole { offset, bytes }, RootRead::Read { offset, pieces, follow: FollowIndex(ty.0), depth })
                 }
                 Err(root) => (root, RootRead::Absent),
             },

@@ -6,8 +6,8 @@ use super::secrets::is_secret;
 use crate::symbols::place::{self, Part, Spot};
 use crate::symbols::scope::{self, Local, Presence};
 use crate::symbols::types::{self, Member, Shape, TypeFacts, go_constants};
-use crate::symbols::{Die, ResolveError, Site, View};
-use riptrace_protocol::expression::{BinaryOp, Expr, Literal, UnaryOp};
+use crate::symbols::{Build, Die, ResolveError, Site, Svma, View};
+use riptrace_protocol::expression::{BinaryOp, Expr, Literal, UnaryOp, is_type_named};
 
 /// Levels of embedded structs that a promoted field is looked for in.
 const EMBEDDING_MAX: usize = 8;
@@ -88,6 +88,9 @@ pub enum Problem {
         /// The type.
         type_name: String,
     },
+    /// A type that an interface is said to hold.
+    #[error("no type of this build that an interface may hold is called {0}")]
+    NoSuchType(String),
     /// Something that the agent does not compute at the target.
     #[error("{0} cannot be computed at the target; filter on the hits instead")]
     Unsupported(String),
@@ -108,12 +111,13 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// An element that exists only if the slice or string is long enough.
+/// What must hold for a place to be one.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Guard {
-    /// The length: eight bytes.
-    pub(super) length: Vec<Part>,
-    pub(super) index: u64,
+pub(super) enum Guard {
+    /// An element exists only if the slice or string is long enough. The length has eight bytes.
+    Element { length: Vec<Part>, index: u64 },
+    /// What an interface holds is of a type only if its word, of eight bytes, is the address of the type's description.
+    Type { word: Vec<Part>, description: Svma },
 }
 
 /// A place, by its parts.
@@ -129,6 +133,7 @@ pub(super) struct Found {
 
 /// The variables at a site.
 pub(super) struct Names<'v, 'a> {
+    pub(super) build: &'v Build,
     pub(super) view: &'v View<'a>,
     pub(super) locals: &'v [Local],
     pub(super) site: &'v Site,
@@ -161,6 +166,7 @@ impl Names<'_, '_> {
                 self.select(of, outer, field)
             }
             Expr::Index { of, index } => self.element(expr, of, index),
+            Expr::Assert { of, type_name } => self.asserted(expr, of, type_name),
             Expr::Unary { op: UnaryOp::Deref, of } => {
                 let pointer = self.place(of)?;
                 match self.facts(&pointer)?.shape {
@@ -170,6 +176,44 @@ impl Names<'_, '_> {
             }
             other => Err(Problem::Unsupported(other.to_string())),
         }
+    }
+
+    /// What an interface holds, if that is of a type: the type's description is among those of the build, and the
+    /// interface leads to it.
+    fn asserted(&self, expr: &Expr, of: &Expr, type_name: &str) -> Result<Found, Problem> {
+        let outer = self.place(of)?;
+        let Shape::Interface { empty, .. } = self.facts(&outer)?.shape else {
+            return Err(self.not_a(of, &outer, "an interface"));
+        };
+        let types = self.build.go_types(self.view).ok_or_else(|| Problem::Unsupported(expr.to_string()))?;
+        let mut found = types.named(|name| is_type_named(name, type_name));
+        if found.len() > 1 {
+            // One of them may be written as it is.
+            found.retain(|described| *described.name == *type_name);
+        }
+        let described = match found[..] {
+            [described] => described,
+            [] => return Err(Problem::NoSuchType(type_name.to_owned())),
+            _ => return Err(Problem::Unsupported(format!("{expr}: several types have the name {type_name}"))),
+        };
+        let candidate = types.candidate(described, self.build).ok_or_else(|| Problem::Unsupported(expr.to_string()))?;
+        let no_place = || Problem::NoPlace(of.to_string());
+        let word_of = |spot: Spot| vec![Part { bytes: 8, place: place::Place::Memory(spot) }];
+        let word = match empty {
+            true => roots::range(&outer.parts, 0, 8).ok_or_else(no_place)?,
+            // `abi.ITab`: Inter, Type. There is none in a nil interface, and nothing at the address 8.
+            false => word_of(word(&outer.parts, 0).ok_or_else(no_place)?.plus(8)),
+        };
+        let bytes = types::read(self.view, described.die)?.bytes;
+        let parts = if candidate.direct {
+            roots::range(&outer.parts, 8, 8).filter(|_| bytes == 8).ok_or_else(no_place)?
+        } else {
+            let spot = self::word(&outer.parts, 8).ok_or_else(no_place)?;
+            vec![Part { bytes, place: place::Place::Memory(spot) }]
+        };
+        let mut guards = outer.guards;
+        guards.push(Guard::Type { word, description: candidate.address });
+        Ok(Found { ty: Some(described.die), parts, guards, pointers: outer.pointers + 1 })
     }
 
     fn not_a(&self, what: &Expr, found: &Found, wanted: &'static str) -> Problem {
@@ -320,7 +364,7 @@ impl Names<'_, '_> {
         let length = roots::range(&outer.parts, 8, 8).ok_or_else(no_place)?;
         let parts = vec![Part { bytes, place: place::Place::Memory(start.plus(offset)) }];
         let mut guards = outer.guards;
-        guards.push(Guard { length, index });
+        guards.push(Guard::Element { length, index });
         Ok(Found { ty: element, parts, guards, pointers: outer.pointers + 1 })
     }
 }

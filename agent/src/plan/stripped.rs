@@ -1,7 +1,7 @@
 //! A tracepoint in a build without debug information: the stack, and at a function's entry the words of its arguments.
 
 use super::{PlanError, STACK_FRAMES};
-use crate::capture::program::{Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
+use crate::capture::program::{Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
 use crate::plan::Plan;
 use crate::symbols::{Build, ResolveError, Site};
 use riptrace_protocol::fleet::SiteFacts;
@@ -20,22 +20,17 @@ pub(super) fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint) -> Re
         return Err(PlanError::Symbols(ResolveError::NoDwarf));
     }
     let limits = &tracepoint.limits;
-    let clamp = Clamp {
-        string_bytes: limits.string_bytes,
-        elements: limits.elements,
-        depth: limits.depth,
-        bytes_per_hit: limits.bytes_per_hit.min(HIT_BYTES_MAX as u32),
-    };
+    let bytes_per_hit = limits.bytes_per_hit.min(HIT_BYTES_MAX as u32);
     let counts_only = tracepoint.mode == Mode::Count;
     let mut roots = Vec::new();
     let mut variables = Vec::new();
     let registers = if counts_only { &[] } else { build.argument_registers(site) };
-    let fitting = (clamp.bytes_per_hit / WORD_BYTES) as usize;
+    let fitting = (bytes_per_hit / WORD_BYTES) as usize;
     let registers = &registers[..registers.len().min(fitting)];
     for (number, &(name, register)) in (0..).zip(registers) {
         let offset = number * WORD_BYTES;
         let piece = Piece { bytes: WORD_BYTES, place: Place::Register(Register(register)) };
-        roots.push(RootRead::Read { offset, pieces: vec![piece], follow: FollowIndex(0) });
+        roots.push(RootRead::Read { offset, pieces: vec![piece], follow: FollowIndex(0), depth: 0 });
         variables.push(Variable {
             name: name.to_owned(),
             ty: TypeIndex(0),
@@ -58,7 +53,7 @@ pub(super) fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint) -> Re
             stack_frames_max: if counts_only { 0 } else { STACK_FRAMES },
             return_address: None,
             stack_slice: None,
-            clamp,
+            bytes_per_hit,
         },
         layout: Layout {
             build: build.facts().id.clone(),
@@ -67,9 +62,9 @@ pub(super) fn compile(build: &Build, site: &Site, tracepoint: &Tracepoint) -> Re
             moment: site.moment,
             variables,
             types: vec![word],
-            string_bytes: clamp.string_bytes,
-            elements: clamp.elements,
-            depth: clamp.depth,
+            string_bytes: limits.string_bytes,
+            elements: limits.elements,
+            depth: limits.depth,
         },
         activation: None,
     })

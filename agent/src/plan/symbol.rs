@@ -2,9 +2,7 @@
 //! stack; of a throw of C++ also the type of what is thrown, which the calling convention and the ABI of exceptions place.
 
 use super::{Plan, PlanError, STACK_BYTES, STACK_BYTES_UNLIMITED, STACK_FRAMES};
-use crate::capture::program::{
-    Address, Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead, StackSlice,
-};
+use crate::capture::program::{Address, Follow, FollowIndex, Piece, Place, Program, Register, RootRead, StackSlice};
 use crate::symbols::{Build, ResolveError};
 use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::layout::{Layout, Moment, NativeKind, Root, Scope, Type, TypeIndex, TypeKind, Variable};
@@ -34,19 +32,15 @@ pub fn compile(build: &Build, function: &str, file: &str, tracepoint: &Tracepoin
         return Err(PlanError::Symbols(ResolveError::OnlyName { function: function.to_owned() }));
     }
     let limits = &tracepoint.limits;
-    let clamp = Clamp {
-        string_bytes: limits.string_bytes,
-        elements: limits.elements,
-        depth: limits.depth,
-        bytes_per_hit: limits.bytes_per_hit.min(HIT_BYTES_MAX as u32),
-    };
+    let bytes_per_hit = limits.bytes_per_hit.min(HIT_BYTES_MAX as u32);
     let counts_only = tracepoint.mode == Mode::Count;
-    let tells_type = function == CXX_THROW && !counts_only && clamp.bytes_per_hit >= WORD_BYTES;
+    let tells_type = function == CXX_THROW && !counts_only && bytes_per_hit >= WORD_BYTES;
     let name = Address { base: Some(SECOND_ARGUMENT), offset: TYPE_INFO_NAME, derefs: Vec::new() };
     let read = RootRead::Read {
         offset: 0,
         pieces: vec![Piece { bytes: WORD_BYTES, place: Place::Memory(name) }],
         follow: FollowIndex(0),
+        depth: 0,
     };
     let variable = Variable {
         name: "type".to_owned(),
@@ -68,7 +62,7 @@ pub fn compile(build: &Build, function: &str, file: &str, tracepoint: &Tracepoin
             root_bytes: if tells_type { WORD_BYTES } else { 0 },
             roots: tells_type.then_some(read).into_iter().collect(),
             follow: vec![
-                Follow::Owned { bytes: TYPE_NAME_BYTES.min(u64::from(clamp.string_bytes)), to: FollowIndex(1) },
+                Follow::Owned { bytes: TYPE_NAME_BYTES.min(u64::from(limits.string_bytes)), to: FollowIndex(1) },
                 Follow::Plain,
             ],
             goroutine: None,
@@ -79,7 +73,7 @@ pub fn compile(build: &Build, function: &str, file: &str, tracepoint: &Tracepoin
                 bytes: limits.rate_per_s.map_or(STACK_BYTES_UNLIMITED, |_| STACK_BYTES),
                 first_thread_end: None,
             }),
-            clamp,
+            bytes_per_hit,
         },
         layout: Layout {
             build: build.facts().id.clone(),
@@ -88,9 +82,9 @@ pub fn compile(build: &Build, function: &str, file: &str, tracepoint: &Tracepoin
             moment: Moment::Entry,
             variables: tells_type.then_some(variable).into_iter().collect(),
             types: vec![text],
-            string_bytes: clamp.string_bytes,
-            elements: clamp.elements,
-            depth: clamp.depth,
+            string_bytes: limits.string_bytes,
+            elements: limits.elements,
+            depth: limits.depth,
         },
         activation: None,
     })

@@ -17,46 +17,75 @@ pub(super) use follow::secret_ranges;
 
 use super::secrets::is_secret;
 use crate::capture::program::Follow;
+use crate::symbols::types::native::{self as native_types, NativeShape};
 use crate::symbols::types::{self, Member, Shape, TypeFacts, go};
-use crate::symbols::{Die, ResolveError, View};
-use dynamic::Interface;
-use riptrace_protocol::layout::{Field, REDACTED, Type, TypeIndex, TypeKind};
+use crate::symbols::{Build, Die, ResolveError, View};
+use dynamic::{Interface, Object, ObjectOf};
+use riptrace_protocol::layout::{FIELD_LIMIT, Field, REDACTED, Type, TypeIndex, TypeKind};
 use riptrace_protocol::limits::LAYOUT_TYPES_MAX;
+use riptrace_protocol::tracepoint::CaptureLimits;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// A table that is being filled.
 pub(super) struct TypeTable<'v, 'a> {
     view: &'v View<'a>,
-    /// Pointers that the tracepoint follows.
-    depth: u32,
+    /// The limits that values are captured within: those of the tracepoint, then those of single captures.
+    limits: Vec<ValueLimits>,
+    /// Which of them hold for what is described now.
+    class: usize,
     types: Vec<Type>,
-    known: HashMap<Die, TypeIndex>,
+    /// For each type, which limits its values are captured within.
+    classes: Vec<usize>,
+    /// Types by their limits and entries: what is followed in a type depends on both.
+    known: HashMap<(usize, Die), TypeIndex>,
     /// Types that are still to be described, by the pointers on the way to them.
     pending: BTreeMap<u32, VecDeque<(Die, TypeIndex)>>,
     /// Types that are described, and the pointers on the way to them.
     done: HashMap<TypeIndex, u32>,
     opaque: HashMap<String, TypeIndex>,
     interfaces: Vec<Interface>,
+    objects: Vec<Object>,
     /// What the types take in a message, about, in bytes.
     bytes: usize,
-    /// Bytes of a text that are captured.
-    text_bytes: u32,
+}
+
+/// How much of one value is captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ValueLimits {
+    /// Bytes of a string.
+    pub(super) string_bytes: u32,
+    /// Elements of a slice, array, map or channel.
+    pub(super) elements: u32,
+    /// Pointers followed below it.
+    pub(super) depth: u32,
+    /// Fields of a struct.
+    pub(super) fields: u32,
+}
+
+impl ValueLimits {
+    /// Those of a tracepoint.
+    pub(super) fn of(limits: &CaptureLimits) -> ValueLimits {
+        let &CaptureLimits { string_bytes, elements, depth, fields, .. } = limits;
+        ValueLimits { string_bytes, elements, depth, fields }
+    }
 }
 
 impl<'v, 'a> TypeTable<'v, 'a> {
     /// An empty table.
-    pub(super) fn new(view: &'v View<'a>, depth: u32, text_bytes: u32) -> TypeTable<'v, 'a> {
+    pub(super) fn new(view: &'v View<'a>, limits: ValueLimits) -> TypeTable<'v, 'a> {
         TypeTable {
             view,
-            depth,
+            limits: vec![limits],
+            class: 0,
             types: Vec::new(),
+            classes: Vec::new(),
             known: HashMap::new(),
             pending: BTreeMap::new(),
             done: HashMap::new(),
             opaque: HashMap::new(),
             interfaces: Vec::new(),
+            objects: Vec::new(),
             bytes: 0,
-            text_bytes,
         }
     }
 
@@ -65,9 +94,30 @@ impl<'v, 'a> TypeTable<'v, 'a> {
         self.request(die, 0)
     }
 
+    /// The same for a variable with limits of its own.
+    pub(super) fn root_within(&mut self, die: Die, limits: ValueLimits) -> TypeIndex {
+        self.class = self.limits.iter().position(|known| *known == limits).unwrap_or_else(|| {
+            self.limits.push(limits);
+            self.limits.len() - 1
+        });
+        let index = self.request(die, 0);
+        self.class = 0;
+        index
+    }
+
+    /// The limits that values of a type are captured within.
+    fn limits_of(&self, index: TypeIndex) -> ValueLimits {
+        self.limits[self.classes[index.0 as usize]]
+    }
+
+    /// Pointers that are followed below what is described now.
+    fn depth(&self) -> u32 {
+        self.limits[self.class].depth
+    }
+
     /// The index of a type that is reached through some pointers.
     fn request(&mut self, die: Die, pointers: u32) -> TypeIndex {
-        if let Some(&index) = self.known.get(&die) {
+        if let Some(&index) = self.known.get(&(self.class, die)) {
             // Met behind more pointers before, and now nearer: more of it may be followed.
             if self.done.get(&index).is_some_and(|&before| pointers < before) {
                 self.pending.entry(pointers).or_default().push_back((die, index));
@@ -79,7 +129,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
             return self.opaque("", "type beyond the limit of types");
         }
         let index = self.push(Type { name: String::new(), bytes: 0, kind: TypeKind::Opaque { what: String::new() } });
-        self.known.insert(die, index);
+        self.known.insert((self.class, die), index);
         self.pending.entry(pointers).or_default().push_back((die, index));
         index
     }
@@ -93,6 +143,7 @@ impl<'v, 'a> TypeTable<'v, 'a> {
     fn push(&mut self, ty: Type) -> TypeIndex {
         let index = TypeIndex(self.types.len() as u32);
         self.types.push(ty);
+        self.classes.push(self.class);
         index
     }
 
@@ -114,6 +165,8 @@ impl<'v, 'a> TypeTable<'v, 'a> {
     /// Describes all types that were asked for and what they lead to.
     pub(super) fn finish(
         mut self,
+        build: &Build,
+        bias: u64,
         dynamic: Option<&Dynamic<'_>>,
         room: Room,
     ) -> Result<(Vec<Type>, Vec<Follow>), ResolveError> {
@@ -122,7 +175,9 @@ impl<'v, 'a> TypeTable<'v, 'a> {
             self.functions(dynamic, room)?;
             self.expand(dynamic, room)?;
         }
-        let follow = follow::of(&self.types, self.text_bytes);
+        self.objects(build, bias, room)?;
+        let limits: Vec<ValueLimits> = self.classes.iter().map(|&class| self.limits[class]).collect();
+        let follow = follow::of(&self.types, &limits);
         Ok((self.types, follow))
     }
 
@@ -138,8 +193,10 @@ impl<'v, 'a> TypeTable<'v, 'a> {
                 continue;
             }
             self.done.insert(index, pointers);
+            let class = std::mem::replace(&mut self.class, self.classes[index.0 as usize]);
             let facts = types::read(self.view, die)?;
             let ty = self.describe(facts, index, pointers)?;
+            self.class = class;
             self.bytes += message_bytes(&ty);
             self.types[index.0 as usize] = ty;
         }
@@ -147,6 +204,11 @@ impl<'v, 'a> TypeTable<'v, 'a> {
     }
 
     fn describe(&mut self, facts: TypeFacts, index: TypeIndex, pointers: u32) -> Result<Type, ResolveError> {
+        if let Shape::Pointer(Some(to)) | Shape::Native(NativeShape::Reference { to: Some(to), .. }) = facts.shape
+            && native_types::has_table(self.view, to)?
+        {
+            self.object(index, pointers, || ObjectOf::Class(to));
+        }
         let kind = match facts.shape {
             Shape::Signed => TypeKind::Signed,
             Shape::Unsigned => TypeKind::Unsigned,
@@ -181,15 +243,28 @@ impl<'v, 'a> TypeTable<'v, 'a> {
                 None => TypeKind::Opaque { what: "chan".to_owned() },
             },
             Shape::Func => TypeKind::GoFunc { functions: Vec::new() },
-            Shape::Native(shape) => self.native(shape, pointers)?,
+            Shape::Native(shape) => self.native(shape, index, pointers)?,
         };
         Ok(Type { name: facts.name, bytes: facts.bytes, kind })
     }
 
+    /// Remembers an object whose types come later.
+    fn object(&mut self, index: TypeIndex, pointers: u32, of: impl FnOnce() -> ObjectOf) {
+        match self.objects.iter_mut().find(|known| known.index == index) {
+            Some(known) => known.pointers = known.pointers.min(pointers),
+            None => self.objects.push(Object { index, of: of(), pointers }),
+        }
+    }
+
     fn fields(&mut self, members: Vec<Member>, pointers: u32) -> Result<Vec<Field>, ResolveError> {
         let mut fields = Vec::with_capacity(members.len());
-        for member in members {
+        let most = self.limits[self.class].fields as usize;
+        for (number, member) in members.into_iter().enumerate() {
             let ty = match member.ty {
+                Some(ty) if number >= most && !is_secret(&member.name) => {
+                    let name = types::read(self.view, ty)?.name;
+                    self.opaque(&name, FIELD_LIMIT)
+                }
                 Some(ty) if is_secret(&member.name) => {
                     let name = types::read(self.view, ty)?.name;
                     self.opaque(&name, REDACTED)

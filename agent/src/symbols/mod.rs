@@ -68,6 +68,7 @@ use sources::{Origin, Sources};
 use std::path::Path;
 use std::sync::OnceLock;
 use types::go_dynamic::GoTypes;
+use types::native::{Classes, Vtables};
 use unwind::{Row, UnwindTables};
 
 /// An address as the executable file states it, before the loader moved it.
@@ -141,6 +142,8 @@ pub struct Build {
     /// With the addresses of the file.
     go_runtime: OnceLock<Option<GoRuntime>>,
     relocations: OnceLock<Vec<(u64, u64)>>,
+    vtables: OnceLock<Vtables>,
+    classes: OnceLock<Classes>,
     names: OnceLock<SymbolNames>,
     unwind_tables: OnceLock<Option<UnwindTables>>,
     kept: cache::Entry,
@@ -188,6 +191,8 @@ impl Build {
             go_types: OnceLock::new(),
             go_runtime: OnceLock::new(),
             relocations: OnceLock::new(),
+            vtables: OnceLock::new(),
+            classes: OnceLock::new(),
             names: OnceLock::new(),
             unwind_tables: OnceLock::new(),
             kept,
@@ -315,6 +320,26 @@ impl Build {
             })
         });
         types.as_ref()
+    }
+
+    /// The tables of methods of trait objects; none where they cannot be read.
+    pub(crate) fn vtables(&self, view: &View<'_>) -> &Vtables {
+        self.vtables.get_or_init(|| {
+            Vtables::read(view).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no types of trait objects");
+                Vtables::default()
+            })
+        })
+    }
+
+    /// The classes of C++ with virtual functions; none where they cannot be read.
+    pub(crate) fn classes(&self, view: &View<'_>) -> &Classes {
+        self.classes.get_or_init(|| {
+            Classes::read(view, self.symbol_names()).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no dynamic types of objects");
+                Classes::default()
+            })
+        })
     }
 
     /// Whether neither the executable nor another file has debug information of it. One may be pushed later.

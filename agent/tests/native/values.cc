@@ -32,6 +32,40 @@ struct Order : Base {
 template <typename T> struct Pair {
     T left, right;
 };
+struct Figure {
+    int number = 3;
+    virtual double area() const = 0;
+    virtual ~Figure() {}
+};
+struct Circle : Figure {
+    double radius;
+    std::string label;
+    Circle(double radius, const char *label) : radius(radius), label(label) {}
+    double area() const override { return radius * 3; }
+};
+// Begins with a figure that is not its first base in the source, nor the last class of the chain.
+struct Plain {
+    short width = 6;
+};
+struct Square : Plain, Figure {
+    double side;
+    explicit Square(double side) : side(side) {}
+    double area() const override { return side * side; }
+};
+struct Cube : Square {
+    char letter = 'c';
+    explicit Cube(double side) : Square(side) {}
+    double area() const override { return side * side * 6; }
+};
+template <typename T> struct Tagged : Circle {
+    T tag;
+    explicit Tagged(T tag) : Circle(0.5, "tagged"), tag(tag) {}
+};
+// The table of one with a virtual base is not told: it is what the pointer says.
+struct Shared : virtual Figure {
+    int own = 11;
+    double area() const override { return 0; }
+};
 } // namespace shop
 
 #define SAY(mark, path, format, ...) std::printf(mark "\t" path "\t" format "\n", __VA_ARGS__)
@@ -102,6 +136,30 @@ __attribute__((noinline)) int objects(const shop::Order &order, int &counter) {
     keep(some), keep(nothing), keep(word), keep(owned), keep(empty), keep(shared), keep(atomic), keep(halves), keep(state);
     return counter + order.id; // BP objects
 }
+// Objects whose classes only their tables tell.
+__attribute__((noinline)) double dynamic(const shop::Figure &circle, shop::Figure *square, const shop::Shared *shared) {
+    std::unique_ptr<shop::Figure> owned(new shop::Cube(2.5));
+    std::shared_ptr<shop::Figure> counted(new shop::Tagged<int>(77));
+    std::vector<std::unique_ptr<shop::Figure>> all;
+    all.emplace_back(new shop::Circle(4.5, "last"));
+    shop::Figure *nothing = nullptr;
+    const shop::Circle *exact = static_cast<const shop::Circle *>(&circle);
+    SAY("dynamic", "circle.*circle.radius", "%g", 1.5);
+    SAY("dynamic", "circle.*circle.label", "\"%s\"", "a circle");
+    SAY("dynamic", "circle.*circle.Figure.number", "%d", circle.number);
+    SAY("dynamic", "square.*square.side", "%g", 3.5);
+    SAY("dynamic", "square.*square.Plain.width", "%d", 6);
+    SAY("dynamic", "owned.*owned.letter", "%d 'c'", 99);
+    SAY("dynamic", "owned.*owned.Square.side", "%g", 2.5);
+    SAY("dynamic", "counted.*counted.tag", "%d", 77);
+    SAY("dynamic", "counted.*counted.Circle.label", "\"%s\"", "tagged");
+    SAY("dynamic", "all.[0].*[0].label", "\"%s\"", "last");
+    SAY("dynamic", "nothing", "%s", "0x0");
+    SAY("dynamic", "exact.*exact.radius", "%g", exact->radius);
+    SAY("dynamic", "shared.*shared.own", "%d", shared->own);
+    keep(owned), keep(counted), keep(all), keep(nothing), keep(exact);
+    return circle.area() + square->area() + owned->area() + counted->area(); // BP dynamic
+}
 int main() {
     char line[16];
     std::printf("ready %d\n", getpid());
@@ -115,6 +173,10 @@ int main() {
     int counter = 99;
     std::string text = "by reference";
     int result = texts(text, std::string_view(text).substr(3, 3)) + containers() + objects(order, counter);
+    shop::Circle circle(1.5, "a circle");
+    shop::Square square(3.5);
+    shop::Shared shared;
+    result += int(dynamic(circle, &square, &shared));
     std::fflush(stdout);
     return result == 0;
 }

@@ -1,7 +1,7 @@
 // Values of Rust that the program knows itself: it says each one as `mark TAB path TAB text`, before its mark.
 #![allow(dead_code)]
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hint::black_box;
 use std::io::BufRead;
@@ -142,6 +142,113 @@ fn owners(point: &Point, points: &[Point], list: &mut Vec<i64>) -> i64 {
     black_box(list[0] + i64::from(point.x)) // BP owners
 }
 
+/// Containers that find their entries by hashes or by order.
+#[inline(never)]
+fn tables(many: &HashMap<u32, String>) -> usize {
+    let one: HashMap<&str, i64> = HashMap::from([("only", -7)]);
+    let none: HashMap<u8, u8> = HashMap::new();
+    let mut removed: HashMap<u64, u64> = (0..10).map(|n| (n, n * n)).collect();
+    removed.retain(|n, _| n % 3 == 0);
+    let set: HashSet<char> = HashSet::from(['s']);
+    let pairs: HashSet<(u8, i16)> = HashSet::from([(4, -4)]);
+    let unit: HashMap<u16, ()> = HashMap::from([(9, ())]);
+    let tree: BTreeMap<i32, String> = [(5, "five"), (-1, "less"), (3, "three")].map(|(n, s)| (n, s.to_owned())).into();
+    let deep: BTreeMap<u16, u32> = (0..100).map(|n| (n, u32::from(n) * 3)).collect();
+    let sorted: BTreeSet<u8> = [9, 1, 5].into();
+    let bare: BTreeMap<u8, u8> = BTreeMap::new();
+    let within: Option<BTreeMap<&str, Vec<u8>>> = Some([("list", vec![1, 2])].into());
+    for (key, value) in many {
+        say("tables", &format!("many.*many.[{key}]"), value);
+    }
+    say("tables", "one.[\"only\"]", one["only"]);
+    tell("tables", "one", "len: 1, {\"only\": -7}");
+    tell("tables", "none", "len: 0, {}");
+    for (key, value) in &removed {
+        say("tables", &format!("removed.[{key}]"), value);
+    }
+    tell("tables", "set", "len: 1, {'s'}");
+    tell("tables", "pairs", "len: 1, {(4, -4)}");
+    tell("tables", "tree", "len: 3, {-1: \"less\", 3: \"three\", 5: \"five\"}");
+    say("tables", "tree.[3]", &tree[&3]);
+    for key in [0, 11, 50, 99] {
+        say("tables", &format!("deep.[{key}]"), deep[&key]);
+    }
+    tell("tables", "sorted", "len: 3, {1, 5, 9}");
+    tell("tables", "bare", "len: 0, {}");
+    tell("tables", "within.__0.[\"list\"]", "len: 2, [1,2]");
+    black_box((&one, &none, &removed, &set, &pairs, &unit, &tree, &deep, &sorted, &bare, &within));
+    black_box(many.len()) // BP tables
+}
+
+trait Figure {
+    fn area(&self) -> f64;
+}
+trait Named<T> {
+    fn name(&self) -> T;
+}
+struct Square {
+    side: f64,
+}
+struct Circle {
+    radius: f64,
+    label: String,
+}
+#[repr(align(64))]
+struct Wide {
+    far: u8,
+}
+impl Figure for Square {
+    fn area(&self) -> f64 {
+        self.side * self.side
+    }
+}
+impl Figure for Circle {
+    fn area(&self) -> f64 {
+        self.radius * 3.0
+    }
+}
+impl Figure for Wide {
+    fn area(&self) -> f64 {
+        self.far.into()
+    }
+}
+impl Named<String> for Circle {
+    fn name(&self) -> String {
+        self.label.clone()
+    }
+}
+impl Named<u8> for Square {
+    fn name(&self) -> u8 {
+        1
+    }
+}
+
+/// Values whose types only their tables of methods tell.
+#[inline(never)]
+fn objects(reference: &dyn Figure, other: &(dyn Figure + Send)) -> f64 {
+    let boxed: Box<dyn Figure> = Box::new(Circle { radius: 2.5, label: "round".to_owned() });
+    let counted: Rc<dyn Figure> = Rc::new(Square { side: 6.5 });
+    let shared: Arc<dyn Figure + Send + Sync> = Arc::new(Wide { far: 8 });
+    let named: Box<dyn Named<String>> = Box::new(Circle { radius: 1.0, label: "generic".to_owned() });
+    let numbered: Box<dyn Named<u8>> = Box::new(Square { side: 0.25 });
+    let all: Vec<Box<dyn Figure>> = vec![Box::new(Square { side: 1.5 }), Box::new(Wide { far: 3 })];
+    let step = 5;
+    let call: Box<dyn Fn(i32) -> i32> = Box::new(move |n| n + step);
+    say("objects", "reference.*reference.side", 3.5);
+    say("objects", "other.*other.label", "sent");
+    say("objects", "boxed.*boxed.radius", 2.5);
+    say("objects", "boxed.*boxed.label", "round");
+    say("objects", "counted.*counted.value.side", 6.5);
+    say("objects", "counted.*counted.strong", 1);
+    say("objects", "shared.*shared.data.far", 8);
+    say("objects", "named.*named.label", "generic");
+    say("objects", "numbered.*numbered.side", 0.25);
+    say("objects", "all.[0].*[0].side", 1.5);
+    say("objects", "all.[1].*[1].far", 3);
+    black_box((&boxed, &counted, &shared, &named, &numbered, &all, &call, named.name(), numbered.name()));
+    black_box(reference.area() + other.area() + f64::from(call(1))) // BP objects
+}
+
 fn main() {
     println!("ready {}", std::process::id());
     std::io::stdin().lock().lines().next().unwrap().unwrap();
@@ -149,6 +256,8 @@ fn main() {
     let points = [Point { x: 1, y: 1.5 }, Point { x: 2, y: 2.5 }];
     let sum = scalars(-5, u128::MAX - 1, 'ß', true, "a text") as i64
         + i64::from(enums(&Shape::Line(1, 2)))
-        + owners(&points[0], &points, &mut list);
+        + owners(&points[0], &points, &mut list)
+        + tables(&(0..6).map(|n| (n, format!("number {n}"))).collect()) as i64
+        + objects(&Square { side: 3.5 }, &Circle { radius: 4.0, label: "sent".to_owned() }) as i64;
     assert_ne!(sum, 0);
 }

@@ -413,12 +413,13 @@ impl Driver {
         self.work.spawn(async move { tell(&completed, Completion::Event(Box::new(answer.await))).await });
     }
 
-    /// Asks the fleet for a tracepoint; for one at a function's returns with what its source says of the variables there.
+    /// Asks the fleet for a tracepoint; for one at a function's returns, or its calls, with what its source says of the variables there.
     fn create(&mut self, tracepoint: Tracepoint, builds: Vec<BuildFacts>) {
         let function = match &tracepoint.location {
-            // What is said of any place in a function would put its arguments at its entry in doubt, which are what they
-            // are there; and where hits are counted nothing is captured.
-            Location::Function { name, at: FunctionPoint::Return } if tracepoint.mode == Mode::Hit => {
+            // At its entry a function's arguments are what they are; and where hits are counted nothing is captured.
+            Location::Function { name, at: FunctionPoint::Return | FunctionPoint::Call }
+                if tracepoint.mode == Mode::Hit =>
+            {
                 Some(name.clone())
             }
             _ => None,

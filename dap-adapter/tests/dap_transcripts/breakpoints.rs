@@ -61,10 +61,10 @@ async fn a_line_is_asked_for_with_what_its_source_says_of_the_variables() {
     let function = SourceFacts::of_go_function(go, None, "Add");
     let source =
         |name: &str| &created.iter().find(|it| it.location.to_string() == name).expect("it was asked for").source;
-    assert_eq!(source("cart.Add:return"), std::slice::from_ref(&function));
-    for entered in ["cart.Add", "cart.Add:call"] {
-        assert!(source(entered).is_empty(), "arguments are what they are where the function begins");
+    for returned in ["cart.Add:return", "cart.Add:call"] {
+        assert_eq!(source(returned), std::slice::from_ref(&function), "{returned}");
     }
+    assert!(source("cart.Add").is_empty(), "arguments are what they are where the function begins");
     assert!(source("cart.*:return").is_empty());
     editor.finish().await;
 }

@@ -9,7 +9,7 @@ use crate::expression::quote;
 use crate::fleet::Language;
 use crate::hit::{Frame, RawHit};
 use crate::ids::Avma;
-use crate::layout::{Field, Layout, REDACTED, Type, TypeIndex, TypeKind};
+use crate::layout::{FIELD_LIMIT, Field, Layout, REDACTED, Type, TypeIndex, TypeKind};
 use crate::limits;
 use crate::value::{Number, Scalar, Status, Value};
 
@@ -194,6 +194,9 @@ impl<'a> Builder<'a> {
                 value.scalar = Some(Scalar::Address(address));
             }
             TypeKind::Opaque { what } if what == REDACTED => return Err(Status::Redacted),
+            TypeKind::Opaque { what } if what == FIELD_LIMIT => {
+                return Err(Status::NotCaptured { detail: "it is beyond the limit of fields".to_owned() });
+            }
             TypeKind::Opaque { what } => {
                 return Err(Status::NotCaptured { detail: format!("RipTrace does not read {what} values yet") });
             }
@@ -225,8 +228,7 @@ impl<'a> Builder<'a> {
             let place = read(&self.raw.chunks, address, resolved.ty.bytes);
             match place.end {
                 End::Uncovered if place.bytes.is_empty() => {
-                    let detail =
-                        format!("the pointer was not followed (limits: {} deep, bytes per hit)", self.layout.depth);
+                    let detail = "the pointer was not followed (limits: depth, bytes per hit)".to_owned();
                     self.untaken(name, to, Status::NotCaptured { detail })
                 }
                 _ => {
@@ -351,8 +353,13 @@ impl<'a> Builder<'a> {
             value.children.push(child);
         }
         let all = value.children.len() == fields.len();
-        if !all {
-            let detail = format!("{} of {} fields", value.children.len(), fields.len());
+        let is_beyond = |field: &&Field| match self.layout.ty(field.ty).map(|ty| &ty.kind) {
+            Some(TypeKind::Opaque { what }) => what == FIELD_LIMIT,
+            _ => false,
+        };
+        let beyond = fields.iter().take(value.children.len()).filter(is_beyond).count();
+        if !all || beyond > 0 {
+            let detail = format!("{} of {} fields", value.children.len() - beyond, fields.len());
             value.status = Status::Truncated { detail };
         } else if place.end != End::Whole {
             value.status = match place.end {

@@ -153,4 +153,6 @@ impl expression::Scope for Decoder<'_> {
 }
 
 #[cfg(test)]
+mod native_tests;
+#[cfg(test)]
 mod tests;

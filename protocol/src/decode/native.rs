@@ -8,12 +8,17 @@ use super::build::{Builder, elements_text, plausible, whole_characters};
 use super::memory::{End, Place, missing, read};
 use super::text;
 use crate::expression::quote;
-use crate::layout::{Field, NativeKind, SequenceLength, Type, TypeIndex, TypeKind, Variant};
+use crate::layout::{
+    B_TREE_ENTRIES_MAX, BTreeForm, DynamicType, Field, NativeKind, ObjectTable, SequenceLength, Type, TypeIndex,
+    TypeKind, Variant,
+};
 use crate::limits;
 use crate::value::{Number, Scalar, Status, Value};
 
 /// Levels of a tree, at most: a balanced one of all nodes that a hit can hold has a dozen.
 const LEVELS_MAX: usize = 128;
+/// Levels above the leaves of a B-tree, at most: a hundred million entries have eleven.
+const B_TREE_HEIGHT_MAX: u64 = 16;
 
 impl<'a> Builder<'a> {
     /// Fills in a value. An error is the status of a value that is not there.
@@ -54,6 +59,12 @@ impl<'a> Builder<'a> {
             }
             NativeKind::Tree { .. } => return self.tree(value, kind, place, depth),
             NativeKind::Ring { .. } => return self.ring(value, kind, place, depth),
+            NativeKind::HashTable { .. } => return self.hash_table(value, kind, place, depth),
+            NativeKind::BTree(form) => return self.b_tree(value, form, place, depth),
+            NativeKind::Object { at, table, cases } => {
+                let address = place.word((*at).into())?;
+                self.object(value, address, *table, cases, place, depth)?;
+            }
             NativeKind::Part { at, ty } => {
                 let bytes = self.bytes_of(*ty).ok_or_else(|| missing(End::Mismatch))?;
                 let inner = self.value(value.name.clone(), *ty, place.part((*at).into(), bytes), depth + 1);
@@ -63,13 +74,7 @@ impl<'a> Builder<'a> {
             }
             NativeKind::Reference { at, to } => {
                 let address = place.word((*at).into())?;
-                self.pointer(value, address, *to, depth);
-                if let [pointee] = value.children.as_slice()
-                    && pointee.status.is_shown()
-                    && !pointee.value.is_empty()
-                {
-                    value.value = text::part(pointee);
-                }
+                self.reference(value, address, *to, depth);
             }
             NativeKind::Union { fields } => {
                 self.structure(value, fields, place, depth);
@@ -78,6 +83,54 @@ impl<'a> Builder<'a> {
             NativeKind::Variants { tag, variants } => return self.variants(value, *tag, variants, place, depth),
         }
         Ok(())
+    }
+
+    /// An address of something whose type a table tells.
+    fn object(
+        &mut self,
+        value: &mut Value,
+        address: u64,
+        table: ObjectTable,
+        cases: &[DynamicType],
+        place: Place<'a>,
+        depth: usize,
+    ) -> Result<(), Status> {
+        let of = |table: u64| {
+            let found = cases.binary_search_by_key(&table, |case| case.address);
+            found.ok().map(|number| cases[number].ty)
+        };
+        match table {
+            ObjectTable::Beside { at } => {
+                let table = place.word(at.into())?;
+                let found = of(table);
+                self.reference(value, address, found, depth);
+                if address != 0 && found.is_none() {
+                    let detail = format!("its type, told by the table at {table:#x}, is none that was prepared for");
+                    let name = format!("*{}", value.name);
+                    value.children.push(Value::missing(name, "", Status::NotCaptured { detail }));
+                }
+            }
+            ObjectTable::First { declared, is_reference } => {
+                let table = read(&self.raw.chunks, address, 8).word(0).ok();
+                let ty = table.and_then(of).unwrap_or(declared);
+                match is_reference {
+                    true => self.reference(value, address, Some(ty), depth),
+                    false => self.pointer(value, address, Some(ty), depth),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An address that is shown as what is there.
+    fn reference(&mut self, value: &mut Value, address: u64, to: Option<TypeIndex>, depth: usize) {
+        self.pointer(value, address, to, depth);
+        if let [pointee] = value.children.as_slice()
+            && pointee.status.is_shown()
+            && !pointee.value.is_empty()
+        {
+            value.value = text::part(pointee);
+        }
     }
 
     /// Characters in place, up to the first zero.
@@ -110,7 +163,7 @@ impl<'a> Builder<'a> {
                 match place.end {
                     End::Fault(at) => Status::Unreadable { detail: format!("{at:#x}") },
                     _ => Status::NotCaptured {
-                        detail: format!("the text was not read (limits: {} deep, bytes per hit)", self.layout.depth),
+                        detail: "the text was not read (limits: depth, bytes per hit)".to_owned(),
                     },
                 },
             ));
@@ -280,6 +333,18 @@ impl<'a> Builder<'a> {
     fn entry(&mut self, value: &mut Value, ty: TypeIndex, place: Place<'a>, depth: usize) {
         let number = value.children.len();
         let mut entry = self.value(format!("[{number}]"), ty, place, depth + 1);
+        // Rust's tables hold pairs of keys and values, and those of its sets have values of no size.
+        if entry.type_name.starts_with('(')
+            && let [key, held] = entry.children.as_slice()
+        {
+            let number = entry.name;
+            entry = if held.type_name == "()" {
+                Value { name: number, ..key.clone() }
+            } else {
+                let name = format!("[{}]", text::part(key));
+                Value { name, key: Some(Box::new(key.clone())), ..held.clone() }
+            };
+        }
         // `std::pair`: what it holds, behind a base without members.
         let held = |entry: &Value, name: &str| entry.children.iter().position(|child| child.name == name);
         if entry.type_name.starts_with("pair<")
@@ -290,6 +355,122 @@ impl<'a> Builder<'a> {
             entry = Value { name, key: Some(Box::new(key)), ..entry.children.swap_remove(second) };
         }
         value.children.push(entry);
+    }
+
+    /// The entries of a hash table, in the order of their places: that in which the program goes through them.
+    fn hash_table(
+        &mut self,
+        value: &mut Value,
+        kind: &'a NativeKind,
+        place: Place<'a>,
+        depth: usize,
+    ) -> Result<(), Status> {
+        let NativeKind::HashTable { control_at, mask_at, count_at, entry } = *kind else { return Ok(()) };
+        let bytes = self.bytes_of(entry).ok_or_else(|| missing(End::Mismatch))?;
+        let [control, mask, count] =
+            [place.word(control_at.into())?, place.word(mask_at.into())?, place.word(count_at.into())?];
+        let places = mask.checked_add(1).filter(|places| places.is_power_of_two() && count <= *places);
+        let Some(places) = places else {
+            return Err(suspect(format!("{count} entries and a mask of {mask:#x} are no hash table")));
+        };
+        plausible("hash table", control, places, places.saturating_mul(bytes.max(1)))?;
+        let used = read(&self.raw.chunks, control, places);
+        let mut end = used.end;
+        for (number, &byte) in (1..).zip(used.bytes) {
+            if byte & 0x80 != 0 {
+                continue;
+            }
+            if self.nodes_left == 0 || value.children.len() >= limits::VALUE_CHILDREN_MAX {
+                end = End::Limit;
+                break;
+            }
+            // Not beyond what an address space holds.
+            let Some(at) = control.checked_sub(bytes * number) else {
+                return Err(suspect("its entries lie in front of all memory"));
+            };
+            let there = read(&self.raw.chunks, at, bytes);
+            if there.end != End::Whole {
+                end = if there.end == End::Uncovered { End::Limit } else { there.end };
+                continue;
+            }
+            self.entry(value, entry, there, depth);
+        }
+        let goes_on = value.children.len() as u64 > count;
+        self.entries(value, count, end, goes_on)
+    }
+
+    /// The entries of a B-tree, from the least on, as far as its nodes were captured.
+    fn b_tree(&mut self, value: &mut Value, form: &'a BTreeForm, place: Place<'a>, depth: usize) -> Result<(), Status> {
+        let count = place.word(form.count_at.into())?;
+        let root = place.word(form.root_at.into())?;
+        let mut end = End::Whole;
+        if root != 0 {
+            let height = place.word(form.height_at.into())?;
+            // Each level has at least five times the entries of the one above it.
+            if height > B_TREE_HEIGHT_MAX {
+                return Err(suspect(format!("a B-tree of {height} levels cannot be")));
+            }
+            end = self.b_tree_node(value, form, root, height, depth)?;
+        }
+        let goes_on = value.children.len() as u64 > count;
+        self.entries(value, count, end, goes_on)
+    }
+
+    /// Adds what is in a node and below it; tells why that is not all.
+    fn b_tree_node(
+        &mut self,
+        value: &mut Value,
+        form: &'a BTreeForm,
+        at: u64,
+        height: u64,
+        depth: usize,
+    ) -> Result<End, Status> {
+        let key_bytes = self.bytes_of(form.key).ok_or_else(|| missing(End::Mismatch))?;
+        let value_bytes = match form.value {
+            Some(ty) => self.bytes_of(ty).ok_or_else(|| missing(End::Mismatch))?,
+            None => 0,
+        };
+        let node_bytes = match height {
+            0 => u64::from(form.leaf_bytes),
+            _ => u64::from(form.edges_at) + u64::from(B_TREE_ENTRIES_MAX + 1) * 8,
+        };
+        let node = read(&self.raw.chunks, at, node_bytes);
+        if node.end != End::Whole {
+            return Ok(node.end);
+        }
+        let used = u32::from(u16::from_le_bytes(node.part(form.used_at.into(), 2).array()?));
+        if used > B_TREE_ENTRIES_MAX {
+            return Err(suspect(format!("a node of a B-tree says that it has {used} entries")));
+        }
+        for number in 0..=u64::from(used) {
+            if height > 0 {
+                let below = node.word(u64::from(form.edges_at) + number * 8)?;
+                let end = self.b_tree_node(value, form, below, height - 1, depth)?;
+                if end != End::Whole {
+                    return Ok(end);
+                }
+            }
+            if number == u64::from(used) {
+                break;
+            }
+            if self.nodes_left == 0 || value.children.len() >= limits::VALUE_CHILDREN_MAX {
+                return Ok(End::Limit);
+            }
+            let key = node.part(u64::from(form.keys_at).saturating_add(number.saturating_mul(key_bytes)), key_bytes);
+            let name = format!("[{}]", value.children.len());
+            let key = self.value(name, form.key, key, depth + 1);
+            let entry = match form.value {
+                Some(ty) => {
+                    let at = u64::from(form.values_at).saturating_add(number.saturating_mul(value_bytes));
+                    let held = node.part(at, value_bytes);
+                    let name = format!("[{}]", text::part(&key));
+                    Value { key: Some(Box::new(key)), ..self.value(name, ty, held, depth + 1) }
+                }
+                None => key,
+            };
+            value.children.push(entry);
+        }
+        Ok(End::Whole)
     }
 
     /// Text and status of a container of `count` entries, of which those that could be read are children.

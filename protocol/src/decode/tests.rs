@@ -277,7 +277,7 @@ fn pointers_show_what_they_point_to() {
         "  *inner = 9",
         "nil = nil",
         "far = (*main.Item)(0x9000)",
-        "  *far = <not captured: the pointer was not followed (limits: 2 deep, bytes per hit)>",
+        "  *far = <not captured: the pointer was not followed (limits: depth, bytes per hit)>",
         "cut = *main.Item {SKU: \"ab\", Qty: <not captured>}",
         "  *cut = main.Item {SKU: \"ab\", Qty: <not captured>} <truncated: 16 bytes of it were captured>",
         "    SKU = \"ab\"",
@@ -368,7 +368,7 @@ fn expressions_read_a_hit_without_building_all_of_it() {
     // A field of what was not captured is not known: it may well exist.
     assert_eq!(
         text("far.SKU").unwrap_err().to_string(),
-        "far.Item was not captured: the pointer was not followed (limits: 2 deep, bytes per hit)"
+        "far.Item was not captured: the pointer was not followed (limits: depth, bytes per hit)"
     );
     assert_eq!(Template::parse("{o.SKU}x{o.Qty}").unwrap().render(&decoder), "abcx9");
 }
@@ -397,7 +397,7 @@ fn shared_memory_does_not_blow_up_the_tree() {
 }
 
 /// Small numbers, and the ones at which things break.
-fn number() -> impl Strategy<Value = u64> {
+pub(super) fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..40u64, Just(u64::MAX), Just(1 << 47), Just(u64::MAX / 8), (0..8u64).prop_map(|i| 0x1000 + 8 * i)]
 }
 
@@ -422,6 +422,7 @@ fn kind() -> impl Strategy<Value = TypeKind> {
         }),
         any::<bool>().prop_map(|signed| TypeKind::Enum { signed, names: vec![("A".into(), 1)] }),
         go_kind(),
+        super::native_tests::native_kind(),
     ]
 }
 

@@ -65,6 +65,17 @@ pub enum ParseProblem {
     /// A call of a function of the program.
     #[error("cannot call {0}: RipTrace never runs code of the target; len, cap and string can be used")]
     Call(String),
+    /// A limit of a capture that there is not, or that was given before.
+    #[error("{0:?} is no limit, or was given before: there are string_bytes, elements, depth and fields")]
+    Limit(String),
+    /// A limit of a capture beyond its largest value.
+    #[error("{name} is 0 to {most}")]
+    LimitRange {
+        /// Which.
+        name: String,
+        /// Its largest value.
+        most: usize,
+    },
     /// A call with no or more than one argument.
     #[error("{0} takes exactly one argument")]
     Arguments(&'static str),
@@ -72,15 +83,21 @@ pub enum ParseProblem {
 
 /// Reads a whole text as one expression.
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
-    if text.len() > EXPRESSION_BYTES_MAX {
-        return Err(ParseError { offset: EXPRESSION_BYTES_MAX, problem: ParseProblem::TooLong(text.len()) });
-    }
+    checked_length(text)?;
     let mut parser = Parser::new(text, 0)?;
     let (expr, _) = parser.binary(1, 0)?;
     match parser.token {
         Token::End => Ok(expr),
         _ => Err(parser.unexpected("an operator or the end of the expression")),
     }
+}
+
+/// Refuses a text that is too long for an expression.
+pub(super) fn checked_length(text: &str) -> Result<(), ParseError> {
+    if text.len() > EXPRESSION_BYTES_MAX {
+        return Err(ParseError { offset: EXPRESSION_BYTES_MAX, problem: ParseProblem::TooLong(text.len()) });
+    }
+    Ok(())
 }
 
 /// Reads the expression that starts at `offset` and ends in front of a `}`; also tells the offset behind the `}`.
@@ -97,30 +114,31 @@ pub(super) fn parse_in_braces(text: &str, offset: usize) -> Result<(Expr, usize)
 /// An expression and how high its tree is: a leaf is 1 high.
 type Tree = (Expr, usize);
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
-    token: Token<'a>,
+    /// The next token.
+    pub(super) token: Token<'a>,
     /// Where `token` starts.
     offset: usize,
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str, offset: usize) -> Result<Parser<'a>, ParseError> {
+    pub(super) fn new(text: &'a str, offset: usize) -> Result<Parser<'a>, ParseError> {
         let mut lexer = Lexer::new(text, offset);
         let (token, offset) = lexer.next()?;
         Ok(Parser { lexer, token, offset })
     }
 
-    fn advance(&mut self) -> Result<(), ParseError> {
+    pub(super) fn advance(&mut self) -> Result<(), ParseError> {
         (self.token, self.offset) = self.lexer.next()?;
         Ok(())
     }
 
-    fn error<T>(&self, problem: ParseProblem) -> Result<T, ParseError> {
+    pub(super) fn error<T>(&self, problem: ParseProblem) -> Result<T, ParseError> {
         Err(ParseError { offset: self.offset, problem })
     }
 
-    fn unexpected(&self, expected: &'static str) -> ParseError {
+    pub(super) fn unexpected(&self, expected: &'static str) -> ParseError {
         let found = match &self.token {
             Token::Symbol("=" | ":=") => {
                 return ParseError { offset: self.offset, problem: ParseProblem::Assignment };
@@ -135,7 +153,7 @@ impl<'a> Parser<'a> {
         ParseError { offset: self.offset, problem: ParseProblem::Expected { expected, found } }
     }
 
-    fn expect(&mut self, symbol: &'static str, expected: &'static str) -> Result<(), ParseError> {
+    pub(super) fn expect(&mut self, symbol: &'static str, expected: &'static str) -> Result<(), ParseError> {
         if self.token == Token::Symbol(symbol) { self.advance() } else { Err(self.unexpected(expected)) }
     }
 
@@ -146,7 +164,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Operators of at least this precedence; `depth` counts the calls around, for texts such as `((((`.
-    fn binary(&mut self, precedence_min: u8, depth: usize) -> Result<Tree, ParseError> {
+    pub(super) fn binary(&mut self, precedence_min: u8, depth: usize) -> Result<Tree, ParseError> {
         let (mut left, mut height) = self.unary(depth)?;
         while let Token::Symbol(symbol) = self.token
             && let Some(op) = binary_op(symbol)

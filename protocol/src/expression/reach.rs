@@ -86,13 +86,15 @@ pub(super) fn asserted<'a>(of: &Expr, outer: Cow<'a, Value>, type_name: &str) ->
             detail: "what it holds was not captured".to_owned(),
         }));
     };
-    if !is_type(&held.type_name, type_name) {
+    if !is_type_named(&held.type_name, type_name) {
         return Err(EvalError::Holds { what: of.to_string(), held: short_type(&held.type_name) });
     }
     child(outer, 0).ok_or_else(|| EvalError::Nil { what: of.to_string() })
 }
 
-fn is_type(full: &str, written: &str) -> bool {
+/// Whether a type whose full name is known is meant by what was written: with or without its package, or with the last
+/// element of its package's path, as Go writes it.
+pub fn is_type_named(full: &str, written: &str) -> bool {
     let plain = |name: &str| {
         let name: String = name.chars().filter(|c| !c.is_whitespace()).collect();
         name.replace("interface{}", "any")
@@ -109,7 +111,7 @@ fn is_type(full: &str, written: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_type;
+    use super::is_type_named;
 
     #[test]
     fn a_type_is_named_as_go_names_it_here_or_elsewhere() {
@@ -124,7 +126,7 @@ mod tests {
             ("int", "int", true),
             ("main.int64", "int", false),
         ] {
-            assert_eq!(is_type(full, written), wanted, "{full} {written}");
+            assert_eq!(is_type_named(full, written), wanted, "{full} {written}");
         }
     }
 }

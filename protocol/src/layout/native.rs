@@ -1,7 +1,7 @@
 //! Types that Rust, C and C++ have: what is where in a value, so that it can be read without knowing the library that it
 //! is of. The agent finds the places by the names of members in the debug information.
 
-use super::{Field, TypeIndex};
+use super::{DynamicType, Field, TypeIndex};
 use serde::{Deserialize, Serialize};
 
 /// What a type of Rust, C or C++ is.
@@ -104,6 +104,75 @@ pub enum NativeKind {
         /// Element.
         element: TypeIndex,
     },
+    /// Entries of a hash table, each in a place that its hash tells, in one block: the entries lie in front of an address,
+    /// from it backwards, and behind it a byte for each place, whose upper bit is not set where there is one.
+    HashTable {
+        /// Offset of the word with the address.
+        control_at: u32,
+        /// Offset of the word with the number of places, less one.
+        mask_at: u32,
+        /// Offset of the word with the number of entries.
+        count_at: u32,
+        /// Entry.
+        entry: TypeIndex,
+    },
+    /// Entries of a B-tree, in their order: nodes of up to [`B_TREE_ENTRIES_MAX`] entries, all leaves at one level.
+    BTree(BTreeForm),
+    /// The address of a value whose type a table tells, of which the value knows the address.
+    Object {
+        /// Offset of the word with the address of the value.
+        at: u32,
+        /// Where the address of the table is.
+        table: ObjectTable,
+        /// Types that it may have, by the addresses of their tables.
+        cases: Vec<DynamicType>,
+    },
+}
+
+/// Where the table is named that tells the type of a [`NativeKind::Object`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectTable {
+    /// Beside the address of the value (Rust's trait objects): a type that is not known is none.
+    Beside {
+        /// Offset of the word with the address of the table.
+        at: u32,
+    },
+    /// The value's own first word (objects of C++ with virtual functions).
+    First {
+        /// The type that the source gives it: what is shown where the table tells none.
+        declared: TypeIndex,
+        /// It is shown as what it leads to, not as an address.
+        is_reference: bool,
+    },
+}
+
+/// Entries of one node of a [`NativeKind::BTree`], at most (`CAPACITY` of Rust's `alloc::collections::btree::node`).
+pub const B_TREE_ENTRIES_MAX: u32 = 11;
+
+/// Where things are in a B-tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BTreeForm {
+    /// Offset of the word with the address of the root; 0 where there is none.
+    pub root_at: u32,
+    /// Offset of the word with the number of levels above the leaves; it means nothing without a root.
+    pub height_at: u32,
+    /// Offset of the word with the number of entries.
+    pub count_at: u32,
+    /// Bytes of a leaf, which every other node begins with.
+    pub leaf_bytes: u32,
+    /// In a node: offset of the number of its entries, u16.
+    pub used_at: u32,
+    /// In a node: offset of its keys, back to back.
+    pub keys_at: u32,
+    /// In a node: offset of its values, back to back.
+    pub values_at: u32,
+    /// In a node that is no leaf: offset of the addresses of the nodes between its entries, one more than those.
+    pub edges_at: u32,
+    /// Key.
+    pub key: TypeIndex,
+    /// Value; `None` for a set.
+    pub value: Option<TypeIndex>,
 }
 
 /// How the number of elements of a [`NativeKind::Sequence`] is told.
@@ -136,10 +205,19 @@ impl NativeKind {
             NativeKind::Char | NativeKind::CharArray | NativeKind::CharPointer | NativeKind::Text { .. } => Vec::new(),
             NativeKind::Sequence { element: ty, .. }
             | NativeKind::Ring { element: ty, .. }
+            | NativeKind::HashTable { entry: ty, .. }
             | NativeKind::List { entry: ty, .. }
             | NativeKind::Tree { entry: ty, .. }
             | NativeKind::Part { ty, .. }
             | NativeKind::Bits { ty, .. } => vec![*ty],
+            NativeKind::BTree(form) => [Some(form.key), form.value].into_iter().flatten().collect(),
+            NativeKind::Object { table, cases, .. } => {
+                let declared = match table {
+                    ObjectTable::Beside { .. } => None,
+                    ObjectTable::First { declared, .. } => Some(*declared),
+                };
+                cases.iter().map(|case| case.ty).chain(declared).collect()
+            }
             NativeKind::Reference { to, .. } => to.iter().copied().collect(),
             NativeKind::Union { fields } => fields.iter().map(|field| field.ty).collect(),
             NativeKind::Variants { variants, .. } => variants.iter().filter_map(|variant| variant.ty).collect(),

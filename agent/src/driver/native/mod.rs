@@ -7,7 +7,7 @@ mod values;
 
 use super::builds::Builds;
 use super::patches::Patches;
-use crate::engine::{AttachOptions, Engine, Mechanisms, Probe, ProbeSite, ProcessRuntime};
+use crate::engine::{ArmError, AttachOptions, Engine, Mechanisms, Probe, ProbeSite, ProcessRuntime};
 use crate::plan;
 use crate::publish::frames::FrameResolver;
 use crate::publish::sink::{CapturedHit, HitQueue, QueueLimits};
@@ -157,7 +157,15 @@ fn trace(program: &Path, source: &str, mechanisms: Mechanisms, limits: CaptureLi
             });
             layouts.insert(plan.layout.id(), plan.layout);
         }
-        engine.arm(Probe { tracepoint: tracepoint.id, sites, rate_per_s: None }).unwrap();
+        match engine.arm(Probe { tracepoint: tracepoint.id, sites, rate_per_s: None }) {
+            // As an agent does where that is a process's first tracepoint.
+            Err(ArmError::Breakpoint { why }) if matches!(mechanisms, Mechanisms::Auto) => {
+                eprintln!("{source}: {name} by ptrace: {why}");
+                drop((engine, target));
+                return trace(program, source, Mechanisms::Ptrace, limits);
+            }
+            armed => drop(armed.unwrap()),
+        }
     }
     writeln!(target.stdin, "go").unwrap();
     let mut said = Vec::new();

@@ -85,7 +85,8 @@ fn all_ways(source: &str, compiler: &str, ways: [&[&str]; 2]) {
         compile(folder.path(), compiler, &[flags, &["-g", path.to_str().unwrap(), "-o", "values"]].concat());
         for mechanisms in [Mechanisms::Ptrace, Mechanisms::Auto] {
             // Deep enough for what is said, and wide enough for all of it.
-            let limits = CaptureLimits { depth: 4, bytes_per_hit: 32 * 1024, ..CaptureLimits::default() };
+            let limits =
+                CaptureLimits { depth: 4, elements: 128, bytes_per_hit: 48 * 1024, ..CaptureLimits::default() };
             let tally = check(&trace(&folder.path().join("values"), source, mechanisms, limits));
             let all = tally.exact + tally.withheld.len() + tally.wrong.len();
             eprintln!("{source} {flags:?} {mechanisms:?}: {} of {all} exact; not: {:#?}", tally.exact, tally.withheld);

@@ -301,7 +301,7 @@ pub(super) mod tests_support {
             stack_frames_max: 0,
             return_address: None,
             stack_slice: None,
-            clamp: crate::capture::program::Clamp { string_bytes: 1, elements: 1, depth: 1, bytes_per_hit: 64 },
+            bytes_per_hit: 64,
         })
     }
 

@@ -140,7 +140,7 @@ fn stack(
 }
 
 fn roots(layout: &RecordLayout, program: &Program, reader: Reader<'_>) -> (Vec<u8>, Vec<RootState>) {
-    let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+    let budget = (program.bytes_per_hit as usize).min(HIT_BYTES_MAX);
     let mut roots = vec![0; (program.root_bytes as usize).min(budget)];
     let states = program.roots.iter().enumerate().map(|(number, root)| {
         let RootRead::Read { offset, pieces, .. } = root else { return RootState::Absent };

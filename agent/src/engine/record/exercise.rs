@@ -3,7 +3,7 @@
 
 use super::{HEADER_BYTES, LENGTH, RecordLayout, USED, decode};
 use crate::capture::program::{
-    Address, Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
+    Address, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
 };
 use riptrace_protocol::hit::{ChunkEnd, RootState};
 use riptrace_protocol::ids::Avma;
@@ -47,7 +47,7 @@ fn program(roots: u8, sizes: u8, frames: u8, items: u8) -> Program {
         roots: Vec::new(),
         root_bytes: 0,
         follow: vec![
-            Follow::GoString,
+            Follow::GoString { most: u32::from(sizes) * 16 },
             Follow::Pointer { bytes: u64::from(sizes), to: FollowIndex(u32::from(items % 3)) },
             Follow::Plain,
         ],
@@ -56,12 +56,7 @@ fn program(roots: u8, sizes: u8, frames: u8, items: u8) -> Program {
         stack_frames_max: u16::from(frames),
         return_address: None,
         stack_slice: None,
-        clamp: Clamp {
-            string_bytes: u32::from(sizes) * 16,
-            elements: u32::from(items),
-            depth: u32::from(items % 5),
-            bytes_per_hit: 1 << (sizes % 18),
-        },
+        bytes_per_hit: 1 << (sizes % 18),
     };
     for number in 0..u32::from(roots % 70) {
         let bytes = [16, 8, 3, 1][number as usize % 4];
@@ -76,6 +71,7 @@ fn program(roots: u8, sizes: u8, frames: u8, items: u8) -> Program {
                 offset: program.root_bytes,
                 pieces: vec![Piece { bytes, place }],
                 follow: FollowIndex(number % 4),
+                depth: u32::from(items % 5),
             },
         });
         program.root_bytes += bytes;

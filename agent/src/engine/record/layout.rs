@@ -97,11 +97,11 @@ impl RecordLayout {
         };
         let walks = Walks::of(program);
         let followed = program.roots.iter().zip(&roots).filter_map(|(root, slot)| match root {
-            RootRead::Read { follow, .. } if slot.is_some() => walks.at(*follow),
+            RootRead::Read { follow, depth, .. } if slot.is_some() => Some((walks.at(*follow)?, *depth)),
             _ => None,
         });
-        let Extent { items, bytes } = extent(&walks, followed, &program.clamp);
-        let budget = (program.clamp.bytes_per_hit as usize).min(HIT_BYTES_MAX);
+        let Extent { items, bytes } = extent(&walks, followed);
+        let budget = (program.bytes_per_hit as usize).min(HIT_BYTES_MAX);
         let chunk_bytes = (bytes as usize).min(budget - (program.root_bytes as usize).min(budget));
         // Each chunk is padded to a multiple of 8.
         let fixed = at + frames * 8;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::capture::program::{
-    Address, Clamp, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
+    Address, Follow, FollowIndex, Goroutine, GoroutinePointer, Piece, Place, Program, Register, RootRead,
 };
 use riptrace_protocol::hit::{ChunkEnd, RootState, StackEnd};
 use riptrace_protocol::ids::Avma;
@@ -20,21 +20,22 @@ fn program() -> Program {
         hit_condition: None,
         count_only: false,
         roots: vec![
-            RootRead::Read { offset: 0, pieces: vec![register(0), register(3)], follow: FollowIndex(0) },
+            RootRead::Read { offset: 0, pieces: vec![register(0), register(3)], follow: FollowIndex(0), depth: 2 },
             RootRead::Absent,
             RootRead::Read {
                 offset: 16,
                 pieces: vec![Piece { bytes: 4, place: Place::Memory(stack) }],
                 follow: FollowIndex(9),
+                depth: 2,
             },
         ],
         root_bytes: 20,
-        follow: vec![Follow::GoString],
+        follow: vec![Follow::GoString { most: 16 }],
         goroutine: Some(Goroutine { g: GoroutinePointer::ThreadLocal { offset: -8 }, goid_offset: 152 }),
         stack_frames_max: 3,
         return_address: None,
         stack_slice: None,
-        clamp: Clamp { string_bytes: 16, elements: 4, depth: 2, bytes_per_hit: 4096 },
+        bytes_per_hit: 4096,
     }
 }
 
@@ -125,7 +126,7 @@ fn what_is_no_record_is_refused_with_what_is_wrong() {
     assert!(matches!(with(item + ITEM_WANTED, 4), Err(RecordError::Chunk { .. })));
     // Two items where the program can make one, though there is room for more.
     let mut program = program;
-    program.clamp.string_bytes = 64;
+    program.follow = vec![Follow::GoString { most: 64 }];
     let layout = RecordLayout::of(&program, SITE).unwrap();
     let used = item + 2 * ITEM_BYTES;
     let two = Writer(whole).u32(item + ITEM_GOT, 0).u32(USED, used as u32).u32(LENGTH, used as u32).put(used - 1, &[0]);
@@ -138,8 +139,8 @@ fn the_largest_record_fits_a_ring_many_times_and_a_small_one_is_small() {
     let bytes = RecordLayout::of(&program, SITE).unwrap().max_bytes;
     // Header, failed bits, 16 and 8 bytes of roots, 2 frames, one chunk of 16 bytes.
     assert_eq!(bytes, (48 + 8 + 16 + 8 + 16 + 40 + 16 + 7u32).next_multiple_of(8));
-    program.follow = vec![Follow::GoSlice { element_bytes: 16, element: FollowIndex(0) }];
-    program.clamp = Clamp { string_bytes: u32::MAX, elements: u32::MAX, depth: u32::MAX, bytes_per_hit: u32::MAX };
+    program.follow = vec![Follow::GoSlice { element_bytes: 16, element: FollowIndex(0), most: u32::MAX }];
+    program.bytes_per_hit = u32::MAX;
     let layout = RecordLayout::of(&program, SITE).unwrap();
     assert_eq!(layout.items_max as usize, HIT_CHUNKS_MAX);
     assert!(layout.max_bytes as usize <= 3 * HIT_BYTES_MAX);
@@ -148,6 +149,7 @@ fn the_largest_record_fits_a_ring_many_times_and_a_small_one_is_small() {
             offset: 0,
             pieces: vec![Piece { bytes: 60_000, place: Place::Constant(vec![0; 60_000]) }],
             follow: FollowIndex(9),
+            depth: 2,
         })
         .collect();
     program.root_bytes = 60_000;

@@ -1,4 +1,4 @@
-//! What interfaces may hold, as far as a layout has room.
+//! What interfaces, trait objects of Rust and pointers to classes of C++ may hold, as far as a layout has room.
 //!
 //! A capture follows what it knows beforehand: for each interface, the types that it may hold are chosen here, the
 //! likeliest first (those of the program's own packages, and those that are met everywhere); what is left is named, so
@@ -9,9 +9,11 @@
 
 use super::TypeTable;
 use crate::symbols::types::go_dynamic::{Candidate, Described, GoTypes};
-use crate::symbols::types::go_functions;
+use crate::symbols::types::{self, Shape, go_functions};
 use crate::symbols::{Build, Die, ResolveError, Site, View};
-use riptrace_protocol::layout::{DynamicType, FunctionCase, NamedType, TypeIndex, TypeKind};
+use riptrace_protocol::layout::{
+    DynamicType, Field, FunctionCase, NamedType, NativeKind, ObjectTable, Type, TypeIndex, TypeKind,
+};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -29,6 +31,9 @@ const BYTES_MAX: usize = 32 * 1024;
 const NAME_BYTES_MAX: usize = 24 * 1024;
 /// Functions that function values of one type may call, at most: those of a large package.
 const FUNCTIONS_MAX: usize = 192;
+
+/// Bytes of the two counts of `Rc` and `Arc`.
+const COUNTS_BYTES: u64 = 16;
 
 /// How much room there is for what interfaces may hold, in bytes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +204,101 @@ struct Open<'t> {
     cases_max: usize,
 }
 
+/// A trait object of the layout, or a pointer to an object with virtual functions.
+pub(super) struct Object {
+    pub(super) index: TypeIndex,
+    pub(super) of: ObjectOf,
+    /// Pointers on the way to it.
+    pub(super) pointers: u32,
+}
+
+/// What the source says of an object.
+pub(super) enum ObjectOf {
+    /// It has the methods of a trait.
+    Trait {
+        name: String,
+        /// Where the value is behind its counts: the type of both, whose last member has no size of its own.
+        counted: Option<Die>,
+    },
+    /// It is of this class, or begins with one.
+    Class(Die),
+}
+
 impl TypeTable<'_, '_> {
+    /// Fills the trait objects with the types that have tables of their traits, and pointers to classes with virtual
+    /// functions with those that an object may be of, as far as there is room.
+    pub(super) fn objects(&mut self, build: &Build, bias: u64, room: Room) -> Result<(), ResolveError> {
+        let bytes_max = self.bytes.saturating_add(room.types);
+        let mut next = 0;
+        while next < self.objects.len() {
+            let Object { index, pointers, .. } = self.objects[next];
+            let (tables, counted) = match &self.objects[next].of {
+                ObjectOf::Trait { name, counted } => (build.vtables(self.view).of(name), *counted),
+                ObjectOf::Class(class) => (build.classes(self.view).of(self.view, *class)?, None),
+            };
+            next += 1;
+            let mut cases: Vec<DynamicType> = Vec::new();
+            for table in tables {
+                // More than are prepared for: which of them are the likely ones, nothing tells.
+                if cases.len() >= CASES_MAX || self.bytes >= bytes_max || pointers >= self.limits_of(index).depth {
+                    break;
+                }
+                let class = std::mem::replace(&mut self.class, self.classes[index.0 as usize]);
+                let held = self.request(table.of, pointers + 1);
+                self.close()?;
+                let ty = match counted {
+                    Some(counted) => self.behind_counts(counted, held, table.of)?,
+                    None => Some(held),
+                };
+                self.class = class;
+                let Some(ty) = ty else { continue };
+                cases.push(DynamicType { address: table.address.in_process(bias).0, ty, direct: false });
+            }
+            cases.sort_by_key(|case| case.address);
+            let kind = &mut self.types[index.0 as usize].kind;
+            let first = |declared, is_reference| ObjectTable::First { declared, is_reference };
+            *kind = match std::mem::replace(kind, TypeKind::Signed) {
+                TypeKind::Native(NativeKind::Object { at, table, .. }) => {
+                    TypeKind::Native(NativeKind::Object { at, table, cases })
+                }
+                // Without a type that it may be of besides the declared one it stays what it is.
+                TypeKind::Pointer { to: Some(to) } if cases.iter().any(|case| case.ty != to) => {
+                    TypeKind::Native(NativeKind::Object { at: 0, table: first(to, false), cases })
+                }
+                TypeKind::Native(NativeKind::Reference { at, to: Some(to) })
+                    if cases.iter().any(|case| case.ty != to) =>
+                {
+                    TypeKind::Native(NativeKind::Object { at, table: first(to, true), cases })
+                }
+                other => other,
+            };
+        }
+        Ok(())
+    }
+
+    /// The type of a value behind the counts of `Rc` and `Arc` (`repr(C)`: strong, weak, value).
+    fn behind_counts(&mut self, counted: Die, held: TypeIndex, of: Die) -> Result<Option<TypeIndex>, ResolveError> {
+        let facts = types::read(self.view, counted)?;
+        let Shape::Struct(members) = facts.shape else { return Ok(None) };
+        let (Some(last), alignment) =
+            (members.iter().max_by_key(|member| member.offset), types::alignment(self.view, of)?)
+        else {
+            return Ok(None);
+        };
+        let Some(alignment) = alignment.filter(|bytes| bytes.is_power_of_two()) else { return Ok(None) };
+        let name = last.name.clone();
+        let counts = members.iter().filter(|member| member.name != name).cloned().collect();
+        let offset = COUNTS_BYTES.next_multiple_of(alignment);
+        let mut fields = self.fields(counts, 0)?;
+        self.close()?;
+        fields.push(Field { name, ty: held, offset, embedded: false });
+        let held_type = &self.types[held.0 as usize];
+        let (bytes, name) = (offset.saturating_add(held_type.bytes), held_type.name.clone());
+        let base = facts.name.split('<').next().unwrap_or_default();
+        let ty = Type { name: format!("{base}<{name}>"), bytes, kind: TypeKind::Struct { fields } };
+        Ok(Some(self.add(ty)))
+    }
+
     /// An interface type, whose types come later.
     pub(super) fn interface(&mut self, index: TypeIndex, empty: bool, die: Die, pointers: u32) -> TypeKind {
         match self.interfaces.iter_mut().find(|known| known.index == index) {
@@ -225,7 +324,7 @@ impl TypeTable<'_, '_> {
             let captured = self.fields(callable.captured, 0)?;
             // The object ends where the last captured variable does.
             self.close()?;
-            let end = |field: &riptrace_protocol::layout::Field| {
+            let end = |field: &Field| {
                 field.offset.saturating_add(self.types.get(field.ty.0 as usize).map_or(0, |ty| ty.bytes))
             };
             let bytes = captured.iter().map(end).max().unwrap_or(8).max(8);
@@ -272,7 +371,10 @@ impl TypeTable<'_, '_> {
                 took = true;
                 let Some(candidate) = types.candidate(described, dynamic.build) else { continue };
                 let Candidate { address, direct, .. } = candidate;
+                // Within the limits of what holds it.
+                self.class = self.classes[open.index.0 as usize];
                 let ty = self.request(described.die, open.pointers);
+                self.class = 0;
                 open.cases.push(DynamicType { address: address.in_process(dynamic.bias).0, ty, direct });
             }
             turn += 1;

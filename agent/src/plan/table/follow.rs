@@ -1,7 +1,8 @@
 //! What to follow in each type of a layout, and which bytes are secrets.
 
+use super::ValueLimits;
 use super::native::{native_leads_on, parts_of};
-use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, Reach};
+use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, RUN_ELEMENTS_MAX, Reach};
 use riptrace_protocol::layout::{
     ChanForm, DynamicType, FunctionCase, MapForm, MapTables, REDACTED, SLOTS, Slots, Type, TypeIndex, TypeKind,
 };
@@ -38,19 +39,21 @@ pub(super) fn is_link(name: &str) -> bool {
     )
 }
 
-/// The follow table: an entry for each type, then what else they lead to.
-pub(super) fn of(types: &[Type], text_bytes: u32) -> Vec<Follow> {
-    let mut table = Table { types, text_bytes: text_bytes.into(), follow: vec![Follow::Plain; types.len()] };
-    for index in 0..types.len() {
+/// The follow table: an entry for each type, within its limits, then what else they lead to.
+pub(super) fn of(types: &[Type], limits: &[ValueLimits]) -> Vec<Follow> {
+    let mut follow = vec![Follow::Plain; types.len()];
+    for (index, &limits) in limits.iter().enumerate().take(types.len()) {
+        let mut table = Table { types, limits, follow };
         table.follow[index] = table.of(index);
+        follow = table.follow;
     }
-    table.follow
+    follow
 }
 
 pub(super) struct Table<'t> {
     pub(super) types: &'t [Type],
-    /// Bytes of a text that are captured.
-    pub(super) text_bytes: u64,
+    /// How much of a value of the type at hand is captured.
+    pub(super) limits: ValueLimits,
     pub(super) follow: Vec<Follow>,
 }
 
@@ -72,6 +75,11 @@ impl Table<'_> {
         self.types.get(index.0 as usize).map_or(0, |ty| ty.bytes)
     }
 
+    /// Elements that are captured of a buffer that begins anew where it ends: the first may be anywhere in it.
+    pub(super) fn buffered(&self, element_bytes: u64) -> u32 {
+        if element_bytes > BUFFERED_BYTES_MAX { self.limits.elements } else { RUN_ELEMENTS_MAX }
+    }
+
     /// Whether a value can be read without reading a secret.
     pub(super) fn is_open(&self, index: TypeIndex) -> bool {
         readable_bytes(self.types, index) == self.bytes(index)
@@ -86,17 +94,20 @@ impl Table<'_> {
                 bytes if is_link(&types[index].name) => Follow::Owned { bytes, to: at(*to) },
                 bytes => Follow::Pointer { bytes, to: at(*to) },
             },
-            Some(TypeKind::GoString) => Follow::GoString,
+            Some(TypeKind::GoString) => Follow::GoString { most: self.limits.string_bytes },
             Some(TypeKind::GoSlice { element }) => {
                 // Elements lie back to back: there is no way to read them without their secrets.
                 match self.bytes(*element) {
                     0 => Follow::Plain,
                     _ if !self.is_open(*element) => Follow::Plain,
-                    element_bytes => Follow::GoSlice { element_bytes, element: at(*element) },
+                    element_bytes => {
+                        Follow::GoSlice { element_bytes, element: at(*element), most: self.limits.elements }
+                    }
                 }
             }
             Some(TypeKind::Array { element, count }) if leads_on(types, *element, 0) => {
-                Follow::Array { count: *count, element_bytes: self.bytes(*element), element: at(*element) }
+                let (count, element_bytes, most) = (*count, self.bytes(*element), self.limits.elements);
+                Follow::Array { count, element_bytes, element: at(*element), most }
             }
             Some(TypeKind::Struct { fields }) => {
                 let fields: Vec<_> = fields
@@ -160,22 +171,23 @@ impl Table<'_> {
             }
         }
         let group_bytes = u64::from(form.slots.bytes);
-        let run = |address_at: u32, count_at: u32, count, element_bytes, element, clamped| Follow::Run {
+        let run = |address_at: u32, count_at: u32, count, element_bytes, element, most| Follow::Run {
             address_at: u64::from(address_at),
             count_at: u64::from(count_at),
             count,
             element_bytes,
             element,
-            clamped,
+            most,
         };
+        let clamped = self.limits.elements;
         let header = match form.tables {
             MapTables::Swiss { directory_at, tables_at, table_bytes, groups_at, mask_at, .. } => {
                 let group = self.add(if fields.is_empty() { Follow::Plain } else { Follow::Struct { fields } });
                 // Without a directory, the number of tables is 0: as a mask it makes one group.
-                let single = self.add(run(directory_at, tables_at, Count::Mask, group_bytes, group, false));
-                let groups = self.add(run(groups_at, mask_at, Count::Mask, group_bytes, group, true));
+                let single = self.add(run(directory_at, tables_at, Count::Mask, group_bytes, group, RUN_ELEMENTS_MAX));
+                let groups = self.add(run(groups_at, mask_at, Count::Mask, group_bytes, group, clamped));
                 let table = self.add(Follow::Owned { bytes: u64::from(table_bytes), to: groups });
-                let directory = self.add(run(directory_at, tables_at, Count::Word, 8, table, false));
+                let directory = self.add(run(directory_at, tables_at, Count::Word, 8, table, RUN_ELEMENTS_MAX));
                 Follow::Switch {
                     key: Key::Word { at: u64::from(tables_at), bytes: 8 },
                     value_at: 0,
@@ -188,9 +200,9 @@ impl Table<'_> {
                 let overflow = self.add(Follow::Owned { bytes: group_bytes, to: bucket });
                 fields.push((u64::from(overflow_at), overflow));
                 self.follow[bucket.0 as usize] = Follow::Struct { fields };
-                let now = self.add(run(buckets_at, power_at, Count::Power, group_bytes, bucket, true));
+                let now = self.add(run(buckets_at, power_at, Count::Power, group_bytes, bucket, clamped));
                 // Half as many, most of the time: what is read beyond them is not looked at.
-                let old = self.add(run(old_buckets_at, power_at, Count::Power, group_bytes, bucket, true));
+                let old = self.add(run(old_buckets_at, power_at, Count::Power, group_bytes, bucket, clamped));
                 Follow::Struct { fields: vec![(0, now), (0, old)] }
             }
         };
@@ -207,7 +219,7 @@ impl Table<'_> {
                 count: Count::Word,
                 element_bytes,
                 element: at(element),
-                clamped: element_bytes > BUFFERED_BYTES_MAX,
+                most: self.buffered(element_bytes),
             });
             fields.push((0, buffer));
         }

@@ -1,20 +1,30 @@
 //! Types of Rust, C and C++ in a layout, and what to follow in them.
 
 use super::TypeTable;
-use super::follow::{BUFFERED_BYTES_MAX, Table, at, leads_on, readable_bytes};
-use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, Reach};
+use super::dynamic::ObjectOf;
+use super::follow::{Table, at, leads_on, readable_bytes};
+use crate::capture::program::{Case, Count, Follow, FollowIndex, Key, RUN_ELEMENTS_MAX, Reach};
 use crate::symbols::types::native::{NativeShape, VariantFacts};
 use crate::symbols::types::{self, Shape};
 use crate::symbols::{Die, ResolveError};
-use riptrace_protocol::layout::{Field, NativeKind, SequenceLength, Type, TypeIndex, TypeKind, Variant};
+use riptrace_protocol::layout::{
+    B_TREE_ENTRIES_MAX, BTreeForm, Field, NativeKind, ObjectTable, SequenceLength, Type, TypeIndex, TypeKind, Variant,
+};
 
 /// Bytes of a text that ends with a zero byte, at most, whatever the tracepoint's limit is: nothing tells how long it is,
 /// so this is what each passage copies.
 pub(super) const ENDED_TEXT_BYTES_MAX: u64 = 256;
+/// Levels of a B-tree that are followed, at most: those of a thousand entries.
+const B_TREE_LEVELS_MAX: u64 = 4;
 
 impl TypeTable<'_, '_> {
-    /// What a type is in the layout, reached through some pointers.
-    pub(super) fn native(&mut self, shape: NativeShape, pointers: u32) -> Result<TypeKind, ResolveError> {
+    /// What the type at `index` is in the layout, reached through some pointers.
+    pub(super) fn native(
+        &mut self,
+        shape: NativeShape,
+        index: TypeIndex,
+        pointers: u32,
+    ) -> Result<TypeKind, ResolveError> {
         let kind = match shape {
             NativeShape::Char => NativeKind::Char,
             NativeShape::CharArray => NativeKind::CharArray,
@@ -33,6 +43,25 @@ impl TypeTable<'_, '_> {
             NativeShape::Ring { address_at, capacity_at, first_at, length_at, element } => {
                 let element = self.request(element, pointers);
                 NativeKind::Ring { address_at, capacity_at, first_at, length_at, element }
+            }
+            NativeShape::HashTable { control_at, mask_at, count_at, entry } => {
+                NativeKind::HashTable { control_at, mask_at, count_at, entry: self.request(entry, pointers) }
+            }
+            NativeShape::BTree(facts) => NativeKind::BTree(BTreeForm {
+                root_at: facts.root_at,
+                height_at: facts.height_at,
+                count_at: facts.count_at,
+                leaf_bytes: facts.leaf_bytes,
+                used_at: facts.used_at,
+                keys_at: facts.keys_at,
+                values_at: facts.values_at,
+                edges_at: facts.edges_at,
+                key: self.request(facts.key, pointers),
+                value: facts.value.map(|value| self.request(value, pointers)),
+            }),
+            NativeShape::Object { at, table_at, of_trait, counted } => {
+                self.object(index, pointers, || ObjectOf::Trait { name: of_trait, counted });
+                NativeKind::Object { at, table: ObjectTable::Beside { at: table_at }, cases: Vec::new() }
             }
             NativeShape::Part { at, ty } => NativeKind::Part { at, ty: self.request(ty, pointers) },
             NativeShape::Reference { at, to } => NativeKind::Reference { at, to: self.pointee(to, pointers)? },
@@ -54,7 +83,7 @@ impl TypeTable<'_, '_> {
 
     /// The type behind a pointer; `None` where there is nothing to show, or nothing is followed any more.
     pub(super) fn pointee(&mut self, to: Option<Die>, pointers: u32) -> Result<Option<TypeIndex>, ResolveError> {
-        Ok(match to.filter(|_| pointers < self.depth) {
+        Ok(match to.filter(|_| pointers < self.depth()) {
             // There is nothing to show behind a pointer to what cannot be read.
             Some(to) if matches!(types::read(self.view, to)?.shape, Shape::Opaque(_)) => None,
             Some(to) => Some(self.request(to, pointers + 1)),
@@ -84,6 +113,7 @@ impl TypeTable<'_, '_> {
 impl Table<'_> {
     /// What to follow in a value of Rust, C or C++.
     pub(super) fn native(&mut self, kind: &NativeKind) -> Follow {
+        let elements = self.limits.elements;
         match kind {
             NativeKind::Char | NativeKind::CharArray | NativeKind::Bits { .. } | NativeKind::Union { .. } => {
                 // Which reading of a union is meant is not known: none of its addresses is followed.
@@ -91,10 +121,10 @@ impl Table<'_> {
             }
             NativeKind::CharPointer => {
                 let to = self.add(Follow::Plain);
-                Follow::Owned { bytes: self.text_bytes.min(ENDED_TEXT_BYTES_MAX), to }
+                Follow::Owned { bytes: u64::from(self.limits.string_bytes).min(ENDED_TEXT_BYTES_MAX), to }
             }
             NativeKind::Text { address_at, length_at } if address_at.checked_add(8) == Some(*length_at) => {
-                self.inside(*address_at, Follow::GoString)
+                self.inside(*address_at, Follow::GoString { most: self.limits.string_bytes })
             }
             NativeKind::Text { address_at, length_at } => Follow::Run {
                 address_at: (*address_at).into(),
@@ -102,7 +132,7 @@ impl Table<'_> {
                 count: Count::Word,
                 element_bytes: 1,
                 element: self.add(Follow::Plain),
-                clamped: false,
+                most: self.limits.string_bytes,
             },
             NativeKind::Sequence { address_at, length, element } => {
                 // Elements lie back to back: there is no way to read them without their secrets.
@@ -120,7 +150,7 @@ impl Table<'_> {
                     count,
                     element_bytes,
                     element: at(*element),
-                    clamped: true,
+                    most: self.limits.elements,
                 }
             }
             NativeKind::Ring { address_at, capacity_at, element, .. } => {
@@ -134,13 +164,56 @@ impl Table<'_> {
                     count: Count::Word,
                     element_bytes,
                     element: at(*element),
-                    // The first element may be anywhere in it.
-                    clamped: element_bytes > BUFFERED_BYTES_MAX,
+                    most: self.buffered(element_bytes),
                 }
             }
             NativeKind::List { first_at, entry_at, entry, .. } => self.nodes(*first_at, &[0], *entry_at, *entry),
             NativeKind::Tree { root_at, left_at, right_at, entry_at, entry, .. } => {
                 self.nodes(*root_at, &[*left_at, *right_at], *entry_at, *entry)
+            }
+            NativeKind::HashTable { control_at, mask_at, entry, .. } => {
+                let element_bytes = self.bytes(*entry);
+                if !self.is_open(*entry) {
+                    return Follow::Plain;
+                }
+                let element = self.add(Follow::Plain);
+                let mut run = |count, element_bytes, element, most| {
+                    let (address_at, count_at) = (u64::from(*control_at), u64::from(*mask_at));
+                    self.add(Follow::Run { address_at, count_at, count, element_bytes, element, most })
+                };
+                // More places than entries are looked at: an eighth of them is free, at least, and half of them at most
+                // in a table that only grew.
+                let places = elements.saturating_mul(2).min(RUN_ELEMENTS_MAX);
+                let used = run(Count::Mask, 1, element, places);
+                let entries = run(Count::MaskBelow, element_bytes, at(*entry), places);
+                Follow::Struct { fields: vec![(0, used), (0, entries)] }
+            }
+            NativeKind::BTree(form) => self.b_tree(form),
+            NativeKind::Object { at: offset, table, cases } => {
+                let cases: Vec<_> = cases
+                    .iter()
+                    .filter_map(|case| match readable_bytes(self.types, case.ty) {
+                        0 => None,
+                        bytes => {
+                            let follow = self.add(Follow::Pointer { bytes, to: at(case.ty) });
+                            Some((case.address, Case { reach: Reach::Here, follow }))
+                        }
+                    })
+                    .collect();
+                let value_at = (*offset).into();
+                match *table {
+                    ObjectTable::Beside { at } => {
+                        let key = Key::Word { at: at.into(), bytes: 8 };
+                        Follow::Switch { key, value_at, cases, otherwise: None }
+                    }
+                    ObjectTable::First { declared, .. } => {
+                        let key = Key::Through { at: value_at, offset: 0, bytes: 8 };
+                        let bytes = readable_bytes(self.types, declared);
+                        let follow = self.add(Follow::Pointer { bytes, to: at(declared) });
+                        let otherwise = (bytes > 0).then_some(Case { reach: Reach::Here, follow });
+                        Follow::Switch { key, value_at, cases, otherwise }
+                    }
+                }
             }
             NativeKind::Part { at: offset, ty } => self.field(*offset, *ty),
             NativeKind::Reference { at: offset, to: Some(to) } => match readable_bytes(self.types, *to) {
@@ -154,6 +227,35 @@ impl Table<'_> {
             },
             NativeKind::Variants { tag: Some((tag_at, bytes)), variants } => self.variants(*tag_at, *bytes, variants),
         }
+    }
+
+    /// Nodes of a B-tree, by how many levels are below them.
+    fn b_tree(&mut self, form: &BTreeForm) -> Follow {
+        if !self.is_open(form.key) || !form.value.is_none_or(|value| self.is_open(value)) {
+            return Follow::Plain;
+        }
+        let mut fields = Vec::new();
+        for (first, ty) in [(form.keys_at, Some(form.key)), (form.values_at, form.value)] {
+            let Some(ty) = ty.filter(|&ty| leads_on(self.types, ty, 0)) else { continue };
+            let bytes = self.bytes(ty);
+            fields.extend((0..B_TREE_ENTRIES_MAX).map(|number| (u64::from(first) + u64::from(number) * bytes, at(ty))));
+        }
+        // A node has five entries, at least: no more nodes than are needed for what is shown.
+        let edges = (self.limits.elements / 5).saturating_add(1).min(B_TREE_ENTRIES_MAX + 1);
+        let inner_bytes = u64::from(form.edges_at) + u64::from(B_TREE_ENTRIES_MAX + 1) * 8;
+        let mut cases = Vec::new();
+        let (mut bytes, mut below): (u64, Option<FollowIndex>) = (form.leaf_bytes.into(), None);
+        for height in 0..B_TREE_LEVELS_MAX {
+            let mut fields = fields.clone();
+            let edge = |number: u32| u64::from(form.edges_at) + u64::from(number) * 8;
+            fields.extend(below.into_iter().flat_map(|below| (0..edges).map(move |number| (edge(number), below))));
+            let node = self.add(if fields.is_empty() { Follow::Plain } else { Follow::Struct { fields } });
+            let reached = self.add(Follow::Owned { bytes, to: node });
+            cases.push((height, Case { reach: Reach::Here, follow: reached }));
+            (bytes, below) = (inner_bytes, Some(reached));
+        }
+        let key = Key::Word { at: form.height_at.into(), bytes: 8 };
+        Follow::Switch { key, value_at: form.root_at.into(), cases, otherwise: None }
     }
 
     fn variants(&mut self, tag_at: u32, bytes: u8, variants: &[Variant]) -> Follow {
@@ -211,6 +313,9 @@ pub(super) fn native_leads_on(types: &[Type], kind: &NativeKind, nesting: usize)
         NativeKind::CharPointer | NativeKind::Text { .. } => true,
         NativeKind::Sequence { .. } | NativeKind::Ring { .. } => true,
         NativeKind::List { .. } | NativeKind::Tree { .. } => true,
+        NativeKind::HashTable { .. } | NativeKind::BTree(_) => true,
+        NativeKind::Object { table: ObjectTable::Beside { .. }, cases, .. } => !cases.is_empty(),
+        NativeKind::Object { table: ObjectTable::First { .. }, .. } => true,
         NativeKind::Part { ty, .. } => leads_on(types, *ty, nesting + 1),
         NativeKind::Reference { to, .. } => to.is_some(),
         NativeKind::Variants { variants, .. } => {

@@ -121,6 +121,11 @@ impl GoTypes {
         (!is_interface).then_some(Candidate { address: Svma(at), direct, described })
     }
 
+    /// The types whose names are meant.
+    pub(crate) fn named(&self, mut is_meant: impl FnMut(&str) -> bool) -> Vec<&Described> {
+        self.described.iter().filter(|described| is_meant(&described.name)).collect()
+    }
+
     /// The type that is described at an address of the file; `None` where there is none.
     pub(crate) fn at(&self, address: u64) -> Option<Die> {
         let offset = address.checked_sub(self.types_at)?;

@@ -333,6 +333,16 @@ fn array<'a>(
     Ok(TypeFacts { name, bytes, shape: Shape::Array { element, count } })
 }
 
+/// What a type is aligned to, in bytes; `None` where the compiler does not say.
+pub(crate) fn alignment(view: &View<'_>, die: Die) -> Result<Option<u64>, ResolveError> {
+    let (_, entry) = view.entry(die)?;
+    Ok(match unsigned(&entry, gimli::DW_AT_alignment) {
+        // Numbers, addresses: as large as they are.
+        None => unsigned(&entry, gimli::DW_AT_byte_size).filter(|bytes| matches!(bytes, 1 | 2 | 4 | 8 | 16)),
+        known => known,
+    })
+}
+
 /// Name and size of an array's element, without reading its fields. Nested arrays without a size are not measured.
 fn shallow(view: &View<'_>, die: Die) -> Result<(String, u64), ResolveError> {
     let mut at = die;

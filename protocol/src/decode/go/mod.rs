@@ -36,9 +36,9 @@ impl<'a> Builder<'a> {
     fn owned(&self, what: &str, address: u64, bytes: u64) -> Result<Place<'a>, Status> {
         let place = read(&self.raw.chunks, address, bytes);
         match place.end {
-            End::Uncovered if place.bytes.is_empty() => Err(Status::NotCaptured {
-                detail: format!("{what} was not followed (limits: {} deep, bytes per hit)", self.layout.depth),
-            }),
+            End::Uncovered if place.bytes.is_empty() => {
+                Err(Status::NotCaptured { detail: format!("{what} was not followed (limits: depth, bytes per hit)") })
+            }
             End::Fault(_) if place.bytes.is_empty() => Err(missing(place.end)),
             _ => Ok(place),
         }

@@ -80,7 +80,7 @@ fn a_small_map_is_one_group() {
         "  [30] = 1",
         "empty = map[int]int len: 0, []",
         "nil = nil",
-        "away = <not captured: the map was not followed (limits: 2 deep, bytes per hit)>",
+        "away = <not captured: the map was not followed (limits: depth, bytes per hit)>",
     ]);
 }
 
@@ -319,8 +319,8 @@ fn an_interface_shows_what_it_holds_or_at_least_its_type() {
         "nowhere = interface {}(int) <suspect>",
         "  nowhere.(int) = <suspect: a value of 8 bytes at nil cannot be>",
         "away = interface {}(int) <not captured>",
-        "  away.(int) = <not captured: what it holds was not followed (limits: 2 deep, bytes per hit)>",
-        "tab = <not captured: its type was not followed (limits: 2 deep, bytes per hit)>",
+        "  away.(int) = <not captured: what it holds was not followed (limits: depth, bytes per hit)>",
+        "tab = <not captured: its type was not followed (limits: depth, bytes per hit)>",
     ]);
 }
 
@@ -376,7 +376,7 @@ fn a_function_value_is_its_name_and_what_it_captured() {
         "  sum = 99",
         "other = func(int) at 0x500",
         "nil = nil",
-        "away = <not captured: the function was not followed (limits: 2 deep, bytes per hit)>",
+        "away = <not captured: the function was not followed (limits: depth, bytes per hit)>",
     ]);
 }
 

@@ -1,7 +1,7 @@
 //! Targets under test: built, started, spoken to with a deadline, and ended with the test.
 
 use crate::capture::interpreter::Captured;
-use crate::capture::program::{Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
+use crate::capture::program::{Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
 use crate::engine::ptrace::PtraceEngine as Engine;
 use crate::engine::{Counts, EngineEvent, Probe, ProbeSite};
 use crate::publish::sink::{CapturedHit, HitQueue, QueueLimits};
@@ -269,6 +269,7 @@ pub(in crate::engine) fn captures_rdi() -> Program {
             offset: 0,
             pieces: vec![Piece { bytes: 8, place: Place::Register(Register(5)) }],
             follow: FollowIndex(0),
+            depth: 2,
         }],
         root_bytes: 8,
         follow: vec![Follow::Plain],
@@ -276,7 +277,7 @@ pub(in crate::engine) fn captures_rdi() -> Program {
         stack_frames_max: 8,
         return_address: None,
         stack_slice: None,
-        clamp: Clamp { string_bytes: 256, elements: 16, depth: 2, bytes_per_hit: 4096 },
+        bytes_per_hit: 4096,
     }
 }
 

@@ -5,8 +5,13 @@
 //! these members: a library that is laid out otherwise, or a type of the same name that is something else, is then an
 //! ordinary struct. Nothing is assumed of a member that was not found.
 
+mod classes;
 mod cpp;
 mod rust;
+mod vtables;
+
+pub(crate) use classes::{Classes, has_table};
+pub(crate) use vtables::Vtables;
 
 use super::super::ResolveError;
 use super::super::debug_info::{Die, Entry, Unit, View};
@@ -20,16 +25,82 @@ pub(crate) enum NativeShape {
     Char,
     CharArray,
     CharPointer,
-    Text { address_at: u32, length_at: u32 },
-    Sequence { address_at: u32, length: SequenceLength, element: Die },
-    List { first_at: u32, count_at: u32, entry_at: u32, entry: Die },
-    Tree { root_at: u32, count_at: u32, left_at: u32, right_at: u32, entry_at: u32, entry: Die },
-    Ring { address_at: u32, capacity_at: u32, first_at: u32, length_at: u32, element: Die },
-    Part { at: u32, ty: Die },
-    Reference { at: u32, to: Option<Die> },
+    Text {
+        address_at: u32,
+        length_at: u32,
+    },
+    Sequence {
+        address_at: u32,
+        length: SequenceLength,
+        element: Die,
+    },
+    List {
+        first_at: u32,
+        count_at: u32,
+        entry_at: u32,
+        entry: Die,
+    },
+    Tree {
+        root_at: u32,
+        count_at: u32,
+        left_at: u32,
+        right_at: u32,
+        entry_at: u32,
+        entry: Die,
+    },
+    Ring {
+        address_at: u32,
+        capacity_at: u32,
+        first_at: u32,
+        length_at: u32,
+        element: Die,
+    },
+    HashTable {
+        control_at: u32,
+        mask_at: u32,
+        count_at: u32,
+        entry: Die,
+    },
+    BTree(BTreeFacts),
+    /// `counted`: the type of what is at the address where the value is behind its counts.
+    Object {
+        at: u32,
+        table_at: u32,
+        of_trait: String,
+        counted: Option<Die>,
+    },
+    Part {
+        at: u32,
+        ty: Die,
+    },
+    Reference {
+        at: u32,
+        to: Option<Die>,
+    },
     Union(Vec<Member>),
-    Variants { tag: Option<(u32, u8)>, variants: Vec<VariantFacts> },
-    Grid { element: Die, counts: Vec<u64> },
+    Variants {
+        tag: Option<(u32, u8)>,
+        variants: Vec<VariantFacts>,
+    },
+    Grid {
+        element: Die,
+        counts: Vec<u64>,
+    },
+}
+
+/// Where things are in a B-tree: see [`riptrace_protocol::layout::BTreeForm`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BTreeFacts {
+    pub(crate) root_at: u32,
+    pub(crate) height_at: u32,
+    pub(crate) count_at: u32,
+    pub(crate) leaf_bytes: u32,
+    pub(crate) used_at: u32,
+    pub(crate) keys_at: u32,
+    pub(crate) values_at: u32,
+    pub(crate) edges_at: u32,
+    pub(crate) key: Die,
+    pub(crate) value: Option<Die>,
 }
 
 /// One variant: its name, the tags that mean it (none: all others), and what it holds, where.

@@ -1,5 +1,5 @@
-//! Rust: enums with data, references to slices and texts, and the standard library's strings, vectors, cells and
-//! reference-counted boxes.
+//! Rust: enums with data, references to slices, texts and trait objects, and the standard library's strings, vectors,
+//! hash tables, B-trees, cells and reference-counted boxes.
 //!
 //! An enum is a struct with a variant part (DWARF 5, section 5.7.10): a tag, and for each variant the value of the tag
 //! that means it; a variant without a value is the one that all other values mean (niches). The library's types are
@@ -8,7 +8,8 @@
 use super::super::super::ResolveError;
 use super::super::super::debug_info::{Die, Unit, View};
 use super::super::{MEMBERS_MAX, Shape, for_children, read, unsigned};
-use super::{NativeShape, VariantFacts, find_any, find_pointer, members, parameters, pointee};
+use super::vtables::trait_of;
+use super::{BTreeFacts, NativeShape, VariantFacts, find, find_any, find_pointer, members, parameters, pointee};
 use gimli::AttributeValue;
 use riptrace_protocol::layout::SequenceLength;
 
@@ -27,9 +28,14 @@ const WRAPPERS: [&str; 12] = [
     "Pin<",
     "UsizeNoHighBit",
 ];
-/// What RipTrace does not read: their members say nothing to a person.
-const CONTAINERS: [(&str, &str); 4] =
-    [("HashMap<", "hash map"), ("HashSet<", "hash set"), ("BTreeMap<", "B-tree map"), ("BTreeSet<", "B-tree set")];
+/// What is shown as its entries, or not at all: the members say nothing to a person.
+const CONTAINERS: [(&str, &str); 5] = [
+    ("HashMap<", "hash map"),
+    ("HashSet<", "hash set"),
+    ("RawTable<", "hash table"),
+    ("BTreeMap<", "B-tree map"),
+    ("BTreeSet<", "B-tree set"),
+];
 
 /// What a struct of Rust is, if it is more than its fields.
 pub(super) fn structure<'a>(
@@ -48,7 +54,8 @@ pub(super) fn structure<'a>(
         return Ok(Some(variants(view, unit, part)?.map_or(Shape::Opaque("type with variants"), Shape::Native)));
     }
     if let Some((_, what)) = CONTAINERS.iter().find(|(known, _)| name.starts_with(known)) {
-        return Ok(Some(Shape::Opaque(what)));
+        let shape = if name.starts_with('B') { b_tree(view, at)? } else { hash_table(view, at)? };
+        return Ok(Some(shape.map_or(Shape::Opaque(what), Shape::Native)));
     }
     Ok(match () {
         () if name == "String" => text(view, at)?,
@@ -69,6 +76,11 @@ fn wide_pointer(view: &View<'_>, at: Die, name: &str) -> Result<Option<NativeSha
     let offset = |name: &str| {
         members.iter().find(|(own, ..)| own == name).and_then(|&(_, at, ty)| Some((u32::try_from(at).ok()?, ty)))
     };
+    if let (Some((at, _)), Some((table_at, _)), Some(of_trait)) =
+        (offset("pointer"), offset("vtable"), trait_of(target))
+    {
+        return Ok(Some(NativeShape::Object { at, table_at, of_trait, counted: None }));
+    }
     let (Some((address_at, pointer)), Some((length_at, _))) = (offset("data_ptr"), offset("length")) else {
         return Ok(None);
     };
@@ -143,7 +155,111 @@ fn text(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
 fn counted(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
     let Some((address_at, pointer)) = find_pointer(view, at, "pointer")? else { return Ok(None) };
     let Some(to) = pointee(view, pointer)? else { return Ok(None) };
+    if let Some((table_at, _)) = find_any(view, at, "vtable")? {
+        let of_trait = view.name(to)?.as_deref().and_then(trait_of);
+        return Ok(of_trait.map(|of_trait| NativeShape::Object {
+            at: address_at,
+            table_at,
+            of_trait,
+            counted: Some(to),
+        }));
+    }
     Ok(Some(NativeShape::Reference { at: address_at, to: Some(to) }))
+}
+
+/// `HashMap`, `HashSet`: those of the crate `hashbrown`, `raw::RawTable`, whatever they are wrapped in.
+fn hash_table(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let is_table = |ty| Ok(view.name(ty)?.is_some_and(|name| name.starts_with("RawTable<")));
+    let (table_at, table) = match is_table(at)? {
+        true => (0, at),
+        false => match find(view, at, "table", &is_table)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    let Some(&entry) = parameters(view, table)?.first() else { return Ok(None) };
+    let word = |name: &str| -> Result<Option<u32>, ResolveError> {
+        let Some((at, ty)) = find_any(view, table, name)? else { return Ok(None) };
+        Ok((read(view, ty)?.bytes == 8).then_some(at).and_then(|at| table_at.checked_add(at)))
+    };
+    let (Some(control_at), Some(mask_at), Some(count_at)) = (word("ctrl")?, word("bucket_mask")?, word("items")?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(NativeShape::HashTable { control_at, mask_at, count_at, entry }))
+}
+
+/// `BTreeMap`, `BTreeSet`: `root`, an optional `NodeRef` (`height` and `node`), and `length`.
+fn b_tree(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+    let (map_at, map) = match members(view, at)?.iter().find(|(name, ..)| name == "map") {
+        Some(&(_, offset, map)) => (offset, map),
+        None => (0, at),
+    };
+    let own = members(view, map)?;
+    let member = |name: &str| own.iter().find(|(own, ..)| own == name).map(|&(_, at, ty)| (at, ty));
+    let (Some((root_at, root)), Some((count_at, _))) = (member("root"), member("length")) else { return Ok(None) };
+    let Some((some_at, reference)) = some(view, root)? else { return Ok(None) };
+    let (Some((height_at, _)), Some((node_at, node))) =
+        (find_any(view, reference, "height")?, find_pointer(view, reference, "pointer")?)
+    else {
+        return Ok(None);
+    };
+    let Some(leaf) = pointee(view, node)? else { return Ok(None) };
+    let (Some((used_at, used)), Some((keys_at, _)), Some((values_at, _)), Some((_, parent))) = (
+        find_any(view, leaf, "len")?,
+        find_any(view, leaf, "keys")?,
+        find_any(view, leaf, "vals")?,
+        find_any(view, leaf, "parent")?,
+    ) else {
+        return Ok(None);
+    };
+    let inner = match some(view, parent)? {
+        Some((_, parent)) => match find_pointer(view, parent, "pointer")? {
+            Some((_, pointer)) => pointee(view, pointer)?,
+            None => None,
+        },
+        None => None,
+    };
+    let Some(inner) = inner else { return Ok(None) };
+    let (Some((edges_at, _)), Some((data_at, _))) = (find_any(view, inner, "edges")?, find_any(view, inner, "data")?)
+    else {
+        return Ok(None);
+    };
+    let [key, value, ..] = parameters(view, map)?[..] else { return Ok(None) };
+    // A node that is no leaf begins with one: so it is laid out (`repr(C)`), and so its addresses are used.
+    if data_at != 0 || read(view, used)?.bytes != 2 {
+        return Ok(None);
+    }
+    let inside = |offset: u64, inside: u32| u32::try_from(map_at.checked_add(offset)?).ok()?.checked_add(inside);
+    let (Some(root_word), Some(height_at), Some(count_at), Ok(leaf_bytes)) = (
+        inside(root_at, some_at.saturating_add(node_at)),
+        inside(root_at, some_at.saturating_add(height_at)),
+        inside(count_at, 0),
+        u32::try_from(read(view, leaf)?.bytes),
+    ) else {
+        return Ok(None);
+    };
+    // The values of a set are of no size (`SetValZST`).
+    let value = (map == at).then_some(value);
+    Ok(Some(NativeShape::BTree(BTreeFacts {
+        root_at: root_word,
+        height_at,
+        count_at,
+        leaf_bytes,
+        used_at,
+        keys_at,
+        values_at,
+        edges_at,
+        key,
+        value,
+    })))
+}
+
+/// What `Some` of an `Option` holds, and where.
+fn some(view: &View<'_>, option: Die) -> Result<Option<(u32, Die)>, ResolveError> {
+    let Shape::Native(NativeShape::Variants { variants, .. }) = read(view, option)?.shape else { return Ok(None) };
+    let some = variants.into_iter().find(|variant| variant.name == "Some");
+    Ok(some.and_then(|some| Some((some.at, some.ty?))))
 }
 
 fn wrapper(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {

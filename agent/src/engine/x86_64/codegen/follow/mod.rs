@@ -24,7 +24,7 @@ use iced_x86::code_asm::{
 };
 use riptrace_protocol::limits::HIT_BYTES_MAX;
 use tables::{
-    CASE_SHIFT, HOW_MASK, HOW_POWER, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH,
+    CASE_SHIFT, HOW_BELOW, HOW_MASK, HOW_POWER, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH,
     OP_SWITCH_CASES, STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO, Tables,
     VARIABLES_END,
 };
@@ -281,7 +281,7 @@ impl Follow<'_, '_, '_> {
         self.e.a.mov(rax, qword_ptr(rbx + rdx + 8))?;
         self.e.a.test(rax, rax)?;
         go!(self, js, next_step);
-        self.e.a.mov(ecx, self.context.program.clamp.string_bytes)?;
+        self.e.a.mov(rcx, qword_ptr(r10 + STEP_MOST))?;
         self.e.a.cmp(rax, rcx)?;
         self.e.a.cmovb(rcx, rax)?;
         self.e.a.xor(edx, edx)?;
@@ -302,7 +302,7 @@ impl Follow<'_, '_, '_> {
         // A negative capacity is less than any length.
         self.e.a.cmp(rcx, rax)?;
         go!(self, jl, next_step);
-        self.e.a.mov(edi, self.context.program.clamp.elements)?;
+        self.e.a.mov(rdi, qword_ptr(r10 + STEP_MOST))?;
         self.e.a.cmp(rax, rdi)?;
         self.e.a.cmovb(rdi, rax)?;
         go!(self, jmp, elements);
@@ -341,6 +341,9 @@ impl Follow<'_, '_, '_> {
         go!(self, jne, next_step);
         self.e.a.jmp(to)?;
         self.e.bind(power)?;
+        self.e.a.cmp(ecx, i32::from(HOW_BELOW))?;
+        let to_mask = self.e.at(mask);
+        self.e.a.je(to_mask)?;
         self.e.a.cmp(ecx, i32::from(HOW_POWER))?;
         let to_end = self.e.at(end);
         self.e.a.jne(to_end)?;
@@ -367,6 +370,14 @@ impl Follow<'_, '_, '_> {
             }
         }
         self.e.a.xchg(rax, rcx)?;
+        // A slice's step says nothing there, which is the first way.
+        let forwards = self.e.label();
+        self.e.a.cmp(byte_ptr(r10 + STEP_HOW), i32::from(HOW_BELOW))?;
+        let to = self.e.at(forwards);
+        self.e.a.jne(to)?;
+        self.e.a.sub(rsi, rcx)?;
+        self.e.a.mov(rax, rcx)?;
+        self.e.bind(forwards)?;
         self.e.a.mov(edx, STEPS_MAX as u32)?;
         self.e.a.cmp(rdi, rdx)?;
         self.e.a.cmovb(rdx, rdi)?;

@@ -26,7 +26,7 @@ pub(super) const STEP_TO: usize = 8;
 pub(super) const STEP_COUNT: usize = 12;
 /// u64: bytes, or bytes of an element; where the cases of a switch are.
 pub(super) const STEP_BYTES_AT: usize = 16;
-/// u64: most elements of a run; offset of a key behind an address.
+/// u64: most bytes of a string, elements of a slice or run; offset of a key behind an address.
 pub(super) const STEP_MOST: usize = 24;
 
 pub(super) const OP_END: u8 = 0;
@@ -43,12 +43,13 @@ pub(super) const HOW_WORD: u8 = 0;
 pub(super) const HOW_MASK: u8 = 1;
 pub(super) const HOW_POWER: u8 = 2;
 pub(super) const HOW_END: u8 = 3;
+pub(super) const HOW_BELOW: u8 = 4;
 /// The key of a switch is behind an address.
 pub(super) const HOW_THROUGH: u8 = 0xff;
 
 // The dispatch relies on the order of both.
 const _: () = assert!(OP_POINTER < OP_TEXT && OP_TEXT < OP_SLICE && OP_SLICE < OP_RUN && OP_RUN < OP_INSIDE);
-const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER && HOW_POWER < HOW_END);
+const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER && HOW_POWER < HOW_END && HOW_END < HOW_BELOW);
 
 /// Bytes of a case: key u64, walk u32, nothing u32.
 pub(super) const CASE_SHIFT: u32 = 4;
@@ -107,10 +108,17 @@ impl Tables {
                         bytes: *bytes,
                         ..StepEntry::default()
                     },
-                    Action::Text => StepEntry { op: OP_TEXT, at, to: NONE, ..StepEntry::default() },
-                    Action::Slice { element_bytes, to } => {
-                        StepEntry { op: OP_SLICE, at, to: start(*to), bytes: *element_bytes, ..StepEntry::default() }
+                    Action::Text { most } => {
+                        StepEntry { op: OP_TEXT, at, to: NONE, most: u64::from(*most), ..StepEntry::default() }
                     }
+                    Action::Slice { element_bytes, most, to } => StepEntry {
+                        op: OP_SLICE,
+                        at,
+                        to: start(*to),
+                        bytes: *element_bytes,
+                        most: u64::from(*most),
+                        ..StepEntry::default()
+                    },
                     Action::Run { count_at, count, element_bytes, most, to } => StepEntry {
                         op: OP_RUN,
                         how: match count {
@@ -118,12 +126,13 @@ impl Tables {
                             Count::Mask => HOW_MASK,
                             Count::Power => HOW_POWER,
                             Count::End => HOW_END,
+                            Count::MaskBelow => HOW_BELOW,
                         },
                         at,
                         to: start(*to),
                         count: *count_at,
                         bytes: *element_bytes,
-                        most: *most,
+                        most: u64::from(*most),
                     },
                     Action::Inside { count, element_bytes, to } => StepEntry {
                         op: OP_INSIDE,
@@ -159,10 +168,9 @@ impl Tables {
         }
         // It is never empty: its label must lead somewhere.
         cases_table.extend([0; 1 << CASE_SHIFT]);
-        let depth = context.program.clamp.depth.min(DEPTH_MAX) as u16;
         let mut variables = Vec::new();
         for (root, slot) in context.program.roots.iter().zip(&context.record.roots) {
-            let (RootRead::Read { follow, .. }, Some(slot)) = (root, slot) else { continue };
+            let (RootRead::Read { follow, depth, .. }, Some(slot)) = (root, slot) else { continue };
             let Some(walk) = walks.at(*follow) else { continue };
             variables.extend(slot.failed_bit.map_or(0, |bit| u64::from(bit) + 1).to_le_bytes());
             variables.extend(0u64.to_le_bytes());
@@ -170,7 +178,8 @@ impl Tables {
                 variables.extend(word.to_le_bytes());
             }
             variables.extend(1u16.to_le_bytes());
-            variables.extend(depth.to_le_bytes());
+            // It fits 16 bits.
+            variables.extend(((*depth).min(DEPTH_MAX) as u16).to_le_bytes());
         }
         let mut end = [0; ITEM_BYTES];
         end[ITEM_WALK..ITEM_WALK + 4].copy_from_slice(&VARIABLES_END.to_le_bytes());

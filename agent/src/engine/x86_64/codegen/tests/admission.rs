@@ -3,8 +3,8 @@
 use super::machine::{self, Machine, Processor, SITE};
 use super::{empty, machine::Passed};
 use crate::capture::program::{
-    Clamp, Comparison, Follow, FollowIndex, GoroutinePointer, Operand, Piece, Place, Program, Register, RootRead,
-    StackSlice, Test,
+    Comparison, Follow, FollowIndex, GoroutinePointer, Operand, Piece, Place, Program, Register, RootRead, StackSlice,
+    Test,
 };
 use crate::capture::registers::Registers;
 use crate::engine::area::{
@@ -49,7 +49,7 @@ fn passages(
 /// Captures rax.
 fn of_rax() -> Program {
     let pieces = vec![Piece { bytes: 8, place: Place::Register(Register(0)) }];
-    let roots = vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0) }];
+    let roots = vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0), depth: 1 }];
     Program { roots, root_bytes: 8, ..empty() }
 }
 
@@ -179,10 +179,9 @@ fn what_a_record_does_not_need_is_given_back() {
     machine.fill(&memory, [true; machine::PAGES]);
     let at = machine.base() + 3 * machine::PAGE as u64;
     let word = |word: u64| Piece { bytes: 8, place: Place::Constant(word.to_le_bytes().to_vec()) };
-    let clamp = Clamp { string_bytes: 4096, elements: 1, depth: 1, bytes_per_hit: 8192 };
     let mut program = of_rax();
-    program.roots.push(RootRead::Read { offset: 8, pieces: vec![word(at), word(5)], follow: FollowIndex(0) });
-    (program.root_bytes, program.follow, program.clamp) = (24, vec![Follow::GoString], clamp);
+    program.roots.push(RootRead::Read { offset: 8, pieces: vec![word(at), word(5)], follow: FollowIndex(0), depth: 1 });
+    (program.root_bytes, program.follow) = (24, vec![Follow::GoString { most: 4096 }]);
     let layout = RecordLayout::of(&program, SITE).unwrap();
     let rounds = 4 * RING_BYTES as u64 / u64::from(layout.max_bytes);
     let (numbers, passed) = passages(&machine, &program, rounds, |context| context.cpus = 1);

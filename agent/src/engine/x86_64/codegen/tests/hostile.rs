@@ -54,7 +54,7 @@ fn rings_that_are_written_over_cannot_lead_a_body_astray() {
 fn positions_that_are_written_over_lead_to_no_place_outside_of_the_ring() {
     let machine = Machine::new();
     let pieces = vec![Piece { bytes: 8, place: Place::Register(Register(0)) }];
-    let roots = vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0) }];
+    let roots = vec![RootRead::Read { offset: 0, pieces, follow: FollowIndex(0), depth: 2 }];
     let program = Program { roots, root_bytes: 8, ..empty() };
     let layout = RecordLayout::of(&program, SITE).unwrap();
     let loaded = machine.load(&machine.context(&program, &layout)).unwrap();

@@ -202,6 +202,6 @@ fn empty() -> Program {
         stack_frames_max: 0,
         return_address: None,
         stack_slice: None,
-        clamp: crate::capture::program::Clamp { string_bytes: 64, elements: 16, depth: 2, bytes_per_hit: 8192 },
+        bytes_per_hit: 8192,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::machine::{PAGE, PAGES, STACK_PAGE};
 use crate::capture::program::{
-    Address, Arithmetic, Case, Clamp, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine,
-    GoroutinePointer, Key, Operand, Piece, Place, Program, Reach, Register, RootRead, StackSlice, Test, TextOperand,
+    Address, Arithmetic, Case, Comparison, Count, FloatOperand, Follow, FollowIndex, Goroutine, GoroutinePointer, Key,
+    Operand, Piece, Place, Program, RUN_ELEMENTS_MAX, Reach, Register, RootRead, StackSlice, Test, TextOperand,
 };
 use crate::capture::registers::Registers;
 
@@ -206,6 +206,16 @@ impl Generator {
         }
     }
 
+    /// A limit of elements; each type has its own.
+    fn elements(&mut self) -> u32 {
+        self.random.pick(&[0, 1, 3, 3, 16, 16, 300, u32::MAX])
+    }
+
+    /// A limit of pointers; each variable has its own.
+    fn depth(&mut self) -> u32 {
+        self.random.pick(&[0, 1, 2, 2, 3, 7, 20, u32::MAX])
+    }
+
     fn index(&mut self, follows: usize) -> FollowIndex {
         FollowIndex(self.random.below(follows as u64 + 1) as u32)
     }
@@ -223,7 +233,7 @@ impl Generator {
         let follows = 4 + self.random.below(12) as usize;
         program.follow = (0..follows).map(|_| self.follow(follows)).collect();
         program.follow.retain(|follow| *follow != Follow::Plain);
-        program.follow.resize(follows, Follow::GoString);
+        program.follow.resize(follows, Follow::GoString { most: 64 });
         program.roots.clear();
         program.root_bytes = 0;
         for _ in 0..1 + self.random.below(5) {
@@ -239,11 +249,11 @@ impl Generator {
             }
             let bytes: u32 = pieces.iter().map(|piece| piece.bytes).sum();
             let follow = FollowIndex(self.random.below(follows as u64) as u32);
-            program.roots.push(RootRead::Read { offset: program.root_bytes, pieces, follow });
+            let depth = self.depth();
+            program.roots.push(RootRead::Read { offset: program.root_bytes, pieces, follow, depth });
             program.root_bytes += bytes;
         }
-        program.clamp.bytes_per_hit = program.clamp.bytes_per_hit.max(1000);
-        program.clamp.elements = program.clamp.elements.max(3);
+        program.bytes_per_hit = program.bytes_per_hit.max(1000);
         program
     }
 
@@ -252,9 +262,15 @@ impl Generator {
             0 => Follow::Plain,
             1 => Follow::Pointer { bytes: self.size(), to: self.index(follows) },
             2 => Follow::Owned { bytes: self.size(), to: self.index(follows) },
-            3 => Follow::GoString,
-            4 => Follow::GoSlice { element_bytes: self.size(), element: self.index(follows) },
-            5 => Follow::Array { count: self.size(), element_bytes: self.size(), element: self.index(follows) },
+            3 => Follow::GoString { most: self.random.pick(&[0, 1, 8, 64, 255, 4096, u32::MAX]) },
+            4 => {
+                let (element_bytes, element) = (self.size(), self.index(follows));
+                Follow::GoSlice { element_bytes, element, most: self.elements() }
+            }
+            5 => {
+                let (count, element_bytes, element) = (self.size(), self.size(), self.index(follows));
+                Follow::Array { count, element_bytes, element, most: self.elements() }
+            }
             6 => {
                 let fields = (0..self.random.below(5)).map(|_| (self.size(), self.index(follows))).collect();
                 Follow::Struct { fields }
@@ -262,10 +278,10 @@ impl Generator {
             7 => Follow::Run {
                 address_at: self.random.below(3) * 8,
                 count_at: self.random.below(3) * 8,
-                count: self.random.pick(&[Count::Word, Count::Mask, Count::Power, Count::End]),
+                count: self.random.pick(&[Count::Word, Count::Mask, Count::MaskBelow, Count::Power, Count::End]),
                 element_bytes: self.size(),
                 element: self.index(follows),
-                clamped: self.random.one_in(2),
+                most: if self.random.one_in(2) { RUN_ELEMENTS_MAX } else { self.elements() },
             },
             _ => {
                 let key = match self.random.below(3) {
@@ -385,20 +401,12 @@ impl Generator {
             };
             let pieces = if bytes == 16 { self.header() } else { self.pieces_of(bytes) };
             let at = if self.random.one_in(20) { self.random.below(64) as u32 } else { offset };
-            roots.push(RootRead::Read { offset: at, pieces, follow: self.index(follows) });
+            roots.push(RootRead::Read { offset: at, pieces, follow: self.index(follows), depth: self.depth() });
             offset = at + bytes;
         }
         let small = self.random.one_in(3);
-        let clamp = Clamp {
-            string_bytes: self.random.pick(&[0, 1, 8, 64, 255, 4096, u32::MAX]),
-            elements: self.random.pick(&[0, 1, 3, 16, 300, u32::MAX]),
-            depth: self.random.pick(&[0, 1, 2, 2, 3, 7, 20, u32::MAX]),
-            bytes_per_hit: if small {
-                self.random.below(200) as u32
-            } else {
-                self.random.pick(&[1000, 8192, 65536, u32::MAX])
-            },
-        };
+        let bytes_per_hit =
+            if small { self.random.below(200) as u32 } else { self.random.pick(&[1000, 8192, 65536, u32::MAX]) };
         let goroutine = match self.random.below(3) {
             0 => None,
             1 => Some(GoroutinePointer::ThreadLocal { offset: self.random.next() as i64 }),
@@ -415,7 +423,7 @@ impl Generator {
             stack_frames_max: self.random.pick(&[0, 0, 1, 2, 5, 32, 200]),
             return_address: if self.random.one_in(2) { Some(self.place()) } else { None },
             stack_slice: if self.random.one_in(4) { Some(self.slice()) } else { None },
-            clamp,
+            bytes_per_hit,
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::super::{PadBody, PatchKind};
 use super::state::{check, state_keeper, step_through};
 use super::world::{World, succeeds, word_at, write};
-use crate::capture::program::{Address, Clamp, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
+use crate::capture::program::{Address, Follow, FollowIndex, Piece, Place, Program, Register, RootRead};
 use crate::engine::area::{RING_BYTES, RING_CONTROL_BYTES, RING_HEAD};
 use crate::engine::record::{RecordLayout, decode};
 use crate::engine::x86_64::codegen::{BodyContext, ThreadPlace};
@@ -19,8 +19,12 @@ const R9: Register = Register(9);
 
 /// Captures rdi, r9, the word that rdi points to, and two frames of call stack.
 fn program() -> Program {
-    let read =
-        |offset, place| RootRead::Read { offset, pieces: vec![Piece { bytes: 8, place }], follow: FollowIndex(0) };
+    let read = |offset, place| RootRead::Read {
+        offset,
+        pieces: vec![Piece { bytes: 8, place }],
+        follow: FollowIndex(0),
+        depth: 2,
+    };
     let word = Address { base: Some(RDI), offset: 0, derefs: vec![] };
     Program {
         condition: None,
@@ -33,7 +37,7 @@ fn program() -> Program {
         stack_frames_max: 2,
         return_address: None,
         stack_slice: None,
-        clamp: Clamp { string_bytes: 64, elements: 4, depth: 2, bytes_per_hit: 4096 },
+        bytes_per_hit: 4096,
     }
 }
 
