@@ -88,6 +88,7 @@ pub enum Event {
 
 /// A request to the coordinator, as in [`riptrace_protocol::coordinator_api`].
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "requests are rare, and one is handled at a time")]
 pub enum Request {
     /// The fleet.
     FleetGet,
