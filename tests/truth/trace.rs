@@ -52,7 +52,8 @@ pub(crate) enum Refused {
 /// Limits with room for all that the corpus has.
 fn limits() -> CaptureLimits {
     CaptureLimits {
-        rate_per_s: None,
+        // More than come; without one, labels are not read.
+        rate_per_s: Some(1_000_000),
         count: None,
         string_bytes: 1024,
         elements: 128,

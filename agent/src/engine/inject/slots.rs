@@ -1,7 +1,9 @@
 //! Where the slots of remote calls are: unused bytes of the vdso at first, then an island's own.
 //!
 //! A slot with bytes in it belongs to a thread that may be in it, for as long as the process lives: one whose agent was
-//! killed inside a call. Nobody writes it again; there are others.
+//! killed inside a call. Nobody writes it again; there are others: thousands in an island, a few dozen in the padding, of
+//! which only agents use one up that are killed while they map an area or look whether it is whole. A process in which all
+//! are used up is refused ([`InjectError::NoSlot`](super::InjectError::NoSlot)), never hurt.
 
 use super::map::Window;
 use crate::capture::memory::{Memory, PAGE_BYTES};
