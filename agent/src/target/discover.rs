@@ -113,7 +113,12 @@ impl Discovery {
                 continue;
             }
             let identity = identity(pid);
-            if is_young || is_whole || identity.is_none() || identity != known.identity {
+            if identity.is_none() {
+                // Most pids of a host are the kernel's own.
+                (known.identity, known.seen) = (None, None);
+                continue;
+            }
+            if is_young || is_whole || identity != known.identity {
                 if identity != known.identity {
                     // It is another one, and may become a third.
                     known.first = self.looks;

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use nix::sys::time::TimeValLike;
 use nix::time::ClockId;
 use nix::unistd::Pid;
+use riptrace_protocol::limits::BUSY_MS;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -56,8 +57,8 @@ pub(super) async fn measure(program: &Program, seconds: u64, report: &mut Report
     let (_trace, mechanisms) =
         armed.await.map_err(|_| Failure::Failed(format!("{} tracepoints were not armed in time", lines.len())))??;
     let pid = agent.id().ok_or_else(|| Failure::Failed("the agent has ended".to_owned()))?;
-    // What arming left to do is done.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // What arming left to do is done; and an agent is busy for a while behind the last request.
+    tokio::time::sleep(Duration::from_millis(BUSY_MS) + Duration::from_secs(2)).await;
     let (from, before) = (Instant::now(), cpu_ns(pid)?);
     tokio::time::sleep(Duration::from_secs(seconds.clamp(5, 30))).await;
     let spent = cpu_ns(pid)?.saturating_sub(before) as f64 / from.elapsed().as_nanos() as f64;
