@@ -103,7 +103,13 @@ struct Process {
     attached: bool,
     /// Since when it is attached without probes.
     idle_since_ms: Option<u64>,
+    /// Since when it is not seen.
+    missing_since_ms: Option<u64>,
 }
+
+/// How long an engine has to tell of the end of its process, in milliseconds: it comes with the last counts, which would be
+/// lost if what is seen of /proc were believed first.
+const UNTOLD_MS: u64 = 5_000;
 
 #[derive(Debug)]
 enum Owed {
@@ -507,7 +513,17 @@ impl State {
 
     fn discovered(&mut self, now_ms: u64, seen: Vec<ProcessFacts>, effects: &mut Vec<Effect>) {
         let seen: BTreeMap<ProcessKey, ProcessFacts> = seen.into_iter().map(|facts| (facts.key, facts)).collect();
-        let gone: Vec<ProcessKey> = self.processes.keys().filter(|key| !seen.contains_key(key)).copied().collect();
+        let mut gone = Vec::new();
+        for (&key, known) in &mut self.processes {
+            if seen.contains_key(&key) {
+                known.missing_since_ms = None;
+                continue;
+            }
+            let since_ms = *known.missing_since_ms.get_or_insert(now_ms);
+            if !known.attached || now_ms >= since_ms + UNTOLD_MS {
+                gone.push(key);
+            }
+        }
         for process in gone {
             self.process_gone(now_ms, process, &Gone::Exited("gone from /proc".to_owned()), effects);
         }
@@ -519,7 +535,8 @@ impl State {
                     self.profile_changed();
                 }
                 None => {
-                    self.processes.insert(key, Process { facts, attached: false, idle_since_ms: None });
+                    self.processes
+                        .insert(key, Process { facts, attached: false, idle_since_ms: None, missing_since_ms: None });
                     self.profile_changed();
                 }
             }

@@ -78,10 +78,10 @@ pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
             printer.last_status(&last);
         }
     }
-    let captured = printer.captured();
+    let (captured, counted) = (printer.captured(), printer.counted());
     let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
-    while !printer.done() && printer.seen() < captured {
-        let before = printer.seen();
+    while !printer.done() && (printer.seen() < captured || printer.told() < counted) {
+        let before = printer.told();
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => printer.event(event),
@@ -89,11 +89,16 @@ pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
             },
             () = &mut patience => {
                 let missing = captured.saturating_sub(printer.seen());
-                output::note(&format!("riptrace trace: {missing} hits that were captured did not arrive"));
+                if missing > 0 {
+                    output::note(&format!("riptrace trace: {missing} hits that were captured did not arrive"));
+                } else {
+                    let missing = counted.saturating_sub(printer.told());
+                    output::note(&format!("riptrace trace: {missing} more passages were dropped than was told"));
+                }
                 break;
             }
         }
-        if printer.seen() > before {
+        if printer.told() > before {
             patience.set(tokio::time::sleep(DRAIN));
         }
     }
@@ -223,6 +228,8 @@ struct Printer {
     said: BTreeMap<(TracepointId, ProcessId), (ProbeState, Option<String>)>,
     /// Hits of each probe: before it was last set anew, and since.
     counts: BTreeMap<(TracepointId, ProcessId), (u64, u64)>,
+    /// Passages that each probe has dropped, as its state has said last.
+    drops: BTreeMap<(TracepointId, ProcessId), u64>,
     ended: BTreeMap<TracepointId, bool>,
     hits: u64,
     dropped: u64,
@@ -249,6 +256,7 @@ impl Printer {
             dictionaries,
             said: BTreeMap::new(),
             counts: BTreeMap::new(),
+            drops: BTreeMap::new(),
             ended: tracepoints.iter().map(|tracepoint| (tracepoint.id.clone(), false)).collect(),
             hits: 0,
             dropped: 0,
@@ -276,10 +284,23 @@ impl Printer {
             *before += *now;
         }
         *now = probe.hits;
+        let key = (probe.tracepoint.clone(), probe.process.clone());
+        // Of one that counts anew the last number: none is waited for in vain.
+        self.drops.insert(key, probe.dropped);
     }
 
     fn seen(&self) -> u64 {
         self.hits + self.lost
+    }
+
+    /// Hits that came, and drops that were told.
+    fn told(&self) -> u64 {
+        self.hits + self.dropped
+    }
+
+    /// How many of both there are, as far as the states of the probes have said; a counter's drops are not waited for.
+    fn counted(&self) -> u64 {
+        if self.count_mode { 0 } else { self.captured() + self.drops.values().sum::<u64>() }
     }
 
     fn event(&mut self, event: SessionEvent) {
