@@ -279,14 +279,13 @@ impl Printer {
     /// A process that became another program, or whose agent was restarted, counts from 0 again.
     fn count(&mut self, probe: &ProbeStatus) {
         let key = (probe.tracepoint.clone(), probe.process.clone());
+        // Of one that counts anew the last number: none is waited for in vain.
+        self.drops.insert(key.clone(), probe.dropped);
         let (before, now) = self.counts.entry(key).or_default();
         if probe.hits < *now {
             *before += *now;
         }
         *now = probe.hits;
-        let key = (probe.tracepoint.clone(), probe.process.clone());
-        // Of one that counts anew the last number: none is waited for in vain.
-        self.drops.insert(key, probe.dropped);
     }
 
     fn seen(&self) -> u64 {
