@@ -417,6 +417,31 @@ fn a_removal_overtakes_an_arming_that_is_not_done() {
 }
 
 #[test]
+fn the_last_counts_of_a_process_that_is_gone_from_proc_are_waited_for() {
+    let mut script = Script::new();
+    script.ask(create("t", 3, &[1]));
+    script.succeed();
+    // It is seen to be gone before its engine has told.
+    script.tell(Event::Discovered(vec![facts(2, "go:a")]));
+    script.wait(1_000, true);
+    let last = ProbeCounts { passages: 5, hits: 4, dropped: 1, ..ProbeCounts::default() };
+    script.tell(Event::Counted(vec![(JobId(0), last)]));
+    script.tell(Event::ProcessGone { process: key(1), how: Gone::Exited("exit status 0".into()) });
+    script.wait(200, true);
+    let said = script.said();
+    assert!(said.iter().any(|status| status.state == ProbeState::Off && status.passages == 5), "{said:?}");
+    // One whose engine never tells is gone all the same.
+    script.ask(create("u", 3, &[2]));
+    script.succeed();
+    for _ in 0..=UNTOLD_MS / 1_000 {
+        script.tell(Event::Discovered(Vec::new()));
+        script.wait(1_000, true);
+    }
+    let said = script.said();
+    assert!(said.iter().any(|status| status.process.key == key(2) && status.state == ProbeState::Off), "{said:?}");
+}
+
+#[test]
 fn an_exit_turns_the_probe_off_and_is_told_soon() {
     let mut script = Script::new();
     script.ask(create("t", 3, &[1]));
