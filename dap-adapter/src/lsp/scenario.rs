@@ -82,7 +82,7 @@ impl<'t> Table<'t> {
         let of = |key: &str| self.value(key);
         let pair = |what: &str, value: Option<&str>| value.map(|value| format!("{what}{value}"));
         let title = match self.name {
-            "tracepoint" => pair("", of("name")),
+            "tracepoint" => pair("", of("name").or(of("at"))),
             "stimulus" => pair("stimulus: ", of("http").or(of("run"))),
             _ => pair("expect ", of("tracepoint"))
                 .or(pair("expect order ", of("order")))
@@ -171,7 +171,7 @@ pub(super) fn completions(text: &Text, at: Position, encoding: Encoding) -> Vec<
     let is_quoted = before.matches('"').count() % 2 == 1;
     let tables = tables(text);
     let names = tables.iter().filter(|table| table.name == "tracepoint");
-    let named = names.filter_map(|table| Some((table.value("name")?, table.value("at"))));
+    let named = names.filter_map(|table| Some((table.value("name").or(table.value("at"))?, table.value("at"))));
     let is_there = |name: &str| key.trim() == "order" && value.contains(&format!("\"{name}\""));
     let item = |(name, place): (&str, Option<&str>)| CompletionItem {
         label: name.to_owned(),
@@ -324,6 +324,10 @@ mod tests {
         assert_eq!(labels(12, 19), [("charge".to_owned(), "\"charge\"".to_owned())], "reserve is there");
         assert_eq!(labels(14, 10)[1], ("reserve".to_owned(), "reserve".to_owned()), "within quotes");
         assert_eq!(labels(3, 8), [], "a name is the person's");
+        let nameless = text("[[tracepoint]]\nat = \"a.go:1\"\n[[expect]]\nabsent = \n");
+        let items = completions(&nameless, Position::new(3, 9), Encoding::Utf16);
+        assert_eq!(items[0].label, "a.go:1", "what has no name is called as its place");
+        assert_eq!(symbols(&nameless, Encoding::Utf16)[0].name, "a.go:1");
     }
 
     #[test]
