@@ -97,7 +97,7 @@ pub(crate) const REQUESTS: &[Entry] = &[
     entry(
         "scopes",
         Full,
-        "arguments, locals, results, package variables and other captures that were asked for, and the hit itself (of Go with the goroutine's creator and pprof labels)",
+        "arguments, locals, results, package variables and other captures that were asked for, and the hit itself (of Go with the goroutine's creator and, where the tracepoint has a limit of hits per second, as it has by default, its pprof labels)",
     ),
     entry(
         "variables",

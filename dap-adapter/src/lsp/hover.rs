@@ -17,6 +17,10 @@ use std::sync::Arc;
 const VALUES_NAMED_MAX: usize = 5;
 /// Variables that are told of, unless the cursor is on one.
 const VARIABLES_MAX: usize = 12;
+/// Of one host's in a table of several: a column is narrow.
+const VALUES_NAMED_BY_HOST_MAX: usize = 3;
+/// Hosts that have a column of their own: what is beside them is counted together.
+const HOSTS_MAX: usize = 4;
 /// Hits that are shown one by one.
 const HITS_SHOWN: usize = 5;
 /// Characters of a value in a table.
@@ -70,14 +74,24 @@ fn recent(state: &State, shown: &Shown<'_>, name: Option<&str>, text: &mut Strin
         None => names.iter().copied().take(VARIABLES_MAX).collect(),
     };
     if !told.is_empty() {
-        let _ = writeln!(text, "| last {} | values |\n| --- | --- |", plural(hits.len(), "hit"));
+        let columns = by_host(&hits.iter().map(|(hit, _)| hit.host.as_str()).collect::<Vec<_>>());
+        let titles: String = columns.iter().map(|(title, _)| format!(" | {}", escaped(title))).collect();
+        let _ = writeln!(text, "| last {} | values{titles} |", plural(hits.len(), "hit"));
+        let _ = writeln!(text, "| --- | ---{} |", " | ---".repeat(columns.len()));
         for name in &told {
             let of = |values: &Vec<Seen>| values.iter().find(|seen| seen.name == *name).cloned();
-            let seen: Vec<Seen> = hits.iter().filter_map(|(_, values)| of(values)).collect();
-            let _ = writeln!(text, "| `{name}` | {} |", distribution(&seen));
+            let seen: Vec<Option<Seen>> = hits.iter().map(|(_, values)| of(values)).collect();
+            let all: Vec<Seen> = seen.iter().flatten().cloned().collect();
+            let _ = write!(text, "| `{name}` | {}", distribution(&all, VALUES_NAMED_MAX));
+            for (_, places) in &columns {
+                let theirs: Vec<Seen> = places.iter().filter_map(|at| seen[*at].clone()).collect();
+                let _ = write!(text, " | {}", distribution(&theirs, VALUES_NAMED_BY_HOST_MAX));
+            }
+            let _ = writeln!(text, " |");
         }
         if asked.is_none() && names.len() > told.len() {
-            let _ = writeln!(text, "| … | {} more |", plural(names.len() - told.len(), "variable"));
+            let more = plural(names.len() - told.len(), "variable");
+            let _ = writeln!(text, "| … | {more} more{} |", " |".repeat(columns.len()));
         }
     }
     let _ = writeln!(text);
@@ -88,6 +102,29 @@ fn recent(state: &State, shown: &Shown<'_>, name: Option<&str>, text: &mut Strin
     }
 }
 
+/// The hosts that hits are of, those with the most first: what stands above their column, and which of the hits are theirs.
+/// None where there is one host only: its column would say the same again.
+fn by_host(hosts: &[&str]) -> Vec<(String, Vec<usize>)> {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    hosts.iter().enumerate().for_each(|(at, host)| places.entry(host).or_default().push(at));
+    if places.len() < 2 {
+        return Vec::new();
+    }
+    let mut columns: Vec<(&str, Vec<usize>)> = places.into_iter().collect();
+    columns.sort_by(|left, right| right.1.len().cmp(&left.1.len()).then(left.0.cmp(right.0)));
+    let own = if columns.len() > HOSTS_MAX { HOSTS_MAX - 1 } else { HOSTS_MAX };
+    let others = columns.split_off(own.min(columns.len()));
+    let mut columns: Vec<(String, Vec<usize>)> =
+        columns.into_iter().map(|(host, places)| (host.to_owned(), places)).collect();
+    if !others.is_empty() {
+        columns.push((
+            format!("{} other hosts", others.len()),
+            others.into_iter().flat_map(|(_, places)| places).collect(),
+        ));
+    }
+    columns
+}
+
 /// One variable in one hit.
 #[derive(Debug, Clone)]
 struct Seen {
@@ -96,8 +133,9 @@ struct Seen {
     number: Option<i128>,
 }
 
-/// How often which value was there: all of them where they are few, else the most frequent and, of integers, the range.
-fn distribution(seen: &[Seen]) -> String {
+/// How often which value was there: all of them where there are no more than `named`, else the most frequent and, of
+/// integers, the range.
+fn distribution(seen: &[Seen], named: usize) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     seen.iter().for_each(|seen| *counts.entry(&seen.text).or_default() += 1);
     let distinct = counts.len();
@@ -105,9 +143,9 @@ fn distribution(seen: &[Seen]) -> String {
     // The newest first among equals is what is looked for; the text decides the rest, so that nothing jumps about.
     counts.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
     let mut text: Vec<String> =
-        counts.iter().take(VALUES_NAMED_MAX).map(|(value, count)| format!("{} ×{count}", code(value))).collect();
-    if distinct > VALUES_NAMED_MAX {
-        text.push(format!("{} more", distinct - VALUES_NAMED_MAX));
+        counts.iter().take(named).map(|(value, count)| format!("{} ×{count}", code(value))).collect();
+    if distinct > named {
+        text.push(format!("{} more", distinct - named));
         let numbers: Option<Vec<i128>> = seen.iter().map(|seen| seen.number).collect();
         if let Some(mut numbers) = numbers {
             numbers.sort_unstable();
@@ -205,14 +243,31 @@ mod tests {
 
     #[test]
     fn few_values_are_all_named_and_many_are_summed_up() {
-        assert_eq!(distribution(&seen(&[("3", Some(3)), ("4", Some(4)), ("3", Some(3))])), "`3` ×2, `4` ×1");
+        assert_eq!(
+            distribution(&seen(&[("3", Some(3)), ("4", Some(4)), ("3", Some(3))]), VALUES_NAMED_MAX),
+            "`3` ×2, `4` ×1"
+        );
         let many: Vec<(String, Option<i128>)> = (0..9).map(|n| (n.to_string(), Some(n))).collect();
         let many: Vec<(&str, Option<i128>)> = many.iter().map(|(text, number)| (text.as_str(), *number)).collect();
-        let text = distribution(&seen(&many));
+        let text = distribution(&seen(&many), VALUES_NAMED_MAX);
         assert_eq!(text, "`0` ×1, `1` ×1, `2` ×1, `3` ×1, `4` ×1, 4 more, 0 to 8, median 4");
         let mut mixed = many;
         mixed.push(("<optimised out>", None));
-        assert!(!distribution(&seen(&mixed)).contains("median"), "no number is made up for what has none");
+        assert!(
+            !distribution(&seen(&mixed), VALUES_NAMED_MAX).contains("median"),
+            "no number is made up for what has none"
+        );
+    }
+
+    #[test]
+    fn hosts_are_told_apart_where_there_are_several() {
+        assert_eq!(by_host(&["a", "a"]), []);
+        assert_eq!(by_host(&["b", "a", "a"]), [("a".to_owned(), vec![1, 2]), ("b".to_owned(), vec![0])]);
+        let columns = by_host(&["e", "d", "c", "b", "a", "a"]);
+        let titles: Vec<&str> = columns.iter().map(|(title, _)| title.as_str()).collect();
+        assert_eq!(titles, ["a", "b", "c", "2 other hosts"]);
+        assert_eq!(columns[3].1, [1, 0]);
+        assert_eq!(by_host(&["d", "c", "b", "a"]).len(), HOSTS_MAX);
     }
 
     #[test]

@@ -145,7 +145,8 @@ async fn a_hover_tells_the_values_of_recent_hits() {
     let hover = editor.request("textDocument/hover", at(3)).await;
     assert_eq!(hover["contents"]["kind"], "markdown");
     let text = hover["contents"]["value"].as_str().unwrap();
-    assert!(text.contains("| `n` | `3` ×2, `4` ×1 |"), "{text}");
+    assert!(text.contains("| last 3 hits | values | web-1 | web-2 |\n| --- | --- | --- | --- |\n"), "{text}");
+    assert!(text.contains("| `n` | `3` ×2, `4` ×1 | `3` ×2 | `4` ×1 |"), "{text}");
     let newest = text.lines().find(|line| line.starts_with("- ")).unwrap();
     assert!(newest.contains("web-1") && newest.ends_with("`n=3`"), "{text}");
     assert_eq!(editor.request("textDocument/hover", at(0)).await, Value::Null, "nothing is known of that line");
@@ -264,6 +265,33 @@ async fn the_table_of_methods_is_what_the_server_does() {
     }
     editor.request("shutdown", Value::Null).await;
     editor.ends().await;
+}
+
+#[tokio::test]
+async fn columns_are_counted_as_the_editor_counts_them() {
+    for (encodings, from) in [(vec!["utf-8"], 37), (vec!["utf-16"], 34), (vec!["utf-32"], 33), (Vec::new(), 34)] {
+        let environment = Arc::new(NoBus { refuses: true });
+        let mut editor = Editor::start_counting(environment, &encodings, |_| ()).await;
+        let uri = Url::from_file_path(editor.folder.path().join("scenario.toml")).unwrap();
+        // An é is two bytes and one unit of UTF-16, a face four bytes and two units.
+        let text = "stimulus = { body = \"é😀\", http = \"x\" }\n";
+        let document = json!({"uri": uri, "languageId": "toml", "version": 1, "text": text});
+        editor.notify("textDocument/didOpen", json!({"textDocument": document})).await;
+        let problems = editor.until("textDocument/publishDiagnostics").await;
+        let problems = problems["diagnostics"].as_array().unwrap();
+        let of_http = |problem: &&Value| problem["message"].as_str().unwrap().contains("METHOD URL");
+        let range = &problems.iter().find(of_http).unwrap_or_else(|| panic!("{problems:?}"))["range"];
+        let column = |character: u32| json!({"line": 0, "character": character});
+        assert_eq!((&range["start"], &range["end"]), (&column(from), &column(from + 3)), "{encodings:?}");
+        // And the other way: where the editor says that its cursor is.
+        let at = json!({"textDocument": {"uri": uri}, "position": {"line": 0, "character": from - 5}});
+        let hover = editor.request("textDocument/hover", at).await;
+        assert!(
+            hover["contents"]["value"].as_str().unwrap().contains("A request: its method"),
+            "{encodings:?}: {hover}"
+        );
+        editor.ends().await;
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,15 @@ pub(super) struct Editor {
 impl Editor {
     /// Opens [`FILE`] with [`TEXT`], which `prepare` may put into a repository.
     pub(super) async fn start(environment: Arc<dyn Environment>, prepare: impl FnOnce(&TempDir)) -> Editor {
+        Editor::start_counting(environment, &[], prepare).await
+    }
+
+    /// The same, by an editor that offers to count columns so.
+    pub(super) async fn start_counting(
+        environment: Arc<dyn Environment>,
+        encodings: &[&str],
+        prepare: impl FnOnce(&TempDir),
+    ) -> Editor {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir(folder.path().join("cart")).unwrap();
         std::fs::write(folder.path().join(FILE), TEXT).unwrap();
@@ -38,12 +47,12 @@ impl Editor {
         let mut editor = Editor { pipe, shared, serving, folder, answers: true, next_id: 0 };
         let refresh = json!({"refreshSupport": true});
         let root = Url::from_directory_path(editor.folder.path()).unwrap();
-        let answer = editor
-            .request(
-                "initialize",
-                json!({"rootUri": root, "capabilities": {"workspace": {"codeLens": refresh, "inlayHint": refresh}}}),
-            )
-            .await;
+        let mut capabilities = json!({"workspace": {"codeLens": refresh, "inlayHint": refresh}});
+        if !encodings.is_empty() {
+            capabilities["general"] = json!({"positionEncodings": encodings});
+        }
+        let answer = editor.request("initialize", json!({"rootUri": root, "capabilities": capabilities})).await;
+        assert_eq!(answer["capabilities"]["positionEncoding"], *encodings.first().unwrap_or(&"utf-16"));
         assert_eq!(answer["capabilities"]["inlayHintProvider"], true);
         editor.notify("initialized", json!({})).await;
         let document = json!({"uri": editor.uri(), "languageId": "go", "version": 1, "text": TEXT});
