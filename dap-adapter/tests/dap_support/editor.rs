@@ -43,8 +43,6 @@ pub(crate) struct Editor {
     last_read: i64,
     unanswered: BTreeSet<i64>,
     unread: VecDeque<Value>,
-    /// Events that need not be read.
-    forgotten: BTreeSet<String>,
     checks: bool,
 }
 
@@ -76,7 +74,6 @@ impl Editor {
             last_read: 0,
             unanswered: BTreeSet::new(),
             unread: VecDeque::new(),
-            forgotten: BTreeSet::new(),
             checks: true,
         }
     }
@@ -190,11 +187,9 @@ impl Editor {
         (found["event"].as_str().unwrap().to_owned(), found["body"].clone())
     }
 
-    /// Forgets the events of this name that have come so far, and those that nobody reads from now on: some are told at
-    /// most twice a second, and so behind what made them.
+    /// Forgets the events of this name that have come so far; later ones must be read.
     pub(crate) fn forget(&mut self, name: &str) {
         self.unread.retain(|message| message["event"] != name);
-        self.forgotten.insert(name.to_owned());
     }
 
     /// Whether messages are checked against the protocol's schema, which takes longer than making them.
@@ -253,23 +248,27 @@ impl Editor {
     /// Closes the connection without a word, and waits for the adapter to end.
     pub(crate) async fn vanish(mut self) -> Arc<FakeFleet> {
         self.writer.take().unwrap().shutdown().await.unwrap();
-        self.ended().await
+        self.ended(&[]).await
     }
 
     /// Disconnects by the protocol; fails on anything unread or unanswered.
-    pub(crate) async fn finish(mut self) -> Arc<FakeFleet> {
-        self.ok("disconnect", json!({"terminateDebuggee": true})).await;
-        self.ended().await
+    pub(crate) async fn finish(self) -> Arc<FakeFleet> {
+        self.finish_but(&[]).await
     }
 
-    async fn ended(mut self) -> Arc<FakeFleet> {
+    /// The same, but events of these names need not have been read.
+    pub(crate) async fn finish_but(mut self, names: &[&str]) -> Arc<FakeFleet> {
+        self.ok("disconnect", json!({"terminateDebuggee": true})).await;
+        self.ended(names).await
+    }
+
+    async fn ended(mut self, names: &[&str]) -> Arc<FakeFleet> {
         while let Some(message) = tokio::time::timeout(PATIENCE, self.read()).await.expect("the adapter ends") {
             self.unread.push_back(message);
         }
         tokio::time::timeout(PATIENCE, &mut self.adapter).await.expect("the adapter ends").unwrap().unwrap();
-        let is_forgotten =
-            |message: &Value| message["event"].as_str().is_some_and(|event| self.forgotten.contains(event));
-        self.unread.retain(|message| !is_timed(message) && !is_forgotten(message));
+        let is_named = |message: &Value| message["event"].as_str().is_some_and(|event| names.contains(&event));
+        self.unread.retain(|message| !is_timed(message) && !is_named(message));
         assert!(self.unread.is_empty(), "unread: {:#?}", self.unread);
         assert!(self.unanswered.is_empty(), "unanswered: {:?}", self.unanswered);
         self.fleet

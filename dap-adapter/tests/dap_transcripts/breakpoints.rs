@@ -184,8 +184,7 @@ async fn breakpoints_that_are_set_before_the_fleet_is_joined_are_armed_then() {
     editor.event("initialized").await;
     let changed = editor.event_where("breakpoint", |body| body["breakpoint"]["verified"] == true).await;
     assert_eq!(changed["breakpoint"]["id"], set[0]["id"]);
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 #[tokio::test]

@@ -45,8 +45,7 @@ async fn the_first_hit_of_a_breakpoint_opens_and_the_others_do_not_steal_the_vie
     let changed =
         editor.event_where("breakpoint", |b| b["breakpoint"]["message"].as_str().unwrap().contains("2 hits")).await;
     assert_eq!(changed["breakpoint"]["id"], 1);
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -84,8 +83,7 @@ async fn a_row_opens_to_exactly_one_record_with_all_that_is_known() {
     for event in ["stopped", "riptrace/hit"] {
         editor.event(event).await;
     }
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -112,8 +110,7 @@ async fn a_logpoint_writes_its_message_and_never_opens_the_timeline() {
     let message = editor.event("riptrace/hit").await["message"].take();
     assert!(message.as_str().unwrap().starts_with("3 of tea, <"));
     assert!(editor.fails("stackTrace", json!({"threadId": 2})).await.starts_with("the thread runs"));
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -134,8 +131,7 @@ async fn colours_are_for_editors_that_show_them() {
         if client != "vscode" {
             editor.event("riptrace/hit").await;
         }
-        editor.forget("breakpoint");
-        editor.finish().await;
+        editor.finish_but(&["breakpoint"]).await;
     }
 }
 
@@ -180,10 +176,7 @@ async fn more_hits_than_a_console_can_show_are_counted_in_a_row_and_kept() {
     assert_eq!(editor.ok("riptrace/timeline", json!({"from": 1500})).await["hits"][0]["seq"], 1500);
     let statistics = editor.event_where("riptrace/statistics", |body| body["hits"] == 1500).await;
     assert_eq!(statistics["dropped"], 0);
-    for event in ["output", "riptrace/hit", "breakpoint"] {
-        editor.forget(event);
-    }
-    editor.finish().await;
+    editor.finish_but(&["output", "riptrace/hit", "breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -209,8 +202,7 @@ async fn without_stop_on_hit_the_timeline_opens_only_when_asked() {
     editor.fleet.send(vec![hit(2, &tracepoint, WEB_1, 3)]).await;
     editor.event("riptrace/hit").await;
     editor.event("output").await;
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -227,6 +219,5 @@ async fn hits_that_come_before_the_configuration_is_done_open_after_it() {
     }
     editor.ok("configurationDone", json!({})).await;
     assert!(editor.event("stopped").await["description"].as_str().unwrap().starts_with("Hit 1 · "));
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["breakpoint"]).await;
 }

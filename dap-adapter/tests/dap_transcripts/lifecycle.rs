@@ -226,12 +226,9 @@ async fn restart_arms_the_same_breakpoints_anew_and_empties_the_timeline() {
     editor.fleet.send(vec![hit(2, &first, WEB_1, 4), hit(3, &second, WEB_1, 5)]).await;
     let stopped = editor.event("stopped").await;
     assert!(stopped["description"].as_str().unwrap().starts_with("Hit 3 · "), "{stopped}");
-    editor.forget("output");
-    editor.forget("riptrace/hit");
-    editor.forget("breakpoint");
     let arguments = json!({"arguments": {"request": "attach", "nats": "nats://elsewhere"}});
     assert!(editor.fails("restart", arguments).await.contains("stop this session"));
-    editor.finish().await;
+    editor.finish_but(&["output", "riptrace/hit", "breakpoint"]).await;
 }
 
 #[tokio::test]
@@ -260,7 +257,5 @@ async fn a_fleet_that_is_not_heard_is_told_and_counts_on_when_it_comes_back() {
     editor.fleet.send(vec![hit(1, &tracepoint, WEB_1, 6), hit(2, &tracepoint, WEB_1, 7)]).await;
     assert_eq!(editor.event("riptrace/hit").await["seq"], 4);
     assert_eq!(editor.event("riptrace/hit").await["seq"], 5);
-    editor.forget("output");
-    editor.forget("breakpoint");
-    editor.finish().await;
+    editor.finish_but(&["output", "breakpoint"]).await;
 }

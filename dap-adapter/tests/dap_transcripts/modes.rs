@@ -6,11 +6,17 @@ use crate::dap_support::hits::{Runner, WEB_1, WEB_2, hit, preamble};
 use riptrace_protocol::tracepoint::Mode;
 use serde_json::{Value, json};
 
-async fn finish(mut editor: Editor) {
-    for event in ["breakpoint", "output", "riptrace/hit", "riptrace/statistics", "riptrace/timelineChanged", "thread"] {
-        editor.forget(event);
-    }
-    editor.finish().await;
+async fn finish(editor: Editor) {
+    editor
+        .finish_but(&[
+            "breakpoint",
+            "output",
+            "riptrace/hit",
+            "riptrace/statistics",
+            "riptrace/timelineChanged",
+            "thread",
+        ])
+        .await;
 }
 
 fn message_has(part: &'static str) -> impl Fn(&Value) -> bool {
@@ -55,11 +61,8 @@ async fn a_metric_is_summed_up_and_has_no_rows() {
     let page = editor.ok("riptrace/timelinePage", json!({})).await;
     assert_eq!(page["hits"].as_array().unwrap().len(), 3, "they are in the timeline all the same");
     assert_eq!(page["open"], Value::Null, "and open nothing");
-    for event in ["breakpoint", "riptrace/statistics", "riptrace/timelineChanged", "thread"] {
-        editor.forget(event);
-    }
     // A row would be unread here.
-    editor.finish().await;
+    editor.finish_but(&["breakpoint", "riptrace/statistics", "riptrace/timelineChanged", "thread"]).await;
 }
 
 #[tokio::test]

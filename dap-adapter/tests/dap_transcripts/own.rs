@@ -24,11 +24,8 @@ async fn logged(count: u64) -> Editor {
     editor
 }
 
-async fn finish(mut editor: Editor) {
-    for event in ["breakpoint", "output", "riptrace/hit"] {
-        editor.forget(event);
-    }
-    editor.finish().await;
+async fn finish(editor: Editor) {
+    editor.finish_but(&["breakpoint", "output", "riptrace/hit"]).await;
 }
 
 fn seqs(page: &Value) -> Vec<u64> {
@@ -77,7 +74,6 @@ async fn a_change_of_the_fleet_is_told() {
     let told =
         |body: &Value| body["breakpoint"]["message"].as_str().is_some_and(|told| told.contains("over its budget"));
     editor.event_where("breakpoint", told).await;
-    editor.forget("breakpoint");
     finish(editor).await;
 }
 

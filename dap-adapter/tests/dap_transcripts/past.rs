@@ -36,11 +36,8 @@ async fn many(keeps: bool) -> (Editor, Value) {
     (editor, stopped)
 }
 
-async fn finish(mut editor: Editor) {
-    for event in ["breakpoint", "output", "riptrace/hit"] {
-        editor.forget(event);
-    }
-    editor.finish().await;
+async fn finish(editor: Editor) {
+    editor.finish_but(&["breakpoint", "output", "riptrace/hit"]).await;
 }
 
 async fn opened(editor: &mut Editor) -> u64 {

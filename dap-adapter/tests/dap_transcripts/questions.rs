@@ -2,18 +2,14 @@
 
 use crate::dap_support::editor::Editor;
 use crate::dap_support::hits::{WEB_1, WEB_2, hit, layout, ordered, preamble};
-use riptrace_protocol::hit::{Chunk, ChunkEnd};
+use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState};
 use riptrace_protocol::ids::Avma;
-use riptrace_protocol::layout::{FunctionCase, Moment, Root, Type, Variable};
-use riptrace_protocol::layout::{Scope, TypeIndex, TypeKind};
+use riptrace_protocol::layout::{FunctionCase, Layout, Moment, Root, Scope, Type, TypeIndex, TypeKind, Variable};
 use riptrace_protocol::stream::StreamItem;
 use serde_json::{Value, json};
 
-async fn finish(mut editor: Editor) {
-    for event in ["breakpoint", "output", "riptrace/hit"] {
-        editor.forget(event);
-    }
-    editor.finish().await;
+async fn finish(editor: Editor) {
+    editor.finish_but(&["breakpoint", "output", "riptrace/hit"]).await;
 }
 
 fn opened(stopped: &Value) -> u64 {
@@ -169,41 +165,57 @@ async fn values_are_copied_whole_written_in_formats_and_have_a_place_of_declarat
     finish(editor).await;
 }
 
+/// Words behind the variables of the shop's hits: each a variable of this name, type and scope.
+fn with_words(mut layout: Layout, words: &[&str], ty: TypeIndex, scope: Scope) -> Layout {
+    for name in words {
+        let root = Root::Whole { offset: 64 + 8 * (layout.variables.len() as u32 - 5), bytes: 8 };
+        layout.variables.push(Variable { name: (*name).to_owned(), ty, scope, declared_line: 2, root });
+    }
+    layout
+}
+
+/// Lets a hit with this layout come, whose variables behind the shop's own have these words, and whose memory is `chunks`;
+/// returns the scopes of its innermost frame.
+async fn scopes_of(editor: &mut Editor, layout: Layout, words: &[u64], chunks: Vec<Chunk>) -> Value {
+    editor.ok("configurationDone", json!({})).await;
+    let mut hit = ordered(1, &editor.fleet.newest(), WEB_1, 3);
+    hit.raw.layout = layout.id();
+    for word in words {
+        hit.raw.roots.extend_from_slice(&word.to_le_bytes());
+        hit.raw.root_states.push(RootState::Captured);
+    }
+    hit.raw.chunks.extend(chunks);
+    let mut items = preamble(WEB_1);
+    items.extend([StreamItem::Layout(Box::new(layout)), StreamItem::Hit(Box::new(hit))]);
+    editor.fleet.send(items).await;
+    let stopped = editor.event("stopped").await;
+    let frames = editor.ok("stackTrace", json!({"threadId": stopped["threadId"]})).await;
+    editor.ok("scopes", json!({"frameId": frames["stackFrames"][0]["id"]})).await["scopes"].take()
+}
+
+async fn variables_of(editor: &mut Editor, scope: &Value) -> Value {
+    let arguments = json!({"variablesReference": scope["variablesReference"]});
+    editor.ok("variables", arguments).await["variables"].take()
+}
+
 #[tokio::test]
 async fn a_function_that_is_a_value_leads_to_its_declaration() {
     let mut editor = Editor::attached().await;
     std::fs::write(editor.file(), "package cart\n\nfunc half(n int) int {\n\treturn n / 2\n}\n").unwrap();
     editor.set(json!([{"line": 4}])).await;
-    editor.ok("configurationDone", json!({})).await;
-    let tracepoint = editor.fleet.newest();
     let mut layout = layout();
     let function = |address, name: &str| FunctionCase { address, name: name.into(), bytes: 8, captured: Vec::new() };
     let functions = vec![function(0x400, "example.com/shop/cart.half"), function(0x500, "example.com/shop/cart.gone")];
     layout.types.push(Type { name: "func(int) int".into(), bytes: 8, kind: TypeKind::GoFunc { functions } });
     let ty = TypeIndex(layout.types.len() as u32 - 1);
-    for (name, offset) in [("known", 64), ("gone", 72), ("none", 80)] {
-        let (root, name) = (Root::Whole { offset, bytes: 8 }, name.to_owned());
-        layout.variables.push(Variable { name, ty, scope: Scope::Local, declared_line: 2, root });
-    }
-    let mut hit = ordered(1, &tracepoint, WEB_1, 3);
-    hit.raw.layout = layout.id();
-    for (at, (address, code)) in [(0x1_0000u64, 0x400u64), (0x1_1000, 0x500), (0, 0)].into_iter().enumerate() {
-        hit.raw.roots.extend_from_slice(&address.to_le_bytes());
-        hit.raw.root_states.push(riptrace_protocol::hit::RootState::Captured);
-        if at < 2 {
-            let (address, bytes) = (Avma(address), code.to_le_bytes().to_vec());
-            hit.raw.chunks.push(Chunk { address, wanted_bytes: 8, bytes, end: ChunkEnd::Complete });
-        }
-    }
-    let mut items = preamble(WEB_1);
-    items.push(StreamItem::Layout(Box::new(layout)));
-    items.push(StreamItem::Hit(Box::new(hit)));
-    editor.fleet.send(items).await;
-    let stopped = editor.event("stopped").await;
-    let frames = editor.ok("stackTrace", json!({"threadId": stopped["threadId"]})).await;
-    let scopes = editor.ok("scopes", json!({"frameId": frames["stackFrames"][0]["id"]})).await["scopes"].take();
-    let locals = json!({"variablesReference": scopes[1]["variablesReference"]});
-    let variables = editor.ok("variables", locals).await["variables"].take();
+    let layout = with_words(layout, &["known", "gone", "none"], ty, Scope::Local);
+    let closure = |address, code: u64| {
+        let bytes = code.to_le_bytes().to_vec();
+        Chunk { address: Avma(address), wanted_bytes: 8, bytes, end: ChunkEnd::Complete }
+    };
+    let chunks = vec![closure(0x1_0000, 0x400), closure(0x1_1000, 0x500)];
+    let scopes = scopes_of(&mut editor, layout, &[0x1_0000, 0x1_1000, 0], chunks).await;
+    let variables = variables_of(&mut editor, &scopes[1]).await;
     let named = |name: &str| {
         let all = variables.as_array().unwrap();
         all.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("{name}: {variables}"))
@@ -220,37 +232,17 @@ async fn a_function_that_is_a_value_leads_to_its_declaration() {
 
 #[tokio::test]
 async fn package_variables_that_were_asked_for_are_a_scope() {
-    let mut editor = Editor::attached().await;
-    editor.set(json!([{"line": 42}])).await;
-    editor.ok("configurationDone", json!({})).await;
-    let tracepoint = editor.fleet.newest();
+    let mut editor = Editor::with_breakpoint().await;
     // As an agent sends them: the function's own variables first, then what was asked for.
-    let mut layout = layout();
-    for (name, offset) in [("cart.Rate", 64), ("limit", 72), ("item.ID", 80), ("cart.Rates[\"tea\"]", 88)] {
-        let root = Root::Whole { offset, bytes: 8 };
-        let (name, ty, scope) = (name.to_owned(), TypeIndex(0), Scope::Capture);
-        layout.variables.push(Variable { name, ty, scope, declared_line: 0, root });
-    }
-    let mut hit = ordered(1, &tracepoint, WEB_1, 3);
-    hit.raw.layout = layout.id();
-    for value in [7i64, 8, 9, 10] {
-        hit.raw.roots.extend_from_slice(&value.to_le_bytes());
-        hit.raw.root_states.push(riptrace_protocol::hit::RootState::Captured);
-    }
-    let mut items = preamble(WEB_1);
-    items.push(StreamItem::Layout(Box::new(layout)));
-    items.push(StreamItem::Hit(Box::new(hit)));
-    editor.fleet.send(items).await;
-    let stopped = editor.event("stopped").await;
-    let frames = editor.ok("stackTrace", json!({"threadId": stopped["threadId"]})).await;
-    let scopes = editor.ok("scopes", json!({"frameId": frames["stackFrames"][0]["id"]})).await["scopes"].take();
+    let names = ["cart.Rate", "limit", "item.ID", "cart.Rates[\"tea\"]"];
+    let layout = with_words(layout(), &names, TypeIndex(0), Scope::Capture);
+    let scopes = scopes_of(&mut editor, layout, &[7, 8, 9, 10], Vec::new()).await;
     let names: Vec<&Value> = scopes.as_array().unwrap().iter().map(|scope| &scope["name"]).collect();
     assert_eq!(names, ["Arguments", "Locals", "Package variables", "Captures", "Hit"]);
     for (scope, expected) in
         [(2, vec![("cart.Rate", "7"), ("limit", "8"), ("cart.Rates[\"tea\"]", "10")]), (3, vec![("item.ID", "9")])]
     {
-        let reference = &scopes[scope]["variablesReference"];
-        let found = editor.ok("variables", json!({"variablesReference": reference})).await["variables"].take();
+        let found = variables_of(&mut editor, &scopes[scope]).await;
         let found: Vec<(&str, &str)> = (found.as_array().unwrap().iter())
             .map(|it| (it["name"].as_str().unwrap(), it["value"].as_str().unwrap()))
             .collect();
@@ -282,7 +274,7 @@ async fn the_lines_of_a_file_that_builds_have_are_told() {
 }
 
 /// The layout of a return of `func Save() (error)` in which the error is a word: an address, or nil.
-fn save_layout() -> riptrace_protocol::layout::Layout {
+fn save_layout() -> Layout {
     let mut layout = layout();
     layout.moment = Moment::Return;
     layout.site.function = "store.Save".into();

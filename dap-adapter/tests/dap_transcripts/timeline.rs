@@ -30,9 +30,8 @@ async fn five_hits() -> (Editor, Value) {
     (editor, stopped)
 }
 
-async fn finish(mut editor: Editor) {
-    editor.forget("breakpoint");
-    editor.finish().await;
+async fn finish(editor: Editor) {
+    editor.finish_but(&["breakpoint"]).await;
 }
 
 /// Moves; returns the number of the hit that is open then, and why.
