@@ -197,6 +197,50 @@ h.test('every command and option of the plugin has a help tag', function()
   end
 end)
 
+h.test('every parameter has a type, and every type of the plugin is declared', function()
+  local functions, declared, used, missing = 0, {}, {}, {}
+  for name in vim.fs.dir(h.plugin .. '/lua/riptrace') do
+    local comment = {}
+    for number, text in ipairs(vim.fn.readfile(h.plugin .. '/lua/riptrace/' .. name)) do
+      local parameters = text:match('^function [%w_.:]+%((.-)%)')
+      if parameters then
+        functions = functions + 1
+        for parameter in parameters:gmatch('[%w_]+') do
+          local pattern = '^%-%-%-@param ' .. parameter .. '%??%s+%S'
+          local typed = vim.iter(comment):any(function(each)
+            return each:find(pattern) ~= nil
+          end)
+          if not typed and parameter:sub(1, 1) ~= '_' then
+            table.insert(missing, ('%s:%d: %s'):format(name, number, parameter))
+          end
+        end
+      end
+      if text:find('^%-%-%-') then
+        table.insert(comment, text)
+      else
+        comment = {}
+      end
+      local told = text:match('^%s*%-%-%-@(.*)') or text:match('%-%-%[%[@as (.-)%]%]')
+      if told then
+        local own = told:match('^class %(exact%) (riptrace[%w_.]*)') or told:match('^%a+ (riptrace[%w_.]*)')
+        if own and (told:find('^class ') or told:find('^alias ') or told:find('^enum ')) then
+          declared[own] = true
+        end
+        for type in told:gmatch('riptrace%.%u[%w_]*') do
+          used[type] = ('%s:%d'):format(name, number)
+        end
+      end
+    end
+  end
+  for type, place in pairs(used) do
+    if not declared[type] then
+      table.insert(missing, ('%s: nothing declares %s'):format(place, type))
+    end
+  end
+  h.equal(missing, {})
+  assert(functions > 90 and vim.tbl_count(used) > 5, ('%d functions, %d types'):format(functions, vim.tbl_count(used)))
+end)
+
 h.test('the language server is for sources, riptrace.toml and scenarios, not for other TOML files', function()
   local serves = require('riptrace.lsp').serves
   local names = {

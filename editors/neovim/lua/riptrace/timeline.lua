@@ -132,6 +132,7 @@ end
 
 --- A page of `wanted` hits: a search that was cut short is gone on with.
 ---@param query table
+---@param wanted integer
 ---@param on_page fun(problem: string?, page: table?)
 function Timeline:gather(query, wanted, on_page)
   local kept, requests = {}, 0
@@ -208,6 +209,8 @@ function Timeline:wire_filter()
   return next(self.filter) and self.filter or vim.empty_dict()
 end
 
+---@param page table as `read_page` gives it
+---@param everything table the overview of all hits, as `read_overview` gives it
 function Timeline:take_page(page, everything)
   self.list = page.hits
   self.open, self.oldest, self.newest = page.open, page.oldest, page.newest
@@ -222,6 +225,7 @@ function Timeline:take_page(page, everything)
   end
 end
 
+---@param done fun(problem: string?)
 function Timeline:load_lanes(done)
   -- Counts are by origin: what is searched for in texts and values is in the list.
   local filter = { host = self.filter.host, service = self.filter.service, goroutine = self.filter.goroutine }
@@ -255,6 +259,7 @@ function Timeline:fit()
 end
 
 --- Moves the window to begin here, as wide as it is, and keeps it within everything.
+---@param from_ns number
 function Timeline:place(from_ns)
   local whole = self:fit()
   local width = math.min(self:width(), whole.to_ns - whole.from_ns)
