@@ -32,8 +32,9 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/paths.sh"
 
-# A whole part that takes longer than this hangs: each wait inside has its own, shorter deadline.
-part_seconds=600
+# A whole part that takes longer than this hangs: each wait inside has its own, shorter deadline. A browser that is made
+# slower may take that many times as long.
+part_seconds=$((600 * ${RIPTRACE_BROWSER_SLOWDOWN:-1}))
 
 extension=$editors_repo/editors/vscode
 failed_parts=()

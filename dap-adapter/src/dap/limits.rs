@@ -35,8 +35,9 @@ pub(crate) const ROWS_BEHIND_MAX: usize = 25;
 /// By how much longer counts and changes rest while an editor is so far behind: VS Code draws all breakpoints at each count,
 /// and takes longer to catch up.
 pub(crate) const REST_BEHIND: u32 = 6;
-/// Rows per second that an editor gets however far behind it is: it may have stopped asking.
-pub(crate) const ROWS_PER_S_MIN: u32 = 5;
+/// Rows per second that an editor gets however far behind it is: it may have stopped asking. One that takes longer for a row
+/// than this is lost either way; with five, VS Code in a browser that was slow enough did not catch up while hits came.
+pub(crate) const ROWS_PER_S_MIN: u32 = 1;
 /// Newest hits in which threads to list are looked for, at most: milliseconds, however many hits are kept.
 pub(crate) const THREADS_SCANNED_MAX: usize = 20_000;
 /// Threads whose numbers the editor may use again, at most; the oldest are forgotten first.

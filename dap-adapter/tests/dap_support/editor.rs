@@ -27,7 +27,7 @@ const TIMED: [&str; 7] = [
 /// when their second is over.
 fn is_timed(message: &Value) -> bool {
     let counts_hits = message["body"]["breakpoint"]["message"].as_str().is_some_and(|text| text.contains(" hit"));
-    let no_rows = message["body"]["output"].as_str().is_some_and(|text| text.contains("in the timeline: no more than"));
+    let no_rows = message["body"]["output"].as_str().is_some_and(|text| text.contains(" in the timeline: "));
     counts_hits || no_rows || message["event"].as_str().is_some_and(|event| TIMED.contains(&event))
 }
 

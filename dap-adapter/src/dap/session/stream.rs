@@ -33,8 +33,11 @@ pub(super) struct Rows {
     asks: bool,
     /// The hits of the newest rows for which it has not asked yet, at most [`ROWS_BEHIND_MAX`].
     unasked: VecDeque<u64>,
-    /// Hits of that second that have no row.
+    /// Hits that have no row and of which nothing was said yet.
     unshown: u64,
+    /// When they are told, and whether one of them has none because the editor cannot keep up.
+    unshown_due: Duration,
+    held_back: bool,
     /// Added to sequence numbers since the fleet had forgotten the session and counts from 1 again.
     seq_offset: u64,
     /// The fleet had forgotten the session: the next hit may begin to count anew.
@@ -51,7 +54,7 @@ impl Rows {
             return None;
         }
         let thread = self.threads_dirty.then_some(self.thread_at);
-        let unshown = (self.unshown > 0).then_some(self.second + SECOND);
+        let unshown = (self.unshown > 0).then_some(self.unshown_due);
         [thread, unshown].into_iter().flatten().min()
     }
 
@@ -74,6 +77,16 @@ impl Rows {
     /// How long what is told again and again rests: an editor that cannot keep up is told less often.
     pub(super) fn rest(&self, interval: Duration) -> Duration {
         if self.is_behind() { interval * REST_BEHIND } else { interval }
+    }
+
+    /// A hit has no row: it is told with the others of its second, or of a longer while where the editor cannot keep up.
+    fn withhold(&mut self) {
+        if self.unshown == 0 {
+            self.unshown_due = self.second + self.rest(SECOND);
+            self.held_back = false;
+        }
+        self.held_back |= self.is_behind();
+        self.unshown += 1;
     }
 
     /// Whether the hit may have a row now.
@@ -194,7 +207,7 @@ impl State {
         } else if self.rows.admit(turn.now, hit.seq) {
             self.row(turn, &hit);
         } else {
-            self.rows.unshown += 1;
+            self.rows.withhold();
         }
         if let View::Running { stop_after: Some(seq) } = self.view
             && self.configured
@@ -309,17 +322,20 @@ impl State {
         if self.phase != Phase::Joined {
             return;
         }
-        if self.rows.unshown > 0 && turn.now >= self.rows.second + SECOND {
+        if self.rows.unshown > 0 && turn.now >= self.rows.unshown_due {
             let unshown = std::mem::take(&mut self.rows.unshown);
             let more = if unshown == 1 { "hit is" } else { "hits are" };
-            let text = format!(
-                "{unshown} more {more} in the timeline: no more than {ROWS_PER_S_MAX} a second are shown as rows."
-            );
+            let why = if self.rows.held_back {
+                "the editor is busy with the rows before.".to_owned()
+            } else {
+                format!("no more than {ROWS_PER_S_MAX} a second are shown as rows.")
+            };
+            let text = format!("{unshown} more {more} in the timeline: {why}");
             turn.note(OutputEventCategory::Console, text);
         }
         if self.rows.threads_dirty && turn.now >= self.rows.thread_at {
             self.rows.threads_dirty = false;
-            self.rows.thread_at = turn.now + STATISTICS_INTERVAL;
+            self.rows.thread_at = turn.now + self.rows.rest(STATISTICS_INTERVAL);
             // One that is new makes the editor ask for all.
             if let Some(newest) = self.timeline.newest() {
                 self.announced_thread(turn, &newest);
@@ -359,8 +375,23 @@ mod tests {
         assert_eq!(asking.rest(SECOND), REST_BEHIND * SECOND, "all else is told less often as well");
         assert_eq!(rows(&mut asking, 3, 500, |_| false), least);
         asking.asked(2_010);
-        assert_eq!(asking.unasked.len(), ROWS_BEHIND_MAX - 6, "rows of the third second came after it");
-        asking.asked(3_004);
+        assert_eq!(asking.unasked.len(), ROWS_BEHIND_MAX - 10, "the row of the third second came after it");
+        asking.asked(3_000);
         assert_eq!(rows(&mut asking, 4, 500, |_| true), most, "it has caught up");
+    }
+
+    #[test]
+    fn hits_without_rows_are_told_less_often_while_the_editor_is_behind() {
+        let due = |rows: &Rows| rows.deadline(Phase::Joined).unwrap();
+        let mut asking = Rows::default();
+        rows(&mut asking, 1, 500, |_| true);
+        asking.withhold();
+        assert_eq!((due(&asking), asking.held_back), (2 * SECOND, false));
+        asking.unshown = 0;
+        rows(&mut asking, 2, 500, |_| false);
+        asking.withhold();
+        rows(&mut asking, 3, 500, |_| false);
+        asking.withhold();
+        assert_eq!((due(&asking), asking.held_back), (2 * SECOND + REST_BEHIND * SECOND, true), "of the first of them");
     }
 }
