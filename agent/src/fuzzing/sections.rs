@@ -8,39 +8,48 @@
 //!
 //! Source: System V ABI, chapter 4 (object files).
 
+use crate::symbols::NEEDED;
 use object::{Object, ObjectSection};
 
-/// The sections that are read anywhere.
-const NAMES: [&str; 28] = [
-    "",
-    ".text",
-    ".debug_info",
-    ".debug_abbrev",
-    ".debug_line",
-    ".debug_line_str",
-    ".debug_str",
-    ".debug_str_offsets",
-    ".debug_addr",
-    ".debug_ranges",
-    ".debug_rnglists",
-    ".debug_loc",
-    ".debug_loclists",
-    ".debug_frame",
-    ".eh_frame",
-    ".eh_frame_hdr",
-    ".symtab",
-    ".strtab",
-    ".dynsym",
-    ".dynstr",
-    ".gopclntab",
-    ".go.buildinfo",
-    ".go.type",
-    ".data",
-    ".rodata",
-    ".note.go.buildid",
-    ".gnu_debuglink",
-    ".rela.dyn",
-];
+/// The sections that are read anywhere: those of debug information stand behind the first two.
+const NAMES: [&str; 15 + NEEDED.len()] = {
+    let mut names = [
+        "",
+        ".text",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        ".eh_frame_hdr",
+        ".symtab",
+        ".strtab",
+        ".dynsym",
+        ".dynstr",
+        ".gopclntab",
+        ".go.buildinfo",
+        ".go.type",
+        ".data",
+        ".rodata",
+        ".note.go.buildid",
+        ".gnu_debuglink",
+        ".rela.dyn",
+    ];
+    let mut at = 0;
+    while at < NEEDED.len() {
+        names[2 + at] = NEEDED[at];
+        at += 1;
+    }
+    names
+};
 /// Sections of one file, at most.
 const SECTIONS_MAX: usize = 64;
 /// Where the tables of symbols find their names, one place behind them.

@@ -26,7 +26,7 @@ pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Bytes<'a>>;
 pub(super) type Value<'a> = AttributeValue<Bytes<'a>>;
 
 /// What locating code and variables needs.
-const NEEDED: [&str; 13] = [
+pub(crate) const NEEDED: [&str; 13] = [
     ".debug_info",
     ".debug_abbrev",
     ".debug_line",

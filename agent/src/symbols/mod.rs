@@ -45,7 +45,7 @@ pub(crate) mod types;
 pub(crate) mod unwind;
 
 pub use cache::SymbolCache;
-pub(crate) use debug_info::{Die, View};
+pub(crate) use debug_info::{Die, NEEDED, View};
 pub use error::{ResolveError, SymbolsError};
 pub(crate) use goroutine::GoroutinePlace;
 #[cfg(test)]

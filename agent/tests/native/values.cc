@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "figure.h"
+
 namespace shop {
 enum class State : unsigned char { Open, Paid = 7 };
 struct Item {
@@ -31,11 +33,6 @@ struct Order : Base {
 };
 template <typename T> struct Pair {
     T left, right;
-};
-struct Figure {
-    int number = 3;
-    virtual double area() const = 0;
-    virtual ~Figure() {}
 };
 struct Circle : Figure {
     double radius;
@@ -66,7 +63,33 @@ struct Shared : virtual Figure {
     int own = 11;
     double area() const override { return 0; }
 };
+// Their tables are one, as where a linker has made one of equal tables: an object of either is what its pointer says.
+struct Folded : Figure {
+    int width = 21;
+    double area() const override { return width; }
+};
+struct Twin : Figure {
+    int height = 22;
+    double area() const override;
+    virtual void key(); // where it would be defined, the table would be
+    ~Twin() override {}
+};
 } // namespace shop
+asm(".globl _ZTVN4shop4TwinE\n"
+    ".type _ZTVN4shop4TwinE, @object\n"
+    ".size _ZTVN4shop4TwinE, 40\n"
+    ".set _ZTVN4shop4TwinE, _ZTVN4shop6FoldedE\n");
+namespace {
+// Each unit has its own of this name.
+struct Hidden : shop::Figure {
+    short inner = 23;
+    double area() const override { return inner; }
+};
+struct Tag {
+    int mark = 24;
+};
+} // namespace
+double other_hidden(shop::Figure **out);
 
 #define SAY(mark, path, format, ...) std::printf(mark "\t" path "\t" format "\n", __VA_ARGS__)
 
@@ -143,6 +166,10 @@ __attribute__((noinline)) double dynamic(const shop::Figure &circle, shop::Figur
     std::vector<std::unique_ptr<shop::Figure>> all;
     all.emplace_back(new shop::Circle(4.5, "last"));
     shop::Figure *nothing = nullptr;
+    std::unique_ptr<shop::Figure> folded(new shop::Folded), twin(new shop::Twin), hidden(new Hidden);
+    std::unique_ptr<shop::Figure> hidden_tag(new shop::Tagged<Tag>(Tag{}));
+    shop::Figure *elsewhere;
+    double sum = other_hidden(&elsewhere) + hidden->area();
     const shop::Circle *exact = static_cast<const shop::Circle *>(&circle);
     SAY("dynamic", "circle.*circle.radius", "%g", 1.5);
     SAY("dynamic", "circle.*circle.label", "\"%s\"", "a circle");
@@ -154,11 +181,17 @@ __attribute__((noinline)) double dynamic(const shop::Figure &circle, shop::Figur
     SAY("dynamic", "counted.*counted.tag", "%d", 77);
     SAY("dynamic", "counted.*counted.Circle.label", "\"%s\"", "tagged");
     SAY("dynamic", "all.[0].*[0].label", "\"%s\"", "last");
+    SAY("dynamic", "folded.*folded.number", "%d", 3);
+    SAY("dynamic", "twin.*twin.number", "%d", 3);
+    SAY("dynamic", "hidden.*hidden.inner", "%d", 23);
+    SAY("dynamic", "hidden_tag.*hidden_tag.tag.mark", "%d", 24);
+    SAY("dynamic", "elsewhere.*elsewhere.outer", "%d", 25);
     SAY("dynamic", "nothing", "%s", "0x0");
+    keep(folded), keep(twin), keep(hidden), keep(hidden_tag), keep(elsewhere);
     SAY("dynamic", "exact.*exact.radius", "%g", exact->radius);
     SAY("dynamic", "shared.*shared.own", "%d", shared->own);
     keep(owned), keep(counted), keep(all), keep(nothing), keep(exact);
-    return circle.area() + square->area() + owned->area() + counted->area(); // BP dynamic
+    return sum + circle.area() + square->area() + owned->area() + counted->area(); // BP dynamic
 }
 int main() {
     char line[16];

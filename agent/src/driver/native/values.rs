@@ -8,6 +8,7 @@ use riptrace_protocol::decode;
 use riptrace_protocol::hit::RawHit;
 use riptrace_protocol::tracepoint::CaptureLimits;
 use riptrace_protocol::value::{Status, Value};
+use std::path::PathBuf;
 
 /// How often values of a program were shown as they are, not shown, and shown wrongly.
 #[derive(Debug, Default)]
@@ -77,12 +78,15 @@ fn values(run: &Run, seen: &Seen) -> Vec<Value> {
     decode::values(&run.layouts[&seen.hit.layout], &raw)
 }
 
-/// Builds and traces a program in all ways; `build` gets the flags of one way.
-fn all_ways(source: &str, compiler: &str, ways: [&[&str]; 2]) {
+/// Builds a program of one source, and `others`, and traces it in all ways; the compiler gets the flags of one way.
+fn all_ways(source: &str, others: &[&str], compiler: &str, ways: [&[&str]; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let path = sources().join(source);
     for (way, flags) in ways.into_iter().enumerate() {
-        compile(folder.path(), compiler, &[flags, &["-g", path.to_str().unwrap(), "-o", "values"]].concat());
+        let others: Vec<PathBuf> = others.iter().map(|other| sources().join(other)).collect();
+        let mut all = [flags, &["-g", path.to_str().unwrap(), "-o", "values"]].concat();
+        all.extend(others.iter().map(|other| other.to_str().unwrap()));
+        compile(folder.path(), compiler, &all);
         for mechanisms in [Mechanisms::Ptrace, Mechanisms::Auto] {
             // Deep enough for what is said, and wide enough for all of it.
             let limits =
@@ -100,15 +104,16 @@ fn all_ways(source: &str, compiler: &str, ways: [&[&str]; 2]) {
 
 #[test]
 fn c_values_are_what_the_program_says() {
-    all_ways("values.c", "cc", [&["-O0"], &["-O2"]]);
+    all_ways("values.c", &[], "cc", [&["-O0"], &["-O2"]]);
 }
 
 #[test]
 fn cpp_values_are_what_the_program_says() {
-    all_ways("values.cc", "c++", [&["-O0", "-std=c++17"], &["-O2", "-std=c++17"]]);
+    let ways: [&[&str]; 2] = [&["-O0", "-std=c++17"], &["-O2", "-std=c++17"]];
+    all_ways("values.cc", &["hidden.cc"], "c++", ways);
 }
 
 #[test]
 fn rust_values_are_what_the_program_says() {
-    all_ways("values.rs", "rustc", [&["--edition=2024", "-Copt-level=0"], &["--edition=2024", "-Copt-level=2"]]);
+    all_ways("values.rs", &[], "rustc", [&["--edition=2024", "-Copt-level=0"], &["--edition=2024", "-Copt-level=2"]]);
 }
