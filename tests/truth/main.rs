@@ -6,7 +6,8 @@
 //!
 //! In CI it is the newest Go, optimised and not. All of it, with `RIPTRACE_TRUTH=all`; with `UPDATE=1` besides, the table
 //! of results, `RESULTS.md`, is written anew. `RIPTRACE_TRUTH=1.24` is one version in all modes. With
-//! `RIPTRACE_TRUTH_SHOW=1` every variable that is not shown is listed with its reason.
+//! `RIPTRACE_TRUTH_SHOW=1` every variable that is not shown is listed with its reason. Where `dlv` is on PATH, default builds
+//! are looked at with Delve as well.
 //!
 //! Not here: what the editor or the command line make of a value; how fast any of it is.
 #![allow(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
@@ -16,6 +17,7 @@ mod support;
 
 mod beside;
 mod compare;
+mod delve;
 mod oracle;
 mod report;
 mod run;
@@ -51,8 +53,13 @@ fn no_value_that_is_shown_as_exact_is_wrong() {
         let (least, exact) = if is_optimised { (45, run.exact()) } else { (95, run.exact()) };
         let share = exact * 100 / run.variables();
         assert!(share >= least, "{} {}: {share} % is shown, and {least} % was", run.version, run.mode);
+        if let Some(peer) = &run.delve {
+            eprintln!("{} {}, wrong in Delve: {:#?}", run.version, run.mode, peer.examples);
+            eprintln!("{} {}, shown by Delve alone: {:#?}", run.version, run.mode, peer.ahead);
+            assert!(peer.lines > 100, "{}: Delve was compared at {} lines", run.version, peer.lines);
+        }
     }
     if std::env::var("RIPTRACE_TRUTH").as_deref() == Ok("all") && std::env::var_os("UPDATE").is_some() {
-        report::keep(&table);
+        report::keep(&table, &report::delve_table(&runs));
     }
 }

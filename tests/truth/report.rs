@@ -62,6 +62,23 @@ impl Outcome {
     }
 }
 
+/// What Delve shows at the lines where both were compared.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) lines: usize,
+    pub(crate) variables: usize,
+    /// Shown, all of it, and right.
+    pub(crate) exact: usize,
+    /// Shown, without a mark, and wrong.
+    pub(crate) wrong: usize,
+    /// What RipTrace shows as it is at these lines.
+    pub(crate) own_exact: usize,
+    /// What is wrong.
+    pub(crate) examples: Vec<String>,
+    /// What Delve shows as it is and RipTrace does not, with its reason.
+    pub(crate) ahead: Vec<String>,
+}
+
 /// What came out of one build.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -80,6 +97,8 @@ pub(crate) struct Run {
     pub(crate) astray: Vec<String>,
     /// What the test could not look at.
     pub(crate) odd: Vec<String>,
+    /// Of a default build, where Delve is at hand.
+    pub(crate) delve: Option<Peer>,
 }
 
 impl Run {
@@ -93,6 +112,7 @@ impl Run {
             wrong: Vec::new(),
             astray: Vec::new(),
             odd: Vec::new(),
+            delve: None,
         }
     }
 
@@ -154,11 +174,51 @@ pub(crate) fn table(runs: &[Run]) -> String {
     text
 }
 
-/// Writes the table of results that the repository keeps.
+/// A row per build that Delve has seen; empty where it was not at hand.
+pub(crate) fn delve_table(runs: &[Run]) -> String {
+    let mut rows = String::new();
+    for run in runs {
+        let Some(peer) = &run.delve else { continue };
+        let share = |count: usize| 100.0 * count as f64 / peer.variables.max(1) as f64;
+        let _ = write!(
+            rows,
+            "\n| {} | {} | {} | {} | {} ({:.1} %) | {} ({:.1} %) | {} |",
+            run.version,
+            run.mode,
+            peer.lines,
+            peer.variables,
+            peer.own_exact,
+            share(peer.own_exact),
+            peer.exact,
+            share(peer.exact),
+            peer.wrong
+        );
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "| Go | build | lines | variables | exact | exact in Delve | wrong in Delve, unmarked |\n\
+         |---|---|---|---|---|---|---|{rows}\n"
+    )
+}
+
+/// Where the table of RipTrace's own results begins, and that of Delve's.
+const OWN: &str = "| Go | build | lines | without code |";
+const DELVE: &str = "| Go | build | lines | variables |";
+
+/// Writes the tables of results that the repository keeps; that of Delve stays where there is no new one.
 #[track_caller]
-pub(crate) fn keep(table: &str) {
+pub(crate) fn keep(table: &str, delve: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/RESULTS.md");
     let before = std::fs::read_to_string(&path).expect("the results that are kept");
-    let head = before.split("| Go |").next().unwrap_or_default();
-    std::fs::write(&path, format!("{head}{table}")).expect("the results are written");
+    let (head, rest) = before.split_once(OWN).expect("its table");
+    let (_, behind) = rest.split_once("\n\n").expect("what is said of Delve");
+    let (about, kept) = behind.split_once(DELVE).unwrap_or((behind, ""));
+    let kept = match delve {
+        "" if kept.is_empty() => String::new(),
+        "" => format!("{DELVE}{kept}"),
+        new => new.to_owned(),
+    };
+    std::fs::write(&path, format!("{head}{table}\n{about}{kept}")).expect("the results are written");
 }

@@ -2,6 +2,7 @@
 
 use crate::beside;
 use crate::compare::{self, Compared};
+use crate::delve;
 use crate::oracle::{Marker, Truth};
 use crate::report::{Mode, Outcome, Run};
 use crate::support::fixture::Fixture;
@@ -21,7 +22,7 @@ pub(crate) fn one(truth: &Truth, version: GoVersion, mode: Mode) -> Run {
     for (topic, sum) in &seen.sums {
         assert_eq!(truth.sums.get(topic), Some(sum), "{version} {mode}: {topic} computes something else while traced");
     }
-    for marker in markers {
+    for &marker in &markers {
         match seen.refused.get(&marker.marker) {
             Some(Refused::NoCode) => {
                 run.no_code += 1;
@@ -43,6 +44,9 @@ pub(crate) fn one(truth: &Truth, version: GoVersion, mode: Mode) -> Run {
         variables(&mut run, marker, wanted, passages);
         beside::values(&mut run, marker, passages);
         beside::goroutines(&mut run, marker, &seen.goroutines[&marker.marker]);
+    }
+    if let Some(dlv) = delve::found().filter(|_| mode == Mode::Default) {
+        run.delve = Some(delve::run(&dlv, &fixture, truth, &markers, &run.outcomes));
     }
     if std::env::var_os("RIPTRACE_TRUTH_SHOW").is_some() {
         for (name, outcome) in &run.outcomes {
