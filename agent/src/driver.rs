@@ -50,7 +50,7 @@ use requests::{Kind, PID_HEADER};
 use riptrace_protocol::agent_api::{Heartbeat, ProfileGet, Reply};
 use riptrace_protocol::fleet::HostProfile;
 use riptrace_protocol::ids::{HostName, Incarnation, ProcessKey};
-use riptrace_protocol::limits::{CALM_WATERMARK_MS, HEARTBEAT_MS, MESSAGE_BYTES_MAX};
+use riptrace_protocol::limits::{CALM_WATERMARK_MS, HEARTBEAT_MS, HOST_LEASE_MS, MESSAGE_BYTES_MAX};
 use riptrace_protocol::subject;
 use rival::Rival;
 use std::collections::HashMap;
@@ -65,8 +65,10 @@ use worker::{Host, News, Workers};
 
 /// Everything that is done again and again is done when the lookout has looked around ([`lookout::PAUSE`]), all of it at
 /// once: to wake up is what costs. Heartbeats and a calm host's watermark are said as often. If a look takes longer than
-/// this, the pulse does not wait for it.
-const PULSE_MAX: Duration = Duration::from_millis(HEARTBEAT_MS / 2 * 3);
+/// this, the pulse does not wait for it: well within the lease of a host. It is not shorter since a timer that is put off
+/// again and again still wakes its thread up once in its time.
+const PULSE_MAX: Duration = Duration::from_millis(HEARTBEAT_MS * 3);
+const _: () = assert!(HEARTBEAT_MS * 3 < HOST_LEASE_MS);
 const _: () = assert!(lookout::PAUSE.as_millis() as u64 == HEARTBEAT_MS && CALM_WATERMARK_MS == HEARTBEAT_MS);
 /// The state is told that time went on when nothing has happened for so long: a fraction of its shortest time.
 const TICK: Duration = Duration::from_millis(200);

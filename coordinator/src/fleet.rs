@@ -117,6 +117,14 @@ impl Pings {
         self.busy_until_ns = now_ns + BUSY_MS * MS;
     }
 
+    /// Its agent was heard: it is awake, and to wake up once more is all that a ping costs it. A calm host's ping that is due
+    /// soon goes out now.
+    pub(crate) fn heard(&mut self, now_ns: u64) {
+        if now_ns >= self.busy_until_ns && now_ns + CLOCK_CALM_PING_MS / 2 * MS >= self.due_ns {
+            self.due_ns = self.due_ns.min(now_ns);
+        }
+    }
+
     /// Hits wait for this host's watermark.
     pub(crate) fn is_waited_for(&mut self, now_ns: u64) {
         if now_ns >= self.hurried_until_ns {
@@ -321,6 +329,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use riptrace_protocol::limits::HEARTBEAT_MS;
 
     #[test]
     fn clocks_are_exchanged_often_only_while_there_are_hits() {
@@ -336,6 +345,30 @@ mod tests {
         assert_eq!(pings.due_ns, (300 + CLOCK_PING_MS) * MS);
         pings.start((400 + BUSY_MS) * MS);
         assert_eq!(pings.due_ns, (400 + BUSY_MS + CLOCK_CALM_PING_MS) * MS);
+    }
+
+    #[test]
+    fn a_calm_agent_is_pinged_while_it_is_awake() {
+        let mut pings = Pings::default();
+        pings.start(0);
+        // The first heartbeat comes too early for it; each one after that takes its ping along.
+        pings.heard(HEARTBEAT_MS / 3 * MS);
+        assert_eq!(pings.due_ns, CLOCK_CALM_PING_MS * MS);
+        let mut last_ns = 0;
+        for beat in 1..10 {
+            let now_ns = (HEARTBEAT_MS / 3 + beat * HEARTBEAT_MS) * MS;
+            assert!(pings.due_ns > now_ns, "it is not due before the heartbeat");
+            pings.heard(now_ns);
+            assert_eq!(pings.due_ns, now_ns);
+            pings.start(now_ns);
+            assert!(now_ns - last_ns <= CLOCK_CALM_PING_MS * MS);
+            last_ns = now_ns;
+        }
+        // A busy one has its own pace.
+        pings.has_hits(last_ns);
+        pings.start(last_ns);
+        pings.heard(last_ns + CLOCK_PING_MS / 2 * MS);
+        assert_eq!(pings.due_ns, last_ns + CLOCK_PING_MS * MS);
     }
 
     #[test]

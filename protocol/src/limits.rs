@@ -56,8 +56,9 @@ pub const SESSION_LEASE_MS: u64 = 10_000;
 pub const SESSION_RENEW_MS: u64 = 3_000;
 /// How often the coordinator exchanges clocks with an agent whose host has hits, in milliseconds.
 pub const CLOCK_PING_MS: u64 = 250;
-/// The same while it has none, in milliseconds: to wake up is all that an agent costs whose probes are silent.
-pub const CLOCK_CALM_PING_MS: u64 = 1_000;
+/// The same while it has none, in milliseconds, at most: to wake up is all that an agent costs whose probes are silent. A
+/// little more than a heartbeat: the ping follows that, while the agent is awake.
+pub const CLOCK_CALM_PING_MS: u64 = HEARTBEAT_MS * 3 / 2;
 /// A host is busy for so long after its last hit, and after somebody else's hits waited for it, in milliseconds.
 pub const BUSY_MS: u64 = 10_000;
 /// How often an agent with probes says its watermark while its host is not busy, in milliseconds: twice within what the

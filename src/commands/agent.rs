@@ -17,7 +17,11 @@ pub(super) async fn run(args: args::Agent) -> Result<(), Failure> {
     let shutdown = shutdown::on_signals().map_err(|e| Failure::Unreachable(format!("signals: {e}")))?;
     let bus = connect_without_echo(&args.bus.target(), &format!("riptrace agent {}", config.host)).await?;
     output::note(&format!("riptrace agent {}: serving; Ctrl-C takes every probe out", config.host));
-    riptrace_agent::run(bus, config, shutdown.ended()).await.map_err(|e| Failure::Unreachable(e.to_string()))
+    // A task: whenever the future that the runtime blocks on is woken, its thread is, by a system call.
+    let agent = tokio::spawn(async move { riptrace_agent::run(bus, config, shutdown.ended()).await });
+    let ended =
+        agent.await.map_err(|e| Failure::Unreachable(format!("the agent has failed; please report this: {e}")))?;
+    ended.map_err(|e| Failure::Unreachable(e.to_string()))
 }
 
 /// The configuration that the flags mean.

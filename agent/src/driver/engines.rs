@@ -1,7 +1,7 @@
 //! The engines of this host, one per attached process, and which work armed what in them.
 //!
 //! Everything here may block (it stops threads of a process for a moment) and is called from blocking threads only.
-//! No lock is held while an engine works.
+//! No lock is held while an engine works, but for a glance at its rings.
 
 use crate::engine::{AttachOptions, Counts, Engine, EngineEvent};
 use crate::event::JobId;
@@ -93,6 +93,17 @@ impl Engines {
     /// The processes that have an engine.
     pub(super) fn traced(&self) -> BTreeSet<ProcessKey> {
         self.inner().epochs.keys().copied().collect()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner().attached.is_empty()
+    }
+
+    /// Has a look at what comes after a long silence ([`Engine::glance`]). Does not block.
+    pub(super) fn glance(&self) {
+        let inner = self.inner();
+        inner.attached.values().for_each(|attached| attached.engine.glance());
     }
 
     /// Whether an event of this attachment is news.

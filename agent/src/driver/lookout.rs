@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// From one look to the next. A process that starts is traced within about this; counts are read as often.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// Meanwhile it glances so often at the rings of processes whose readers rest: what comes first after a long silence is
+/// read within a half of [`PAUSE`], however many processes are traced.
+const GLANCES: u32 = 2;
 
 /// What one look at the host has shown.
 pub(super) struct Sight {
@@ -67,10 +70,23 @@ fn run(host: &Host, config: &AgentConfig, seen: &tokio::sync::mpsc::Sender<Sight
                 Sight { processes: None, counts: Vec::new() }
             }
         };
-        if seen.blocking_send(sight).is_err() || ends.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
+        if seen.blocking_send(sight).is_err() || !rest(host, ends) {
             return;
         }
     }
+}
+
+/// Until the next look. The last glance comes just before it: what it promises is said with the pulse. Says whether there
+/// is a next look.
+fn rest(host: &Host, ends: &Receiver<()>) -> bool {
+    let glances = if host.engines.is_empty() { 1 } else { GLANCES };
+    (0..glances).all(|_| {
+        let goes_on = ends.recv_timeout(PAUSE / glances) == Err(RecvTimeoutError::Timeout);
+        if goes_on {
+            host.engines.glance();
+        }
+        goes_on
+    })
 }
 
 fn look(

@@ -144,6 +144,17 @@ impl Engine {
         }
     }
 
+    /// After a long silence the reader of a process does not look at its rings by itself, since each reader that wakes up
+    /// costs its host something: whoever has engines glances at all of them a few times a second, which is a few words of
+    /// memory each and wakes up those for whom something has come. Does not block; does nothing while a backend is changed.
+    pub fn glance(&self) {
+        if let Ok(backend) = self.backend.try_read()
+            && let Backend::Inside(engine) = &*backend
+        {
+            engine.glance();
+        }
+    }
+
     /// Counts of all probes. Does not block for longer than the reader takes for a pass.
     pub fn counts(&self) -> Vec<(TracepointId, Counts)> {
         match &*self.backend() {

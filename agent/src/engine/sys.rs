@@ -3,6 +3,7 @@
 //! Raw system calls, for three reasons: nix cannot decode stops by realtime signals, the C libraries disagree on
 //! ptrace's signature, and siginfo must pass through untouched.
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -414,7 +415,20 @@ pub(super) struct Alarm(libc::timer_t);
 
 impl Alarm {
     /// The first time after `every_ns`, then as often. Wakes must be accepted ([`accept_wakes`]).
+    ///
+    /// Timers are limited by RLIMIT_SIGPENDING (getrlimit(2)), and those of all processes of a user count: a Go program
+    /// keeps the timer of each thread that ends while a CPU profile is taken, some thirty a second under stress (Go 1.27).
+    /// What holds is the limit of whoever makes one more, so the agent raises its own.
     pub(super) fn start(every_ns: u64) -> io::Result<Alarm> {
+        match Alarm::try_start(every_ns) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && may_have_more_timers() => {
+                Alarm::try_start(every_ns)
+            }
+            started => started,
+        }
+    }
+
+    fn try_start(every_ns: u64) -> io::Result<Alarm> {
         let every =
             libc::timespec { tv_sec: (every_ns / 1_000_000_000) as i64, tv_nsec: (every_ns % 1_000_000_000) as i64 };
         let times = libc::itimerspec { it_interval: every, it_value: every };
@@ -443,6 +457,15 @@ impl Drop for Alarm {
         // SAFETY: the timer was made by this value and is deleted once.
         unsafe { libc::timer_delete(self.0) };
     }
+}
+
+/// Raises this process's limit of timers and waiting signals as far as it may; says whether it is higher now.
+fn may_have_more_timers() -> bool {
+    let resource = Resource::RLIMIT_SIGPENDING;
+    let Ok((soft, hard)) = getrlimit(resource) else { return false };
+    // Without limit takes CAP_SYS_RESOURCE; up to the hard one, nothing.
+    setrlimit(resource, RLIM_INFINITY, RLIM_INFINITY).is_ok() && soft != RLIM_INFINITY
+        || soft < hard && setrlimit(resource, hard, hard).is_ok()
 }
 
 /// Has this thread take precedence over others, if the agent may (CAP_SYS_NICE): while it works a process stands still.
@@ -534,6 +557,18 @@ mod tests {
         ] {
             assert_eq!(decode(status), want, "{status:#x}");
         }
+    }
+
+    #[test]
+    fn others_cannot_take_all_timers() {
+        let resource = Resource::RLIMIT_SIGPENDING;
+        let (_, hard) = getrlimit(resource).unwrap();
+        accept_wakes().unwrap();
+        // As if processes of the same user had as many as this one may have.
+        setrlimit(resource, 0, hard).unwrap();
+        let alarm = Alarm::start(1_000_000_000);
+        assert!(alarm.is_ok(), "{:?}", alarm.err());
+        assert!(getrlimit(resource).unwrap().0 >= hard);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use riptrace_protocol::ids::ProcessKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Bytes of an environment that are read: longer ones are cut. Linux allows some megabytes, people some kilobytes.
@@ -51,7 +52,7 @@ const YOUNG_LOOKS: u64 = 5;
 /// After that it is looked at by turns, each this often: a pid may be another process's by then, or run another program.
 const TURNS: u64 = 8;
 /// Every so many turns it is looked at whole, though it is the same process and program: it may have started that anew, in
-/// another environment.
+/// another environment. What runs no program is looked at only then: most pids of a host are threads of the kernel's own.
 const WHOLE_TURNS: u64 = 8;
 /// What changes with every process that begins or ends.
 const LOAD: &str = "/proc/loadavg";
@@ -61,6 +62,8 @@ const LOAD: &str = "/proc/loadavg";
 pub struct Discovery {
     looks: u64,
     known: BTreeMap<u32, Known>,
+    /// [`LOAD`], kept open: what is read from its beginning is what holds then.
+    load: Option<File>,
     /// How many tasks there were at the last look through /proc, and which began last.
     tasks: Option<(String, String)>,
 }
@@ -88,7 +91,7 @@ impl Discovery {
     ) -> Result<Vec<ProcessSeen>, TargetError> {
         let own = std::process::id();
         // Read before: what begins meanwhile is a change the next time.
-        let tasks = tasks();
+        let tasks = self.tasks_now();
         self.looks += 1;
         if tasks.is_none() || tasks != self.tasks {
             let path = "/proc".to_owned();
@@ -109,12 +112,12 @@ impl Discovery {
             let is_young = self.looks - known.first < YOUNG_LOOKS;
             let is_turn = self.looks % TURNS == u64::from(pid) % TURNS;
             let is_whole = is_turn && self.looks / TURNS % WHOLE_TURNS == u64::from(pid) / TURNS % WHOLE_TURNS;
-            if !is_young && !is_turn && !traced.contains(&pid) {
+            let is_due = if known.identity.is_some() { is_turn } else { is_whole };
+            if !is_young && !is_due && !traced.contains(&pid) {
                 continue;
             }
             let identity = identity(pid);
             if identity.is_none() {
-                // Most pids of a host are the kernel's own.
                 (known.identity, known.seen) = (None, None);
                 continue;
             }
@@ -133,14 +136,20 @@ impl Discovery {
         }
         Ok(self.known.values().filter_map(|known| known.seen.clone()).collect())
     }
-}
 
-/// How many tasks there are, and which began last (proc_loadavg(5)); `None` where that is not told.
-fn tasks() -> Option<(String, String)> {
-    let text = String::from_utf8(read_some(LOAD, READ_BYTES as u64).ok()?).ok()?;
-    let mut fields = text.split_whitespace().skip(3);
-    let (_, all) = fields.next()?.split_once('/')?;
-    Some((all.to_owned(), fields.next()?.to_owned()))
+    /// How many tasks there are, and which began last (proc_loadavg(5)); `None` where that is not told.
+    fn tasks_now(&mut self) -> Option<(String, String)> {
+        let load = match &mut self.load {
+            Some(load) => load,
+            none => none.insert(File::open(LOAD).ok()?),
+        };
+        // Five short fields.
+        let mut text = [0; 128];
+        let bytes = load.read_at(&mut text, 0).ok()?;
+        let mut fields = str::from_utf8(text.get(..bytes)?).ok()?.split_whitespace().skip(3);
+        let (_, all) = fields.next()?.split_once('/')?;
+        Some((all.to_owned(), fields.next()?.to_owned()))
+    }
 }
 
 /// Which program a process runs, and since when the process is there; `None` for a kernel thread and a zombie.

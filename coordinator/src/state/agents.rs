@@ -74,6 +74,7 @@ impl State {
             host.profile_revision = profile_revision;
             self.dirty = true;
         }
+        host.pings.heard(now_ns);
         for status in probes {
             self.probe_changed(&name, status);
         }

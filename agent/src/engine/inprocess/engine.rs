@@ -1,7 +1,8 @@
 //! The engine of one process: arms and removes probes, and lets the process go.
 //!
 //! Three parts share one process. [`Text`] (behind a lock) is what is installed; [`Book`] (behind another, never held
-//! while the process is waited for) is what is counted; the reader thread takes hits out. Locks are taken in this order.
+//! while the process is waited for) is what is counted; the reader thread takes hits out, with its [`Drain`] locked, which
+//! is shared for glances while it rests. Locks are taken in the order text, drain, book.
 
 use super::book::{Book, Kind};
 use super::budget::{Share, Tokens};
@@ -69,6 +70,8 @@ struct Inside {
     key: ProcessKey,
     memory: Arc<SharedMemory>,
     book: Arc<Mutex<Book>>,
+    /// Behind the lock of the text, and before the book's.
+    drain: Arc<Mutex<Drain>>,
     bell: Arc<Bell>,
     watched: Arc<Watched>,
     /// `None` once the process was let go of.
@@ -132,17 +135,19 @@ impl InProcessEngine {
         let watched = Arc::new(Watched::new(key, header).map_err(spawn)?);
         let bell = Arc::new(Bell::new().map_err(spawn)?);
         let book = Arc::new(Mutex::new(Book::new((counter::now() >> 12) as u32 | 1)));
+        let threads = Threads::of(key);
+        let drain = Drain::new(key, Arc::clone(&memory), Arc::clone(&book), sink, clock, decode(), threads);
+        let drain = Arc::new(Mutex::new(drain));
         let inside = Arc::new(Inside {
             key,
             memory: Arc::clone(&memory),
             book: Arc::clone(&book),
+            drain: Arc::clone(&drain),
             bell: Arc::clone(&bell),
             watched: Arc::clone(&watched),
             text: Mutex::new(Some(text)),
         });
         let (pads, off) = (Arc::downgrade(&inside), Arc::downgrade(&inside));
-        let threads = Threads::of(key);
-        let drain = Drain::new(key, Arc::clone(&memory), Arc::clone(&book), sink, clock, decode(), threads);
         let reader = Reader {
             drain,
             memory,
@@ -179,6 +184,23 @@ impl InProcessEngine {
         let counts = book.entry(tracepoint).map(|entry| entry.counts(&inside.memory))?;
         book.close(tracepoint, domain_now_ns(), is_out);
         Some(Counts { unfinished: !is_read, ..counts })
+    }
+
+    /// Wakes the reader up where it rests and something has come; says whether it did.
+    pub(in crate::engine) fn glance(&self) -> bool {
+        let inside = &self.inside;
+        let finds = |drain: &mut Drain| !drain.glance();
+        let wakes = inside.bell.is_needed() && inside.drain.try_lock().is_ok_and(|mut drain| finds(&mut drain));
+        if wakes {
+            inside.bell.ring();
+        }
+        wakes
+    }
+
+    /// Whether the reader leaves it to others to look at the rings.
+    #[cfg(test)]
+    pub(super) fn rests(&self) -> bool {
+        self.inside.bell.is_needed()
     }
 
     /// Counts of all probes.

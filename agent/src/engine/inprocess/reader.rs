@@ -3,7 +3,7 @@
 //! It sleeps between passes, the longer the less there is: [`SHORTEST`] while hits come, [`LONGEST`] when none do, and not
 //! at all while a ring is filling up, as far as its own share of the host goes ([`Effort`]). It wakes up for the end of
 //! the process and for whoever rings its bell. While the rings stay empty it only glances at them: a pass follows after
-//! [`GLANCES_MAX`]. After [`CALM_AFTER_NS`] without anything it glances less often.
+//! [`GLANCES_MAX`]. After [`CALM_AFTER_NS`] without anything it rests, and others glance for it.
 //!
 //! Not here: what a pass does ([`super::drain`]), what a budget decides ([`super::budget`]).
 
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Sleep while hits come: five passes within the time that a batch waits to be published. What comes faster than 30 MB/s
@@ -31,14 +31,12 @@ const SHORTEST: Duration = Duration::from_millis(4);
 /// Sleep when none come: a ring takes 10 MB/s for so long. To wake up is what costs: ten times a second is well below a
 /// thousandth of a core.
 const LONGEST: Duration = Duration::from_millis(100);
-/// Sleep after a long silence: what comes first is read so much later at the latest, of which a ring takes 3 MB/s.
-const CALM: Duration = Duration::from_millis(300);
+/// Sleep after a long silence: after so long there is a pass, whether or not somebody else has had a glance at the rings.
+const CALM: Duration = Duration::from_secs(2);
 /// How long a silence is long, in nanoseconds.
 const CALM_AFTER_NS: u64 = 10_000_000_000;
-/// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second, and
-/// nearly every second in a long silence.
+/// Glances at empty rings in a row, before a pass looks at the process, its counters and the budgets: twice a second.
 const GLANCES_MAX: u32 = 4;
-const CALM_GLANCES_MAX: u32 = 2;
 /// A ring that is filled to this part is read again at once.
 const FILLING: u64 = RING_BYTES as u64 / 8;
 /// Budgets are filled and drops told this often, in nanoseconds: well within the second that a budget holds.
@@ -54,6 +52,7 @@ pub(super) struct Bell {
     passes: Mutex<(u64, u64)>,
     passed: Condvar,
     stop: AtomicBool,
+    is_needed: AtomicBool,
 }
 
 impl Bell {
@@ -66,10 +65,17 @@ impl Bell {
         }
         // SAFETY: a descriptor that was just made and belongs to nobody else.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Bell { event, passes: Mutex::new((0, 0)), passed: Condvar::new(), stop: AtomicBool::new(false) })
+        let (passes, passed) = (Mutex::new((0, 0)), Condvar::new());
+        Ok(Bell { event, passes, passed, stop: AtomicBool::new(false), is_needed: AtomicBool::new(false) })
     }
 
-    fn ring(&self) {
+    /// Whether the reader looks at nothing by itself for a while.
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_needed.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the reader up.
+    pub(super) fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: eight bytes that live for the call. It fails only when the counter is full: then it is ringing already.
         unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
@@ -134,7 +140,7 @@ struct Suspects {
 
 /// The thread's state.
 pub(super) struct Reader {
-    pub(super) drain: Drain,
+    pub(super) drain: Arc<Mutex<Drain>>,
     pub(super) memory: Arc<SharedMemory>,
     pub(super) book: Arc<Mutex<Book>>,
     pub(super) watched: Arc<Watched>,
@@ -159,10 +165,10 @@ impl Reader {
         loop {
             let asked = self.bell.asked();
             let stops = self.bell.stop.load(Ordering::SeqCst);
-            let passed = self.drain.pass();
+            let passed = self.drain().pass();
             if asked > answered {
                 // Whoever waits is about to close a probe's books.
-                self.drain.tell_drops();
+                self.drain().tell_drops();
                 answered = asked;
             }
             self.bell.answer(asked);
@@ -178,7 +184,7 @@ impl Reader {
                 looked_into_ns = passed.now_ns;
                 suspects = self.look_into(cpu, at, suspects);
                 if suspects.is_none() {
-                    self.drain.pass_by(cpu);
+                    self.drain().pass_by(cpu);
                     continue;
                 }
             }
@@ -191,7 +197,7 @@ impl Reader {
                 shared_ns = passed.now_ns;
             }
             if stops {
-                self.drain.tell_drops();
+                self.drain().tell_drops();
                 self.bell.answer(u64::MAX);
                 return None;
             }
@@ -204,7 +210,11 @@ impl Reader {
                 let is_quiet = wait == LONGEST && passed.stuck.is_none();
                 let is_calm = is_quiet && passed.now_ns >= came_ns + CALM_AFTER_NS;
                 match (is_quiet, is_calm) {
-                    (_, true) => self.rest(CALM, CALM_GLANCES_MAX),
+                    (_, true) => {
+                        self.bell.is_needed.store(true, Ordering::SeqCst);
+                        self.rest(CALM, 0);
+                        self.bell.is_needed.store(false, Ordering::SeqCst);
+                    }
                     (true, false) => self.rest(wait, GLANCES_MAX),
                     (false, false) => self.rest(wait, 0),
                 }
@@ -223,10 +233,14 @@ impl Reader {
         }
     }
 
+    fn drain(&self) -> MutexGuard<'_, Drain> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sleeps, and again for as long as all rings are empty, so many times.
     fn rest(&mut self, sleep: Duration, glances_max: u32) {
         for glance in 0..=glances_max {
-            if glance > 0 && !self.drain.glance() {
+            if glance > 0 && !self.drain().glance() {
                 break;
             }
             if wait_readable([self.watched.descriptor(), self.bell.event.as_fd()], sleep) {
@@ -253,8 +267,8 @@ impl Reader {
 
     /// Nothing more will come.
     fn end(&mut self) {
-        self.drain.finish();
-        self.drain.tell_drops();
+        self.drain().finish();
+        self.drain().tell_drops();
         self.bell.stop.store(true, Ordering::SeqCst);
         self.bell.answer(u64::MAX);
     }
@@ -263,7 +277,7 @@ impl Reader {
         for (_, entry) in lock(&self.book).entries() {
             self.memory.enable(entry.slot, false);
         }
-        self.drain.tell_drops();
+        self.drain().tell_drops();
         self.bell.stop.store(true, Ordering::SeqCst);
         self.bell.answer(u64::MAX);
         let why = "the process has written into the memory of its tracepoints by itself: they are off; it may have a \
@@ -282,7 +296,7 @@ impl Reader {
             }
         }
         drop(book);
-        self.drain.tell_drops();
+        self.drain().tell_drops();
     }
 
     fn look_at_share(&mut self, passed_ns: u64) {

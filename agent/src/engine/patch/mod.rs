@@ -262,6 +262,12 @@ pub(in crate::engine) enum PatchError {
     /// The agent has no thread left.
     #[error("cannot start the thread that stops the process: {0}; raise the agent's limit of threads")]
     Spawn(io::Error),
+    /// The agent gets no timer, by which it would know that threads do not stop.
+    #[error(
+        "cannot start the timer of a stop: {0}; timers and waiting signals of all processes of the agent's user count \
+         together: raise the agent's limit of them (ulimit -i), or give it CAP_SYS_RESOURCE"
+    )]
+    Timer(io::Error),
     /// A mistake of the caller: such a patch would not be sound.
     #[error("the patch at {:#x} is not sound: {why}; please report this", at.0)]
     Unsound {

@@ -148,7 +148,7 @@ impl Stopped {
     }
 
     fn none() -> Result<Stopped, PatchError> {
-        let alarm = Alarm::start(TICK_NS).map_err(PatchError::Spawn)?;
+        let alarm = Alarm::start(TICK_NS).map_err(PatchError::Timer)?;
         let asked_ns = domain_now_ns();
         Ok(Stopped { threads: Vec::new(), known: BTreeSet::new(), asked_ns, began_ns: None, _alarm: alarm })
     }

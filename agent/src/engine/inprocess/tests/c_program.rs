@@ -85,6 +85,25 @@ fn position_independent_code_is_as_good() {
 }
 
 #[test]
+fn after_a_long_silence_a_glance_wakes_the_reader() {
+    let mut target = Target::c("-pie");
+    let tracing = Tracing::c(&target);
+    arm_all(&target, &tracing);
+    let mut rounds = 0;
+    // It looks by itself from time to time: once may be such a time.
+    let woken = (0..3).any(|_| {
+        eventually("the reader rests", || tracing.engine.rests().then_some(()));
+        assert!(!tracing.engine.glance(), "nothing has come");
+        target.ask("run 1 1", "ran");
+        rounds += 1;
+        tracing.engine.glance()
+    });
+    assert!(woken);
+    eventually("the reader is awake", || (!tracing.engine.rests()).then_some(()));
+    assert_counts(&tracing, rounds);
+}
+
+#[test]
 fn signals_arrive_once_each() {
     let mut target = Target::c("-no-pie");
     let tracing = Tracing::c(&target);
