@@ -26,10 +26,12 @@ export const logpoint = { ...location("RIPTRACE_LOGPOINT", "cart/cart.go", "BP c
 /** Variables in scope at `breakpoint`. */
 export const breakpointVariables = ["requestID", "quantity", "c", "line"];
 
+/** How many times slower the browser is made: it may take that many times as long. What never comes is found all the same. */
+export const SLOWDOWN = Number(process.env.RIPTRACE_BROWSER_SLOWDOWN ?? 1);
 /** How long the first hits may take: arming in every process, one order of the load generator, batching, the merge. */
-export const FIRST_HIT_MS = 60_000;
+export const FIRST_HIT_MS = 60_000 * SLOWDOWN;
 /** How long one answer to one action may take, on two cores that also compile. */
-export const ANSWER_MS = 30_000;
+export const ANSWER_MS = 30_000 * SLOWDOWN;
 
 function required(name) {
   const value = process.env[name];

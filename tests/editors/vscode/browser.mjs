@@ -1,7 +1,7 @@
 /**
  * A headless Chromium with an empty profile, driven by playwright.
  */
-import { requireTool } from "../support.mjs";
+import { requireTool, SLOWDOWN } from "../support.mjs";
 
 /** What a container without a GPU, a sandbox and a network needs. */
 const FLAGS = [
@@ -15,9 +15,6 @@ const FLAGS = [
   "--disable-dev-shm-usage",
 ];
 const LAUNCH_MS = 120_000;
-
-/** How many times slower than it is the page's thread is made, to find what only works on a fast machine. */
-const SLOWDOWN = Number(process.env.RIPTRACE_BROWSER_SLOWDOWN ?? 1);
 
 /** Returns `{ page, close }`. */
 export async function openBrowser() {

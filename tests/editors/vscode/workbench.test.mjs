@@ -225,6 +225,11 @@ step("the views are readable in the other theme too", async () => {
   }
   assert.notEqual(before.background, after.background);
   await screenshot("views dark");
+  await workbench.showFleet();
+  await workbench.fleetRow(/armed \d+\/\d+, [\d,]+ hits/).waitFor({ timeout: ANSWER_MS });
+  await workbench.showDebugConsole();
+  await workbench.consoleRows.first().waitFor({ timeout: ANSWER_MS });
+  await screenshot("fleet and console dark");
   await workbench.toggleTheme();
 });
 
