@@ -7,7 +7,7 @@ mod go;
 mod native;
 
 pub use go::{ChanForm, DynamicType, FunctionCase, MapForm, MapTables, NamedType, SLOTS, Slots};
-pub use native::{B_TREE_ENTRIES_MAX, BTreeForm, NativeKind, ObjectTable, SequenceLength, Variant};
+pub use native::{B_TREE_ENTRIES_MAX, BTreeForm, COUNTS_BYTES, NativeKind, ObjectTable, SequenceLength, Variant};
 
 use crate::fleet::{Language, SiteFacts};
 use crate::ids::{BuildId, LayoutId};

@@ -12,6 +12,7 @@ use super::registers::{RBP, RSP, Registers};
 use super::walk::{Action, DEPTH_MAX, ITEMS_MAX, STEPS_MAX, SwitchKey, WalkIndex, Walks};
 use riptrace_protocol::hit::{Chunk, ChunkEnd, RootState, StackEnd};
 use riptrace_protocol::ids::Avma;
+use riptrace_protocol::layout::COUNTS_BYTES;
 use riptrace_protocol::limits::{HIT_BYTES_MAX, STACK_FRAMES_MAX};
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
@@ -213,7 +214,7 @@ fn stack(frames_max: usize, program: &Program, registers: &Registers, memory: &d
 /// How many elements a word of a run stands for.
 fn elements_of(count: Count, word: u64, address: u64, element_bytes: u64) -> Option<u64> {
     match count {
-        Count::Word => i64::try_from(word).is_ok().then_some(word),
+        Count::Word | Count::WordBehindCounts => i64::try_from(word).is_ok().then_some(word),
         Count::Mask | Count::MaskBelow => word.checked_add(1),
         Count::Power => {
             let power = word & 0xff;
@@ -392,6 +393,7 @@ impl<'a> Capture<'a> {
                     let Some(length) = self.word(item, start + count_at as usize) else { continue };
                     let Some(length) = elements_of(how, length, at, element_bytes) else { continue };
                     let count = length.min(u64::from(most));
+                    let at = if how == Count::WordBehindCounts { at.wrapping_add(COUNTS_BYTES) } else { at };
                     let mut wanted = elements(Wanted { at, to, element_bytes, ..nothing }, length, count);
                     if how == Count::MaskBelow {
                         // What is farther from the address is as if it were not there.

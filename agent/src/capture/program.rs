@@ -245,6 +245,10 @@ pub const RUN_ELEMENTS_MAX: u32 = 256;
 pub enum Count {
     /// It is the number; none if it is negative.
     Word,
+    /// The same, and the elements lie [`COUNTS_BYTES`] behind the address.
+    ///
+    /// [`COUNTS_BYTES`]: riptrace_protocol::layout::COUNTS_BYTES
+    WordBehindCounts,
     /// One more than it: a mask.
     Mask,
     /// The same, and the elements lie in front of the address, from it backwards: those nearest to it are copied.

@@ -9,8 +9,8 @@ use super::memory::{End, Place, missing, read};
 use super::text;
 use crate::expression::quote;
 use crate::layout::{
-    B_TREE_ENTRIES_MAX, BTreeForm, DynamicType, Field, NativeKind, ObjectTable, SequenceLength, Type, TypeIndex,
-    TypeKind, Variant,
+    B_TREE_ENTRIES_MAX, BTreeForm, COUNTS_BYTES, DynamicType, Field, NativeKind, ObjectTable, SequenceLength, Type,
+    TypeIndex, TypeKind, Variant,
 };
 use crate::limits;
 use crate::value::{Number, Scalar, Status, Value};
@@ -52,6 +52,17 @@ impl<'a> Builder<'a> {
                     SequenceLength::End(at) => Err(place.word(at.into())?),
                 };
                 return self.sequence(value, *element, address, length, depth);
+            }
+            NativeKind::Shared { address_at, length_at, element } => {
+                let counts = place.word((*address_at).into())?;
+                let length = place.word((*length_at).into())?;
+                // There always are counts, also in front of nothing.
+                let address = counts.checked_add(COUNTS_BYTES).filter(|_| counts != 0);
+                let address = address.ok_or_else(|| suspect(format!("there can be nothing at {counts:#x}")))?;
+                return match element {
+                    Some(element) => self.sequence(value, *element, address, Ok(length), depth),
+                    None => self.string(value, address, length),
+                };
             }
             NativeKind::List { first_at, count_at, entry_at, entry } => {
                 let (first, count) = (place.word((*first_at).into())?, place.word((*count_at).into())?);

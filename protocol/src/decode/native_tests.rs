@@ -199,6 +199,8 @@ pub(super) fn native_kind() -> impl Strategy<Value = TypeKind> {
             let length = if end { SequenceLength::End(at) } else { SequenceLength::Count(at) };
             NativeKind::Sequence { address_at, length, element }
         }),
+        (offset(), offset(), proptest::option::of(index()))
+            .prop_map(|(address_at, length_at, element)| NativeKind::Shared { address_at, length_at, element }),
         (offset(), offset(), offset(), index()).prop_map(|(first_at, count_at, entry_at, entry)| NativeKind::List {
             first_at,
             count_at,

@@ -127,6 +127,15 @@ pub enum NativeKind {
         /// Types that it may have, by the addresses of their tables.
         cases: Vec<DynamicType>,
     },
+    /// A text or elements elsewhere, behind the [`COUNTS_BYTES`] that count who shares them.
+    Shared {
+        /// Offset of the word with the address of the counts.
+        address_at: u32,
+        /// Offset of the word with the number of elements, of a text in bytes.
+        length_at: u32,
+        /// Element; `None` for a text.
+        element: Option<TypeIndex>,
+    },
 }
 
 /// Where the table is named that tells the type of a [`NativeKind::Object`].
@@ -149,6 +158,10 @@ pub enum ObjectTable {
 
 /// Entries of one node of a [`NativeKind::BTree`], at most (`CAPACITY` of Rust's `alloc::collections::btree::node`).
 pub const B_TREE_ENTRIES_MAX: u32 = 11;
+
+/// Bytes of the counts in front of what a [`NativeKind::Shared`] leads to: two words (`RcInner` of Rust's `alloc::rc`,
+/// `ArcInner` of `alloc::sync`).
+pub const COUNTS_BYTES: u64 = 16;
 
 /// Where things are in a B-tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +232,7 @@ impl NativeKind {
                 cases.iter().map(|case| case.ty).chain(declared).collect()
             }
             NativeKind::Reference { to, .. } => to.iter().copied().collect(),
+            NativeKind::Shared { element, .. } => element.iter().copied().collect(),
             NativeKind::Union { fields } => fields.iter().map(|field| field.ty).collect(),
             NativeKind::Variants { variants, .. } => variants.iter().filter_map(|variant| variant.ty).collect(),
         }

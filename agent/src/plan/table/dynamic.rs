@@ -12,7 +12,7 @@ use crate::symbols::types::go_dynamic::{Candidate, Described, GoTypes};
 use crate::symbols::types::{self, Shape, go_functions};
 use crate::symbols::{Build, Die, ResolveError, Site, View};
 use riptrace_protocol::layout::{
-    DynamicType, Field, FunctionCase, NamedType, NativeKind, ObjectTable, Type, TypeIndex, TypeKind,
+    COUNTS_BYTES, DynamicType, Field, FunctionCase, NamedType, NativeKind, ObjectTable, Type, TypeIndex, TypeKind,
 };
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -31,9 +31,6 @@ const BYTES_MAX: usize = 32 * 1024;
 const NAME_BYTES_MAX: usize = 24 * 1024;
 /// Functions that function values of one type may call, at most: those of a large package.
 const FUNCTIONS_MAX: usize = 192;
-
-/// Bytes of the two counts of `Rc` and `Arc`.
-const COUNTS_BYTES: u64 = 16;
 
 /// How much room there is for what interfaces may hold, in bytes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

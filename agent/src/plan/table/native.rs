@@ -33,6 +33,10 @@ impl TypeTable<'_, '_> {
             NativeShape::Sequence { address_at, length, element } => {
                 NativeKind::Sequence { address_at, length, element: self.request(element, pointers) }
             }
+            NativeShape::Shared { address_at, length_at, element } => {
+                let element = element.map(|element| self.request(element, pointers));
+                NativeKind::Shared { address_at, length_at, element }
+            }
             NativeShape::List { first_at, count_at, entry_at, entry } => {
                 NativeKind::List { first_at, count_at, entry_at, entry: self.request(entry, pointers) }
             }
@@ -151,6 +155,21 @@ impl Table<'_> {
                     element_bytes,
                     element: at(*element),
                     most: self.limits.elements,
+                }
+            }
+            NativeKind::Shared { address_at, length_at, element } => {
+                let (element_bytes, follow, most) = match *element {
+                    None => (1, self.add(Follow::Plain), self.limits.string_bytes),
+                    Some(element) if self.bytes(element) == 0 || !self.is_open(element) => return Follow::Plain,
+                    Some(element) => (self.bytes(element), at(element), self.limits.elements),
+                };
+                Follow::Run {
+                    address_at: (*address_at).into(),
+                    count_at: (*length_at).into(),
+                    count: Count::WordBehindCounts,
+                    element_bytes,
+                    element: follow,
+                    most,
                 }
             }
             NativeKind::Ring { address_at, capacity_at, element, .. } => {
@@ -311,7 +330,7 @@ pub(super) fn native_leads_on(types: &[Type], kind: &NativeKind, nesting: usize)
     match kind {
         NativeKind::Char | NativeKind::CharArray | NativeKind::Bits { .. } | NativeKind::Union { .. } => false,
         NativeKind::CharPointer | NativeKind::Text { .. } => true,
-        NativeKind::Sequence { .. } | NativeKind::Ring { .. } => true,
+        NativeKind::Sequence { .. } | NativeKind::Ring { .. } | NativeKind::Shared { .. } => true,
         NativeKind::List { .. } | NativeKind::Tree { .. } => true,
         NativeKind::HashTable { .. } | NativeKind::BTree(_) => true,
         NativeKind::Object { table: ObjectTable::Beside { .. }, cases, .. } => !cases.is_empty(),

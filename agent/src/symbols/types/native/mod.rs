@@ -34,6 +34,12 @@ pub(crate) enum NativeShape {
         length: SequenceLength,
         element: Die,
     },
+    /// `element`: none for a text.
+    Shared {
+        address_at: u32,
+        length_at: u32,
+        element: Option<Die>,
+    },
     List {
         first_at: u32,
         count_at: u32,

@@ -11,7 +11,7 @@ use super::super::{MEMBERS_MAX, Shape, for_children, read, unsigned};
 use super::vtables::trait_of;
 use super::{BTreeFacts, NativeShape, VariantFacts, find, find_any, find_pointer, members, parameters, pointee};
 use gimli::AttributeValue;
-use riptrace_protocol::layout::SequenceLength;
+use riptrace_protocol::layout::{COUNTS_BYTES, SequenceLength};
 
 /// What wraps one value and nothing else.
 const WRAPPERS: [&str; 12] = [
@@ -61,7 +61,7 @@ pub(super) fn structure<'a>(
         () if name == "String" => text(view, at)?,
         () if name.starts_with("Vec<") => vector(view, at)?,
         () if name.starts_with("VecDeque<") => ring(view, at)?,
-        () if name.starts_with("Rc<") || name.starts_with("Arc<") => counted(view, at)?,
+        () if name.starts_with("Rc<") || name.starts_with("Arc<") => counted(view, at, name)?,
         () if WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) => wrapper(view, at)?,
         () => wide_pointer(view, at, name)?,
     }
@@ -151,8 +151,16 @@ fn text(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
     }))
 }
 
-/// `Rc` and `Arc` of a sized type: the address of the counts and the value.
-fn counted(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError> {
+/// `Rc` and `Arc`: the address of the counts and the value.
+fn counted(view: &View<'_>, at: Die, name: &str) -> Result<Option<NativeShape>, ResolveError> {
+    let held = name.split_once('<').map_or("", |(_, held)| held);
+    if held.starts_with('[') || held.starts_with("str,") || held == "str>" {
+        let shared = shared(view, at, !held.starts_with('['))?;
+        // An array has its size in its type.
+        if shared.is_some() {
+            return Ok(shared);
+        }
+    }
     let Some((address_at, pointer)) = find_pointer(view, at, "pointer")? else { return Ok(None) };
     let Some(to) = pointee(view, pointer)? else { return Ok(None) };
     if let Some((table_at, _)) = find_any(view, at, "vtable")? {
@@ -165,6 +173,24 @@ fn counted(view: &View<'_>, at: Die) -> Result<Option<NativeShape>, ResolveError
         }));
     }
     Ok(Some(NativeShape::Reference { at: address_at, to: Some(to) }))
+}
+
+/// The same of a text or a slice, whose length is beside the address: with the type of the counts and of the first element,
+/// which lies behind them unless it is aligned to more than they are.
+fn shared(view: &View<'_>, at: Die, is_text: bool) -> Result<Option<NativeShape>, ResolveError> {
+    let (Some((address_at, pointer)), Some((length_at, length))) =
+        (find_pointer(view, at, "data_ptr")?, find_any(view, at, "length")?)
+    else {
+        return Ok(None);
+    };
+    let Some(inner) = pointee(view, pointer)? else { return Ok(None) };
+    let own = members(view, inner)?;
+    let Some((_, offset, element)) = own.iter().find(|(name, ..)| matches!(name.as_str(), "value" | "data")) else {
+        return Ok(None);
+    };
+    let is_behind = *offset == COUNTS_BYTES && read(view, length)?.bytes == 8;
+    let element = (!is_text).then_some(*element);
+    Ok(is_behind.then_some(NativeShape::Shared { address_at, length_at, element }))
 }
 
 /// `HashMap`, `HashSet`: those of the crate `hashbrown`, `raw::RawTable`, whatever they are wrapped in.

@@ -22,11 +22,12 @@ use crate::engine::record::{
 use iced_x86::code_asm::{
     AsmMemoryOperand, byte_ptr, dword_ptr, gpr8::*, gpr16::*, gpr32::*, gpr64::*, ptr, qword_ptr, word_ptr,
 };
+use riptrace_protocol::layout::COUNTS_BYTES;
 use riptrace_protocol::limits::HIT_BYTES_MAX;
 use tables::{
-    CASE_SHIFT, HOW_BELOW, HOW_MASK, HOW_POWER, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE, OP_SWITCH,
-    OP_SWITCH_CASES, STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO, Tables,
-    VARIABLES_END,
+    CASE_SHIFT, HOW_BEHIND, HOW_BELOW, HOW_MASK, HOW_POWER, HOW_THROUGH, NONE, OP_END, OP_INSIDE, OP_POINTER, OP_SLICE,
+    OP_SWITCH, OP_SWITCH_CASES, STEP_AT, STEP_BYTES, STEP_BYTES_AT, STEP_COUNT, STEP_HOW, STEP_MOST, STEP_OP, STEP_TO,
+    Tables, VARIABLES_END,
 };
 
 /// An item at least this far behind the record's beginning is none of it: it is a table's.
@@ -308,7 +309,7 @@ impl Follow<'_, '_, '_> {
         go!(self, jmp, elements);
 
         self.e.bind(self.labels.run)?;
-        let [mask, power, end, counted] = [(); 4].map(|()| self.e.label());
+        let [mask, power, end, counted, not_behind] = [(); 5].map(|()| self.e.label());
         self.e.a.mov(ecx, dword_ptr(r10 + STEP_COUNT))?;
         self.e.a.add(rcx, r8)?;
         self.e.a.lea(rax, ptr(rcx + 8))?;
@@ -341,6 +342,14 @@ impl Follow<'_, '_, '_> {
         go!(self, jne, next_step);
         self.e.a.jmp(to)?;
         self.e.bind(power)?;
+        self.e.a.cmp(ecx, i32::from(HOW_BEHIND))?;
+        let to_not_behind = self.e.at(not_behind);
+        self.e.a.jne(to_not_behind)?;
+        self.e.a.test(rax, rax)?;
+        go!(self, js, next_step);
+        self.e.a.add(rsi, COUNTS_BYTES as i32)?;
+        self.e.a.jmp(to)?;
+        self.e.bind(not_behind)?;
         self.e.a.cmp(ecx, i32::from(HOW_BELOW))?;
         let to_mask = self.e.at(mask);
         self.e.a.je(to_mask)?;

@@ -44,12 +44,14 @@ pub(super) const HOW_MASK: u8 = 1;
 pub(super) const HOW_POWER: u8 = 2;
 pub(super) const HOW_END: u8 = 3;
 pub(super) const HOW_BELOW: u8 = 4;
+pub(super) const HOW_BEHIND: u8 = 5;
 /// The key of a switch is behind an address.
 pub(super) const HOW_THROUGH: u8 = 0xff;
 
 // The dispatch relies on the order of both.
 const _: () = assert!(OP_POINTER < OP_TEXT && OP_TEXT < OP_SLICE && OP_SLICE < OP_RUN && OP_RUN < OP_INSIDE);
 const _: () = assert!(HOW_WORD < HOW_MASK && HOW_MASK < HOW_POWER && HOW_POWER < HOW_END && HOW_END < HOW_BELOW);
+const _: () = assert!(HOW_BELOW < HOW_BEHIND);
 
 /// Bytes of a case: key u64, walk u32, nothing u32.
 pub(super) const CASE_SHIFT: u32 = 4;
@@ -123,6 +125,7 @@ impl Tables {
                         op: OP_RUN,
                         how: match count {
                             Count::Word => HOW_WORD,
+                            Count::WordBehindCounts => HOW_BEHIND,
                             Count::Mask => HOW_MASK,
                             Count::Power => HOW_POWER,
                             Count::End => HOW_END,

@@ -278,7 +278,14 @@ impl Generator {
             7 => Follow::Run {
                 address_at: self.random.below(3) * 8,
                 count_at: self.random.below(3) * 8,
-                count: self.random.pick(&[Count::Word, Count::Mask, Count::MaskBelow, Count::Power, Count::End]),
+                count: self.random.pick(&[
+                    Count::Word,
+                    Count::WordBehindCounts,
+                    Count::Mask,
+                    Count::MaskBelow,
+                    Count::Power,
+                    Count::End,
+                ]),
                 element_bytes: self.size(),
                 element: self.index(follows),
                 most: if self.random.one_in(2) { RUN_ELEMENTS_MAX } else { self.elements() },
