@@ -86,7 +86,12 @@ struct Seen {
     mechanisms: BTreeMap<Mechanism, u64>,
     /// Tracepoints that the agent took out because it had heard nobody, on a machine that let nobody speak.
     unheard: u64,
+    /// Tracepoints that were refused because their site had as many captures as its pad has room for.
+    full: u64,
 }
+
+/// What an agent says of a site whose pad is full, and of nothing else.
+const FULL: &str = "the captures at one site need";
 
 /// A coordinator that was silent for nearly its lease may have been so for all of it, as its agent sees it.
 const SILENCE: Duration = Duration::from_millis(riptrace_protocol::limits::COORDINATOR_LEASE_MS * 3 / 4);
@@ -149,7 +154,16 @@ fn round(
             }
         } else {
             let (_, location) = random.choose(places);
-            passing.push(console.arm(location, random.choose(&kinds), process).0);
+            let (id, probe) = console.try_arm(location, random.choose(&kinds), process);
+            match (probe.state, probe.reason.as_deref()) {
+                (ProbeState::Armed, _) => passing.push(id),
+                (ProbeState::Refused, Some(why)) if why.starts_with(FULL) && !passing.is_empty() => {
+                    console.remove_told(&id);
+                    seen.full += 1;
+                    continue;
+                }
+                _ => panic!("{location} is not armed: {probe:?}"),
+            }
             seen.armed += 1;
         }
     }

@@ -315,7 +315,7 @@ mod tests {
             items.into_iter().map(|item| (item.label, item.insert_text.unwrap())).collect()
         };
         let keys = labels(1, 0);
-        assert_eq!(keys.first().map(|(key, _)| key.as_str()), Some("name"));
+        assert_eq!(keys.first().map(|(key, _)| key.as_str()), Some("version"));
         assert!(keys.iter().all(|(key, _)| key != "within" && key != "absent"), "{keys:?}");
         assert!(keys.iter().all(|(key, _)| key != "stimulus"), "there is one: {keys:?}");
         assert!(
