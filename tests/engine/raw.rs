@@ -45,7 +45,7 @@ impl Image {
         let first = mappings.iter().find(|mapping| Path::new(&mapping.path) == path && mapping.file_offset == 0);
         let first = first.unwrap_or_else(|| panic!("{} is not mapped: {mappings:?}", path.display()));
         // The first segment of what can be moved begins at address 0, of what cannot where it is mapped.
-        let is_moved = code.functions().first().is_none_or(|function| function.range.start < first.lo);
+        let is_moved = code.functions().next().is_none_or(|function| function.range.start < first.lo);
         Image { code, bias: if is_moved { first.lo } else { 0 } }
     }
 
@@ -72,7 +72,8 @@ impl Image {
     /// Functions, evenly chosen, at most `max`.
     pub(crate) fn functions(&self, max: usize) -> Vec<Function> {
         let all = self.code.functions();
-        all.iter().step_by(all.len().div_ceil(max).max(1)).cloned().collect()
+        let step = all.len().div_ceil(max).max(1);
+        all.step_by(step).collect()
     }
 }
 

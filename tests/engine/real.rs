@@ -344,7 +344,7 @@ fn a_nats_server_serves_the_same_when_it_is_traced() {
         let some = |of: &str, but: &str| {
             let named = |name: &str| name.contains(of) && (but.is_empty() || !name.contains(but));
             let all: Vec<u64> =
-                image.code.functions().iter().filter(|function| named(&function.name)).map(|f| f.range.start).collect();
+                image.code.functions().filter(|function| named(&function.name)).map(|f| f.range.start).collect();
             let step = all.len().div_ceil(NATS_FUNCTIONS / 2).max(1);
             all.into_iter().step_by(step).collect::<Vec<u64>>()
         };

@@ -71,7 +71,10 @@ impl Loaded {
     pub(super) fn code(&self, pid: u32) -> Result<&BinaryCode, String> {
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
         let exe = self.build.code_file().map_or(exe, Path::to_owned);
-        let code = self.code.get_or_init(|| BinaryCode::open(&exe).map_err(|error| error.to_string()));
+        let code = self.code.get_or_init(|| {
+            let opened = BinaryCode::open_with(&exe, |make| self.build.kept_code(make));
+            opened.map_err(|error| error.to_string())
+        });
         code.as_ref().map_err(Clone::clone)
     }
 

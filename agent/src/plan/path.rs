@@ -189,7 +189,7 @@ impl Names<'_, '_> {
         let mut found = types.named(|name| is_type_named(name, type_name));
         if found.len() > 1 {
             // One of them may be written as it is.
-            found.retain(|described| *described.name == *type_name);
+            found.retain(|described| described.name == type_name);
         }
         let described = match found[..] {
             [described] => described,

@@ -8,9 +8,8 @@
 use super::SymbolsError;
 use super::cache::{Entry, PieceWriter};
 use super::image::{Image, Packing, Stored};
-use crate::target::FileMap;
+use crate::target::{Content, FileMap};
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,30 +17,6 @@ use std::sync::{Mutex, PoisonError};
 const THREADS_MAX: usize = 4;
 /// Sections smaller than this are unpacked faster than they are found in a cache.
 const KEPT_BYTES_MIN: u64 = 64 << 10;
-
-/// The bytes of a section.
-#[derive(Debug, Default)]
-pub(super) enum Content {
-    /// There is none.
-    #[default]
-    Empty,
-    /// In memory.
-    Held(Vec<u8>),
-    /// In a file of the cache.
-    Mapped(FileMap),
-}
-
-impl Deref for Content {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Content::Empty => &[],
-            Content::Held(bytes) => bytes,
-            Content::Mapped(map) => map,
-        }
-    }
-}
 
 /// Loads sections; those that do not exist are left out.
 pub(super) fn load(

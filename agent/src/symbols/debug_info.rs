@@ -5,11 +5,12 @@
 
 use super::cache::Entry as Kept;
 use super::call_frame::FrameIndex;
-use super::content::{self, Content};
+use super::content;
 use super::image::Image;
 use super::index::Index;
 use super::types::go_constants::Constants;
 use super::{ResolveError, SymbolsError};
+use crate::target::Content;
 use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, UnitOffset};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -62,6 +63,7 @@ pub(super) struct Sections {
     text_at: u64,
     frame_index: OnceLock<FrameIndex>,
     constants: Constants,
+    kept: Kept,
 }
 
 impl Sections {
@@ -84,6 +86,8 @@ impl Sections {
             text_at: image.section_range(".text").map_or(0, |range| range.start),
             frame_index: OnceLock::new(),
             constants: Constants::default(),
+            // What is made of two files is not kept for one of them.
+            kept: if std::ptr::eq(image, debug) { kept.clone() } else { Kept::none() },
         })
     }
 
@@ -113,7 +117,8 @@ impl Sections {
 
     /// The entries of both sections by address.
     pub(super) fn frame_index(&self) -> &FrameIndex {
-        self.frame_index.get_or_init(|| FrameIndex::build(&self.debug_frame(), &self.eh_frame(), &self.bases()))
+        self.frame_index
+            .get_or_init(|| FrameIndex::kept(&self.debug_frame(), &self.eh_frame(), &self.bases(), &self.kept))
     }
 
     /// What the entries of `.eh_frame` are relative to.
@@ -163,7 +168,8 @@ impl<'a> View<'a> {
             return Err(ResolveError::BadDwarf(format!("unit {number} does not exist")));
         };
         let header = self.dwarf.unit_header(entry.offset)?;
-        let unit = Rc::new(Unit::new_with_abbreviations(&self.dwarf, header, entry.abbreviations.clone())?);
+        let abbreviations = self.index.abbreviations(&self.dwarf, &header)?;
+        let unit = Rc::new(Unit::new_with_abbreviations(&self.dwarf, header, abbreviations)?);
         self.units.borrow_mut().insert(number, Rc::clone(&unit));
         Ok(unit)
     }

@@ -8,6 +8,7 @@
 use super::ResolveError;
 use super::debug_info::{Die, View};
 use super::image::Image;
+use super::landmarks::Landmarks;
 use super::types::{self, Member};
 use riptrace_protocol::fleet::BuildFacts;
 
@@ -33,14 +34,14 @@ pub(crate) struct OriginPlace {
     pub(crate) labels: u32,
 }
 
-/// Finds it, with the type `runtime.g` where the build describes it; `None` where the build does not tell.
+/// Finds it, with what the build describes; `None` where the build does not tell.
 pub(super) fn find(
     view: &View<'_>,
-    g: Option<Die>,
+    landmarks: &Landmarks,
     image: &Image,
     facts: &BuildFacts,
 ) -> Result<Option<GoroutinePlace>, ResolveError> {
-    let members = members(view, g)?;
+    let members = members(view, landmarks.g)?;
     let offset = |name: &str| {
         let member = members.iter().find(|member| member.name == name)?;
         u32::try_from(member.offset).ok()
@@ -55,12 +56,12 @@ pub(super) fn find(
         let [parent_goid, go_pc, labels] = [offset("parentGoid")?, offset("gopc")?, offset("labels")?];
         Some(OriginPlace { parent_goid, go_pc, labels })
     };
-    Ok(g_offset(image).map(|g_offset| GoroutinePlace { g_offset, goid_offset, origin: origin() }))
+    Ok(g_offset(image, landmarks.tlsg).map(|g_offset| GoroutinePlace { g_offset, goid_offset, origin: origin() }))
 }
 
-fn g_offset(image: &Image) -> Option<i64> {
+fn g_offset(image: &Image, tlsg: Option<u64>) -> Option<i64> {
     let Some(segment) = image.thread_local() else { return Some(-8) };
-    let Some(tlsg) = image.symbol("runtime.tlsg") else { return Some(-8) };
+    let Some(tlsg) = tlsg else { return Some(-8) };
     // The linker pads the block so that the segment's address keeps its place within the alignment.
     let size = segment.memory_bytes;
     let padding = 0u64.wrapping_sub(segment.address).wrapping_sub(size) & (segment.align - 1);

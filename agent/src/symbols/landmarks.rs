@@ -3,65 +3,71 @@
 //! pass is what the first question about a large program would wait for.
 //!
 //! A kept piece is a header of [`HEADER_WORDS`] words, `u64::MAX` for what there is none of, then the number of types,
-//! then for each its offset, unit, entry and the length of its name, then the names; words of 8 bytes, little endian.
+//! then for each its offset, unit, entry and where its name ends, then the names; words of 8 bytes, little endian.
 //!
 //! It knows no process and decides nothing: an entry that is not what its name says is found out where it is read.
 
-use super::cache;
 use super::debug_info::{Die, Entry, Unit, View};
 use super::types::{self, go};
 use super::{Build, ResolveError};
+use crate::target::{Content, Table, bytes_of};
 use gimli::{AttributeValue, Operation, UnitOffset};
-use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Types that are remembered of one build, at most: Kubernetes has some 60,000.
 const TYPES_MAX: usize = 1 << 20;
 /// Name of the piece in the cache; the number grows when its content means something else.
-const PIECE: &str = "landmarks-1";
+const PIECE: &str = "landmarks-2";
 /// Words before the number of types.
-const HEADER_WORDS: usize = 10;
-/// Words of one type, without its name.
+const HEADER_WORDS: usize = 14;
+/// Words of one type; its name is behind all of them.
 const TYPE_WORDS: usize = 4;
 /// A word that stands for nothing.
 const NONE: u64 = u64::MAX;
 
 /// A type that the runtime describes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Described {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Described<'t> {
     /// Offset of its description from `runtime.types`.
     pub(super) offset: u64,
     pub(crate) die: Die,
-    pub(crate) name: Name,
+    pub(crate) name: &'t str,
 }
 
-/// A part of the text that holds the names of all types: a large program has some hundred thousand.
-#[derive(Clone)]
-pub(crate) struct Name {
-    all: Arc<str>,
-    at: Range<usize>,
+/// All of them, by their offsets. A large program has some hundred thousand: they are searched where they are kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DescribedTypes {
+    /// Offset, unit, entry, end of the name in the names; the name begins where the one before ends.
+    rows: Table<TYPE_WORDS>,
+    content: Arc<Content>,
+    /// Where the names are in the content.
+    names: Range<usize>,
 }
 
-impl Deref for Name {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.all.get(self.at.clone()).unwrap_or_default()
+impl DescribedTypes {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
-}
 
-impl PartialEq for Name {
-    fn eq(&self, other: &Name) -> bool {
-        **self == **other
+    pub(super) fn get(&self, number: usize) -> Option<Described<'_>> {
+        let [offset, unit, entry, end] = self.rows.row(number)?;
+        let before = number.checked_sub(1).and_then(|before| self.rows.row(before));
+        let begin = before.map_or(0, |[.., end]| end);
+        let names = self.content.get(self.names.clone())?;
+        let name = names.get(usize::try_from(begin).ok()?..usize::try_from(end).ok()?)?;
+        let die = Die { unit: u32::try_from(unit).ok()?, offset: UnitOffset(usize::try_from(entry).ok()?) };
+        Some(Described { offset, die, name: std::str::from_utf8(name).ok()? })
     }
-}
 
-impl Eq for Name {}
+    pub(super) fn iter(&self) -> impl Iterator<Item = Described<'_>> {
+        (0..self.len()).filter_map(|number| self.get(number))
+    }
 
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
+    /// The type with an offset.
+    pub(super) fn at(&self, wanted: u64) -> Option<Described<'_>> {
+        let number = self.rows.partition_point(|[offset, ..]| offset < wanted);
+        self.get(number).filter(|described| described.offset == wanted)
     }
 }
 
@@ -79,18 +85,19 @@ impl Gathered {
         self.types.push((offset, die, from..self.names.len()));
     }
 
+    fn name(&self, at: &Range<usize>) -> &str {
+        self.names.get(at.clone()).unwrap_or_default()
+    }
+
     /// By their offsets, each once.
-    fn described(mut self) -> Arc<[Described]> {
+    fn sort(&mut self) {
         self.types.sort_by_key(|(offset, ..)| *offset);
         self.types.dedup_by_key(|(offset, ..)| *offset);
-        let all: Arc<str> = self.names.into();
-        let one = |(offset, die, at)| Described { offset, die, name: Name { all: Arc::clone(&all), at } };
-        self.types.into_iter().map(one).collect()
     }
 }
 
 /// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Landmarks {
     /// The type `runtime.g`.
     pub(super) g: Option<Die>,
@@ -106,27 +113,38 @@ pub(super) struct Landmarks {
     pub(super) module_data_at: Option<u64>,
     /// Bytes of `abi.MapType`, behind which the methods of map types are.
     pub(super) map_type_bytes: Option<u64>,
-    /// By their offsets.
-    pub(super) described: Arc<[Described]>,
+    /// Value of the symbol `runtime.types`.
+    pub(super) types_at: Option<u64>,
+    /// Value of the symbol `runtime.tlsg`.
+    pub(super) tlsg: Option<u64>,
+    /// The type `runtime/pprof.labelMap`.
+    pub(super) labels: Option<Die>,
+    pub(super) described: DescribedTypes,
 }
+
+/// What `runtime/pprof` labels goroutines with.
+const LABELS: &str = "runtime/pprof.labelMap";
 
 impl Build {
     /// What there is in this build; read when it is first asked for.
     pub(super) fn landmarks(&self, view: &View<'_>) -> Result<&Landmarks, ResolveError> {
         let found = self.landmarks.get_or_init(|| {
-            if let Some(kept) = self.kept.get(PIECE, None).and_then(|piece| decode(&piece)) {
+            if let Some(kept) = self.kept.get(PIECE, None).and_then(|piece| decode(Content::Mapped(piece))) {
                 return Ok(kept);
             }
-            let found = find(view)?;
-            keep(&found, &self.kept);
-            Ok(found)
+            let (mut found, described) = find(view)?;
+            let symbol = |name| self.debug_image().symbol(name).or_else(|| self.image.symbol(name));
+            (found.types_at, found.tlsg) = (symbol("runtime.types"), symbol("runtime.tlsg"));
+            let made = encode(&found, &described);
+            let kept = self.kept.put(PIECE, &made).map_or(Content::Held(made), Content::Mapped);
+            decode(kept).ok_or_else(|| ResolveError::BadDwarf("its runtime's types cannot be told".to_owned()))
         });
         found.as_ref().map_err(Clone::clone)
     }
 }
 
 /// Looks through the unit of the runtime, where the linker puts all types; through the others where it is not there.
-fn find(view: &View<'_>) -> Result<Landmarks, ResolveError> {
+fn find(view: &View<'_>) -> Result<(Landmarks, Gathered), ResolveError> {
     let (mut found, mut described) = (Landmarks::default(), Gathered::default());
     for is_runtime in [true, false] {
         for number in 0..view.index.units.len() as u32 {
@@ -143,8 +161,10 @@ fn find(view: &View<'_>) -> Result<Landmarks, ResolveError> {
             break;
         }
     }
-    found.described = described.described();
-    Ok(found)
+    described.sort();
+    let labels = described.types.iter().find(|(.., name)| described.name(name) == LABELS);
+    found.labels = labels.map(|(_, die, _)| *die);
+    Ok((found, described))
 }
 
 impl Landmarks {
@@ -216,62 +236,51 @@ fn address(unit: &Unit<'_>, entry: &Entry<'_>) -> Option<u64> {
     }
 }
 
-/// Writes it for the next agent that meets the build, if there is a cache and it takes it.
-fn keep(found: &Landmarks, kept: &cache::Entry) {
-    let Some(mut writer) = kept.begin(PIECE) else { return };
-    let written = writer.write(&encode(found)).and_then(|()| writer.finish());
-    if let Err(error) = written {
-        tracing::warn!(%error, "the symbol cache cannot be written: the next agent looks for the runtime's types again");
-    }
-}
-
-fn encode(found: &Landmarks) -> Vec<u8> {
+fn encode(found: &Landmarks, described: &Gathered) -> Vec<u8> {
     let die = |die: Option<Die>| die.map_or([NONE; 2], |die| [u64::from(die.unit), die.offset.0 as u64]);
-    let [g, m, module_data] = [found.g, found.m, found.module_data].map(die);
-    let values = [found.allglen, found.allgptr, found.module_data_at, found.map_type_bytes];
-    let mut words = [g, m, module_data].concat();
+    let [g, m, module_data, labels] = [found.g, found.m, found.module_data, found.labels].map(die);
+    let Landmarks { allglen, allgptr, module_data_at, map_type_bytes, types_at, tlsg, .. } = *found;
+    let values = [allglen, allgptr, module_data_at, map_type_bytes, types_at, tlsg];
+    let mut words = [g, m, module_data, labels].concat();
     words.extend(values.map(|value| value.unwrap_or(NONE)));
-    words.push(found.described.len() as u64);
-    for Described { offset, die, name } in found.described.iter() {
-        words.extend([*offset, u64::from(die.unit), die.offset.0 as u64, name.len() as u64]);
+    words.push(described.types.len() as u64);
+    let mut end = 0u64;
+    for (offset, die, name) in &described.types {
+        end += name.len() as u64;
+        words.extend([*offset, u64::from(die.unit), die.offset.0 as u64, end]);
     }
-    let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
-    found.described.iter().for_each(|described| bytes.extend(described.name.as_bytes()));
+    let mut bytes = bytes_of(words);
+    described.types.iter().for_each(|(.., name)| bytes.extend(described.name(name).as_bytes()));
     bytes
 }
 
 /// `None` for what [`encode`] has not made.
-fn decode(bytes: &[u8]) -> Option<Landmarks> {
-    let (words, rest) = bytes.split_at_checked((HEADER_WORDS + 1) * 8)?;
-    let mut words = words.chunks_exact(8).map(word);
-    let mut next = || words.next().filter(|&word| word != NONE);
-    let mut die = || {
-        let (unit, offset) = (next(), next());
-        Some(Die { unit: u32::try_from(unit?).ok()?, offset: UnitOffset(usize::try_from(offset?).ok()?) })
+fn decode(content: Content) -> Option<Landmarks> {
+    let content = Arc::new(content);
+    let header: [u64; HEADER_WORDS + 1] = Table::within(&content, 0, 1)?.row(0)?;
+    let some = |word: u64| Some(word).filter(|&word| word != NONE);
+    let die = |unit: u64, offset: u64| {
+        Some(Die { unit: u32::try_from(some(unit)?).ok()?, offset: UnitOffset(usize::try_from(some(offset)?).ok()?) })
     };
-    let [g, m, module_data] = [die(), die(), die()];
-    let [allglen, allgptr, module_data_at, map_type_bytes] = [next(), next(), next(), next()];
-    let count = usize::try_from(next()?).ok().filter(|&count| count <= TYPES_MAX)?;
-    let (types, names) = rest.split_at_checked(count * TYPE_WORDS * 8)?;
-    let all: Arc<str> = std::str::from_utf8(names).ok()?.into();
-    let mut described = Vec::with_capacity(count);
-    let mut from = 0usize;
-    for one in types.chunks_exact(TYPE_WORDS * 8) {
-        let [offset, unit, entry, length] = [0, 8, 16, 24].map(|at| word(&one[at..at + 8]));
-        let at = from..from.checked_add(usize::try_from(length).ok()?)?;
-        from = at.end;
-        all.get(at.clone())?;
-        let die = Die { unit: u32::try_from(unit).ok()?, offset: UnitOffset(usize::try_from(entry).ok()?) };
-        described.push(Described { offset, die, name: Name { all: Arc::clone(&all), at } });
-    }
-    let found =
-        Landmarks { g, m, allglen, allgptr, module_data, module_data_at, map_type_bytes, described: described.into() };
-    (from == all.len()).then_some(found)
-}
-
-/// Eight bytes.
-fn word(bytes: &[u8]) -> u64 {
-    bytes.try_into().map(u64::from_le_bytes).unwrap_or(NONE)
+    let [g_unit, g, m_unit, m, module_unit, module, labels_unit, labels, values @ .., count] = header;
+    let [allglen, allgptr, module_data_at, map_type_bytes, types_at, tlsg] = values.map(some);
+    let count = usize::try_from(count).ok().filter(|&count| count <= TYPES_MAX)?;
+    let rows: Table<TYPE_WORDS> = Table::within(&content, (HEADER_WORDS + 1) * 8, count)?;
+    let names = (HEADER_WORDS + 1) * 8 + count * Table::<TYPE_WORDS>::ROW_BYTES..content.len();
+    let named = count.checked_sub(1).and_then(|last| rows.row(last)).map_or(0, |[.., end]| end);
+    (named == names.len() as u64).then_some(Landmarks {
+        g: die(g_unit, g),
+        m: die(m_unit, m),
+        module_data: die(module_unit, module),
+        labels: die(labels_unit, labels),
+        allglen,
+        allgptr,
+        module_data_at,
+        map_type_bytes,
+        types_at,
+        tlsg,
+        described: DescribedTypes { rows, content, names },
+    })
 }
 
 #[cfg(test)]
@@ -282,39 +291,58 @@ mod tests {
         Die { unit, offset: UnitOffset(offset) }
     }
 
-    fn some() -> Landmarks {
+    fn some() -> (Landmarks, Gathered) {
         let mut described = Gathered::default();
         for (name, number) in ["main.Order", "", "map[string]int"].iter().zip(1u32..) {
             described.push(u64::from(number) * 64, die(number, 11), name);
         }
-        Landmarks {
+        let found = Landmarks {
             g: Some(die(3, 0x1234)),
+            labels: Some(die(2, 11)),
             allgptr: Some(0x55_0000),
             map_type_bytes: Some(104),
-            described: described.described(),
+            tlsg: Some(0),
             ..Landmarks::default()
-        }
+        };
+        (found, described)
     }
 
     #[test]
     fn what_is_kept_is_what_was_found() {
-        for found in [some(), Landmarks::default()] {
-            assert_eq!(decode(&encode(&found)), Some(found));
+        for (found, described) in [some(), Default::default()] {
+            let kept = decode(Content::Held(encode(&found, &described))).unwrap();
+            let dies = |of: &Landmarks| [of.g, of.m, of.module_data, of.labels];
+            let values =
+                |of: &Landmarks| [of.allglen, of.allgptr, of.module_data_at, of.map_type_bytes, of.types_at, of.tlsg];
+            assert_eq!((dies(&kept), values(&kept)), (dies(&found), values(&found)));
+            let told: Vec<(u64, Die, &str)> =
+                kept.described.iter().map(|described| (described.offset, described.die, described.name)).collect();
+            let expected: Vec<_> =
+                described.types.iter().map(|(offset, die, name)| (*offset, *die, described.name(name))).collect();
+            assert_eq!(told, expected);
+            assert_eq!(kept.described.at(63), None);
+            assert_eq!(kept.described.at(192).map(|described| described.name), told.last().map(|last| last.2));
         }
     }
 
     #[test]
     fn what_was_not_written_by_this_is_not_taken() {
-        let whole = encode(&some());
+        let (found, described) = some();
+        let whole = encode(&found, &described);
+        let taken = |bytes: &[u8]| decode(Content::Held(bytes.to_vec()));
         for length in 0..whole.len() {
-            assert_eq!(decode(&whole[..length]), None, "{length} bytes");
+            assert!(taken(&whole[..length]).is_none(), "{length} bytes");
         }
-        assert_eq!(decode(&[&whole[..], b"x"].concat()), None);
+        assert!(taken(&[&whole[..], b"x"].concat()).is_none());
         let mut many = whole.clone();
         many[HEADER_WORDS * 8 + 5] = 1;
-        assert_eq!(decode(&many), None, "more types than any build has");
-        let mut no_text = whole;
-        *no_text.last_mut().unwrap() = 0xff;
-        assert_eq!(decode(&no_text), None);
+        assert!(taken(&many).is_none(), "more types than any build has");
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0xff;
+            let Some(kept) = taken(&damaged) else { continue };
+            assert!(kept.described.iter().count() <= 3);
+            kept.described.at(64);
+        }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) use pclntab::tests::small as small_function_table;
 pub(crate) use results::at_return;
 
 use crate::engine::GoRuntime;
+use crate::target::Content;
 use debug_info::Sections;
 use image::Image;
 use index::Index;
@@ -298,7 +299,7 @@ impl Build {
         }
         *self.goroutine.get_or_init(|| {
             let found = self.landmarks(view);
-            found.and_then(|found| goroutine::find(view, found.g, self.debug_image(), &self.facts)).unwrap_or_else(
+            found.and_then(|found| goroutine::find(view, found, self.debug_image(), &self.facts)).unwrap_or_else(
                 |error| {
                     tracing::debug!(%error, "no goroutine ids");
                     None
@@ -367,6 +368,22 @@ impl Build {
         is_better.then(|| debug.path())
     }
 
+    /// What the analysis of the code file has kept of it, else what it makes now, which is kept.
+    pub(crate) fn kept_code<E>(&self, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Content, E> {
+        /// Name of the piece in the cache; the number grows when its content means something else.
+        const PIECE: &str = "code-1";
+        // What is kept is kept of the file with the debug information: the code may be in another one.
+        let is_of_it = self.debug.is_none() || self.code_file().is_some();
+        match if is_of_it { self.kept.get(PIECE, None) } else { None } {
+            Some(map) => Ok(Content::Mapped(map)),
+            None => {
+                let made = make()?;
+                let kept = if is_of_it { self.kept.put(PIECE, &made) } else { None };
+                Ok(kept.map_or(Content::Held(made), Content::Mapped))
+            }
+        }
+    }
+
     /// Where the code is in a process whose executable was moved by `bias`.
     pub(crate) fn code_range(&self, bias: u64) -> std::ops::Range<u64> {
         let range = self.image.section_range(".text").unwrap_or_default();
@@ -397,7 +414,7 @@ impl Build {
             let sections = Sections::load(&self.image, self.debug_image(), &self.kept)
                 .map_err(|error| ResolveError::BadDwarf(error.to_string()))?;
             self.kept.used();
-            let index = Index::build(&sections)?;
+            let index = Index::of(&sections, &self.kept)?;
             Ok(Loaded { sections, index })
         });
         match loaded {

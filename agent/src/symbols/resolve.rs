@@ -76,7 +76,7 @@ fn denied(function: &str) -> Option<&'static str> {
 
 /// The one file that a path or a suffix means.
 pub(super) fn find_file(view: &View<'_>, wanted: &str) -> Result<FileNumber, ResolveError> {
-    let paths = || view.index.files.iter().enumerate().map(|(number, path)| (FileNumber(number as u32), path));
+    let paths = || view.index.paths();
     if let Some((number, _)) = paths().find(|(_, path)| *path == wanted) {
         return Ok(number);
     }
@@ -86,14 +86,14 @@ pub(super) fn find_file(view: &View<'_>, wanted: &str) -> Result<FileNumber, Res
         [] => {
             let base = wanted.rsplit('/').next().unwrap_or(wanted);
             let mut candidates: Vec<String> =
-                paths().filter(|(_, path)| path_has_suffix(path, base)).map(|(_, path)| path.clone()).collect();
+                paths().filter(|(_, path)| path_has_suffix(path, base)).map(|(_, path)| path.to_owned()).collect();
             // Those that share more of the path's end are more likely meant.
             candidates.sort_by_key(|path| std::cmp::Reverse(common_end(path, wanted)));
             candidates.truncate(CANDIDATES_MAX);
             Err(ResolveError::NoSuchFile { file: wanted.to_owned(), candidates })
         }
         several => {
-            let mut candidates: Vec<String> = several.iter().map(|(_, path)| (*path).clone()).collect();
+            let mut candidates: Vec<String> = several.iter().map(|(_, path)| (*path).to_owned()).collect();
             candidates.truncate(CANDIDATES_MAX);
             Err(ResolveError::AmbiguousFile { file: wanted.to_owned(), candidates })
         }

@@ -11,6 +11,30 @@ use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
+/// Bytes that are in memory, or in a file of the cache.
+#[derive(Debug, Default)]
+pub(crate) enum Content {
+    /// There are none.
+    #[default]
+    Empty,
+    /// In memory.
+    Held(Vec<u8>),
+    /// In a file of the cache.
+    Mapped(FileMap),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Empty => &[],
+            Content::Held(bytes) => bytes,
+            Content::Mapped(map) => map,
+        }
+    }
+}
+
 /// The first bytes of a file, mapped for reading; pages that are not looked at take no memory.
 #[derive(Debug)]
 pub(crate) struct FileMap {

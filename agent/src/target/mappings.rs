@@ -1,7 +1,6 @@
 //! Memory maps: /proc/PID/maps, proc_pid_maps(5).
 
-use super::TargetError;
-use std::fs;
+use super::{TargetError, proc_file};
 
 /// Mappings of one process that are read, at most: the kernel's own default limit (vm.max_map_count) is 65530.
 pub const MAPPINGS_MAX: usize = 1 << 17;
@@ -33,7 +32,7 @@ pub struct Mapping {
 pub fn mappings(pid: u32) -> Result<Vec<Mapping>, TargetError> {
     let path = format!("/proc/{pid}/maps");
     // Paths are bytes to the kernel; a path that is no text is shown with replacement characters.
-    let text = fs::read(&path).map_err(|source| TargetError::of_read(pid, path, source))?;
+    let text = proc_file::read(&path).map_err(|source| TargetError::of_read(pid, path, source))?;
     Ok(String::from_utf8_lossy(&text).lines().take(MAPPINGS_MAX).filter_map(parse).collect())
 }
 

@@ -1,5 +1,6 @@
 //! Whether a process can be traced: proc_pid_status(5), proc_pid_stat(5).
 
+use super::proc_file;
 use riptrace_protocol::ids::ProcessKey;
 use std::fs::File;
 use std::io::Read;
@@ -110,7 +111,7 @@ const STAT_BYTES_MAX: usize = 2048;
 /// The status of a thread (a process's id is that of its first thread).
 pub fn status(tid: u32) -> Result<Status, TargetError> {
     let path = format!("/proc/{tid}/status");
-    let text = fs::read_to_string(&path).map_err(|source| TargetError::of_read(tid, path.clone(), source))?;
+    let text = proc_file::read_text(&path).map_err(|source| TargetError::of_read(tid, path.clone(), source))?;
     parse_status(&text).map_err(|what| TargetError::Format { path, what })
 }
 
@@ -204,7 +205,7 @@ const CAP_SYS_PTRACE: u32 = 19;
 pub fn privileges() -> Result<Privileges, TargetError> {
     let path = "/proc/self/status".to_owned();
     let text =
-        fs::read_to_string(&path).map_err(|source| TargetError::of_read(std::process::id(), path.clone(), source))?;
+        proc_file::read_text(&path).map_err(|source| TargetError::of_read(std::process::id(), path.clone(), source))?;
     let effective = text
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))

@@ -19,7 +19,7 @@ use crate::engine::area::{
     PROBE_WORDS_BYTES, PROBES_MAX, RING_BYTES, TABLES_BYTES, VERSION, code_in_file, ring_in_file,
 };
 use crate::engine::memory::TargetMemory;
-use crate::target::{self, Mapping};
+use crate::target::{self, Mapping, proc_file};
 use riptrace_protocol::ids::{Avma, ProcessKey};
 use std::fs;
 use std::ops::Range;
@@ -27,8 +27,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Lowest number that the memory file's descriptor gets in the process, if its limit allows: below are those that a
-/// program expects to be given.
+/// Lowest number that the memory file's descriptor gets in the process, if its limit and its table allow: below are those
+/// that a program expects to be given.
 const DESCRIPTOR_MIN: u64 = 512;
 /// Times that a place is chosen anew because the process has mapped something there in between.
 const PLACES_MAX: usize = 4;
@@ -167,9 +167,10 @@ impl Injection {
         let (file, descriptor) = match orphan {
             Some(orphan) => orphan,
             None => {
+                let least = descriptor_min(key.pid);
                 let (descriptor, _) = with_thread(key.pid, |tracee| {
                     tracee.use_slot(slot)?;
-                    make_file(tracee, slot)
+                    make_file(tracee, slot, least)
                 })?;
                 (descriptor::take_memory(key.pid, descriptor)?.0, descriptor)
             }
@@ -567,8 +568,8 @@ impl Memory for Injection {
     }
 }
 
-/// Has a stopped thread make the memory file; returns its descriptor in the process.
-fn make_file(tracee: &mut Tracee<'_>, slot: Slot<'_>) -> Result<u64, InjectError> {
+/// Has a stopped thread make the memory file; returns its descriptor in the process, which is `least` or above it.
+fn make_file(tracee: &mut Tracee<'_>, slot: Slot<'_>, least: u64) -> Result<u64, InjectError> {
     let mut call = |what: &'static str, number, args| {
         tracee.call(RemoteCall { number, args })?.map_err(|errno| InjectError::Call { what, errno })
     };
@@ -579,7 +580,7 @@ fn make_file(tracee: &mut Tracee<'_>, slot: Slot<'_>) -> Result<u64, InjectError
         Err(InjectError::Call { errno: libc::EINVAL, .. }) => create(MFD_CLOEXEC)?,
         other => other?,
     };
-    let duplicate = [made, libc::F_DUPFD_CLOEXEC as u64, DESCRIPTOR_MIN, 0, 0, 0];
+    let duplicate = [made, libc::F_DUPFD_CLOEXEC as u64, least, 0, 0, 0];
     match call("fcntl", libc::SYS_fcntl, duplicate) {
         Ok(parked) => {
             call("close", libc::SYS_close, [made, 0, 0, 0, 0, 0])?;
@@ -633,9 +634,18 @@ fn flags_of_mapping() -> u64 {
     (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64
 }
 
+/// From where on a process's descriptor for the memory file is looked for: out of the program's way, but within its table
+/// of descriptors (proc_pid_status(5), `FDSize`). For a larger one the kernel waits until no CPU reads the old one, some 7 ms
+/// for which the thread would stand still (linux/fs/file.c, `expand_fdtable`).
+fn descriptor_min(pid: u32) -> u64 {
+    let status = proc_file::read_text(format!("/proc/{pid}/status")).unwrap_or_default();
+    let table = status.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<u64>().ok());
+    table.map_or(DESCRIPTOR_MIN, |size| size.saturating_sub(2).min(DESCRIPTOR_MIN))
+}
+
 /// Whether a process has memory locked (proc_pid_status(5), `VmLck`): then it may have asked for more of it.
 fn locks_memory(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = proc_file::read_text(format!("/proc/{pid}/status")).unwrap_or_default();
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
     locked.is_some_and(|text| !text.trim_start().starts_with("0 "))
 }

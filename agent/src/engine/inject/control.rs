@@ -1,6 +1,7 @@
 //! What the agent itself keeps in the first page of control, beside the header: for which process the area was made, and
 //! room for what a system call reads or writes.
 
+use super::handlers::ACTION_BYTES;
 use super::map::AreaMap;
 use crate::engine::area::{
     Header, ISLANDS_MAX, Island, MAGIC, RING_BASE, RING_BYTES, RING_CONTROL, RING_CONTROL_BYTES, VERSION,
@@ -16,16 +17,18 @@ const PROCESS_PID: usize = 0x800;
 const PROCESS_START: usize = 0x808;
 /// Offset in control: of which pieces the kernel was told what children and core dumps are to have, a bit for each.
 pub(super) const ADVISED: usize = 0x818;
-/// Offset in control: a kernel's sigaction that a call reads.
-pub(super) const NEW_ACTION: usize = 0x840;
-/// Offset in control: one that a call writes.
-pub(super) const OLD_ACTION: usize = 0x880;
+/// Kernel's sigactions that there is room for: more than the engine has handlers.
+pub(super) const ACTIONS_MAX: usize = 8;
+/// Offset in control: kernel's sigactions that calls read.
+pub(super) const NEW_ACTIONS: usize = 0x840;
+/// Offset in control: those that calls write.
+pub(super) const OLD_ACTIONS: usize = NEW_ACTIONS + ACTIONS_MAX * ACTION_BYTES;
 /// Bytes of the first page that say what the area is.
 pub(super) const HEADER_BYTES: usize = 0x810;
 
 const _: () = assert!(size_of::<Header>() <= PROCESS_PID);
-const _: () = assert!(PROCESS_START + 8 <= ADVISED && ADVISED + 8 <= NEW_ACTION && ISLANDS_MAX < 64);
-const _: () = assert!(OLD_ACTION + 32 <= RING_CONTROL);
+const _: () = assert!(PROCESS_START + 8 <= ADVISED && ADVISED + 8 <= NEW_ACTIONS && ISLANDS_MAX < 64);
+const _: () = assert!(OLD_ACTIONS + ACTIONS_MAX * ACTION_BYTES <= RING_CONTROL);
 
 /// A piece of the area that is mapped as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

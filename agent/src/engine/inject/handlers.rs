@@ -1,6 +1,6 @@
 //! Setting signal handlers in a process, each so that it knows what it replaces before it can run.
 
-use super::control::{NEW_ACTION, OLD_ACTION};
+use super::control::{ACTIONS_MAX, NEW_ACTIONS, OLD_ACTIONS};
 use super::error::InjectError;
 use super::{Injection, RemoteCall};
 use riptrace_protocol::ids::Avma;
@@ -56,8 +56,9 @@ pub(in crate::engine) enum Installed {
 
 impl Injection {
     /// The action of a signal.
+    #[cfg(test)]
     pub(in crate::engine) fn action(&mut self, signal: i32) -> Result<KernelAction, InjectError> {
-        self.exchange(signal, None)
+        Ok(self.exchange(&[(signal, None)])?[0])
     }
 
     /// Sets the action of a signal; returns the former one.
@@ -66,54 +67,78 @@ impl Injection {
         signal: i32,
         action: &KernelAction,
     ) -> Result<KernelAction, InjectError> {
-        self.exchange(signal, Some(action))
+        Ok(self.exchange(&[(signal, Some(*action))])?[0])
     }
 
-    fn exchange(&mut self, signal: i32, new: Option<&KernelAction>) -> Result<KernelAction, InjectError> {
+    /// Asks for the actions of signals, and sets those for which there is another one; returns the former ones, as many. A
+    /// thread is stopped once for up to `ACTIONS_MAX` of them.
+    fn exchange(&mut self, actions: &[(i32, Option<KernelAction>)]) -> Result<Vec<KernelAction>, InjectError> {
         let control = self.first_island().control.0;
-        let new_at = new.map_or(0, |action| {
-            self.area().control().write(NEW_ACTION, &action.to_bytes());
-            control + NEW_ACTION as u64
-        });
-        let args = [signal as u64, new_at, control + OLD_ACTION as u64, SIGNAL_SET_BYTES, 0, 0];
-        let results = self.call(&[RemoteCall { number: libc::SYS_rt_sigaction, args }])?;
-        if let Some(Err(errno)) = results.first() {
-            return Err(InjectError::Call { what: "rt_sigaction", errno: *errno });
+        let mut former = Vec::with_capacity(actions.len());
+        for some in actions.chunks(ACTIONS_MAX) {
+            let mut calls = Vec::with_capacity(some.len());
+            for (place, (signal, new)) in (0..).step_by(ACTION_BYTES).zip(some) {
+                let new_at = new.map_or(0, |action| {
+                    self.area().control().write(NEW_ACTIONS + place, &action.to_bytes());
+                    control + (NEW_ACTIONS + place) as u64
+                });
+                let old_at = control + (OLD_ACTIONS + place) as u64;
+                let args = [*signal as u64, new_at, old_at, SIGNAL_SET_BYTES, 0, 0];
+                calls.push(RemoteCall { number: libc::SYS_rt_sigaction, args });
+            }
+            for (place, result) in (0..).step_by(ACTION_BYTES).zip(self.call(&calls)?) {
+                result.map_err(|errno| InjectError::Call { what: "rt_sigaction", errno })?;
+                let mut old = [0; ACTION_BYTES];
+                self.area().control().read(OLD_ACTIONS + place, &mut old);
+                former.push(KernelAction::from_bytes(&old));
+            }
         }
-        let mut old = [0; ACTION_BYTES];
-        self.area().control().read(OLD_ACTION, &mut old);
-        Ok(KernelAction::from_bytes(&old))
+        Ok(former)
     }
 
     /// Sets handlers. `choose` is told a signal and the action it has now, keeps that where its handler finds it, and says
-    /// what to set; `None` for nothing. It is told again where the program has set another action in between, before any
-    /// other signal is.
+    /// what to set; `None` for nothing. It is told all of them before any is set, and those again for which the program has
+    /// set another action in between.
     pub(in crate::engine) fn install_handlers(
         &mut self,
         signals: &[i32],
         choose: &mut dyn FnMut(i32, &KernelAction) -> Option<KernelAction>,
     ) -> Result<Vec<(i32, Installed)>, InjectError> {
-        let mut outcome = Vec::with_capacity(signals.len());
-        for &signal in signals {
-            outcome.push((signal, self.install(signal, choose)?));
+        let asked: Vec<_> = signals.iter().map(|&signal| (signal, None)).collect();
+        let known = self.exchange(&asked)?;
+        let mut outcome: Vec<(i32, Installed)> = Vec::with_capacity(signals.len());
+        let mut wanted = Vec::new();
+        for (&signal, known) in signals.iter().zip(known) {
+            let installed = if self.is_own(Avma(known.handler)) {
+                Installed::Already
+            } else if let Some(new) = choose(signal, &known) {
+                wanted.push((outcome.len(), signal, known, new));
+                Installed::Now
+            } else {
+                Installed::Skipped
+            };
+            outcome.push((signal, installed));
+        }
+        let actions: Vec<_> = wanted.iter().map(|&(_, signal, _, new)| (signal, Some(new))).collect();
+        let replaced = self.exchange(&actions)?;
+        for ((number, signal, known, new), replaced) in wanted.into_iter().zip(replaced) {
+            if replaced != known && replaced != new {
+                outcome[number].1 = self.install_again(signal, replaced, choose)?;
+            }
         }
         Ok(outcome)
     }
 
-    fn install(
+    /// Sets a handler over which the program has set its own in between: the one that the engine's has just replaced.
+    fn install_again(
         &mut self,
         signal: i32,
+        mut known: KernelAction,
         choose: &mut dyn FnMut(i32, &KernelAction) -> Option<KernelAction>,
     ) -> Result<Installed, InjectError> {
-        let mut known = self.action(signal)?;
-        if self.is_own(Avma(known.handler)) {
-            return Ok(Installed::Already);
-        }
-        for round in 0..SETS_MAX {
+        for _ in 1..SETS_MAX {
             let Some(new) = choose(signal, &known) else {
-                if round > 0 {
-                    self.set_action(signal, &known)?;
-                }
+                self.set_action(signal, &known)?;
                 return Ok(Installed::Skipped);
             };
             let replaced = self.set_action(signal, &new)?;

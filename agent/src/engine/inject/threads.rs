@@ -1,9 +1,8 @@
 //! Which thread of a process makes calls for the agent, and what forbids it for all of them.
 
 use super::error::InjectError;
-use crate::target::{self, Seccomp};
+use crate::target::{self, Seccomp, proc_file};
 use riptrace_protocol::ids::ProcessKey;
-use std::fs;
 
 /// Looks at a process with a thread that blocks a signal it must not block, before that counts as its way: the C library
 /// and Go block all signals for some microseconds while they make a thread or a process, and a handler blocks its own.
@@ -59,7 +58,7 @@ fn unease(tid: u32, state: char) -> Option<Unease> {
     }
     // "running", "-1 sp pc" for a thread that sleeps outside of a call, or "number arguments.. sp pc". The owner of the
     // process and root may read it.
-    if let Ok(text) = fs::read_to_string(format!("/proc/{tid}/syscall")) {
+    if let Ok(text) = proc_file::read_text(format!("/proc/{tid}/syscall")) {
         let number: Option<i64> = text.split_whitespace().next().and_then(|word| word.parse().ok());
         return Some(match number {
             Some(number) if UNEASY.contains(&number) => Unease::Ends,
@@ -67,7 +66,7 @@ fn unease(tid: u32, state: char) -> Option<Unease> {
             _ => Unease::Sleeps,
         });
     }
-    let place = fs::read_to_string(format!("/proc/{tid}/wchan")).unwrap_or_default();
+    let place = proc_file::read_text(format!("/proc/{tid}/wchan")).unwrap_or_default();
     let is_in = |places: &[&str]| places.iter().any(|&name| place.trim() == name);
     Some(match () {
         () if is_in(&UNEASY_PLACES) => Unease::Ends,

@@ -1,8 +1,8 @@
 //! Whether a process is still the one that was attached to: by a descriptor of it, and by the magic word of its header.
 
 use crate::engine::area::MAGIC;
+use crate::target::proc_file;
 use riptrace_protocol::ids::{Avma, ProcessKey};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -74,7 +74,7 @@ impl Watched {
     /// How it ended, as in waitpid(2); `None` where nobody tells those who are not its parent.
     pub(super) fn status(&self) -> Option<i32> {
         // Before its parent has asked for it: proc_pid_stat(5), field 52, the 50th behind the name in parentheses.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid)).ok();
+        let stat = proc_file::read_text(format!("/proc/{}/stat", self.process.pid)).ok();
         let of_stat = stat.as_deref().and_then(exit_code);
         of_stat.or_else(|| self.status_of_reaped())
     }

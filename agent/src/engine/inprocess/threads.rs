@@ -1,6 +1,6 @@
 //! Thread ids: what a record has is the id as the process itself sees it; a hit has the host's.
 
-use crate::target;
+use crate::target::{self, proc_file};
 use riptrace_protocol::ids::ProcessKey;
 use std::collections::HashMap;
 use std::fs;
@@ -46,7 +46,7 @@ impl Threads {
         }
         self.misses += 1;
         for tid in target::tasks(process.pid).unwrap_or_default() {
-            let status = fs::read_to_string(format!("/proc/{}/task/{tid}/status", process.pid)).unwrap_or_default();
+            let status = proc_file::read_text(format!("/proc/{}/task/{tid}/status", process.pid)).unwrap_or_default();
             if let Some(innermost) = innermost(&status) {
                 known.insert(innermost, tid);
             }

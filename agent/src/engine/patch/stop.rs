@@ -15,9 +15,9 @@ use super::{PatchError, checkpoint};
 use crate::clock::domain_now_ns;
 use crate::engine::sys::{self, Alarm, Change, SI_KERNEL, Stop, Tid, UserRegisters, Whose};
 use crate::engine::x86_64::registers;
-use crate::target::{self, TargetError};
+use crate::target::{self, TargetError, proc_file};
 use std::collections::BTreeSet;
-use std::{fs, thread};
+use std::thread;
 
 /// How long threads have to stop, in nanoseconds, if one of them is in an uninterruptible wait: the others stand still
 /// meanwhile.
@@ -248,7 +248,7 @@ fn is_kernels_own(tid: Tid) -> bool {
     const PF_USER_WORKER: u64 = 0x4000;
     const PF_KTHREAD: u64 = 0x20_0000;
     let flags = || -> Option<u64> {
-        let stat = fs::read(format!("/proc/{tid}/stat")).ok()?;
+        let stat = proc_file::read(format!("/proc/{tid}/stat")).ok()?;
         let text = String::from_utf8_lossy(&stat).into_owned();
         text.get(text.rfind(')')? + 1..)?.split_whitespace().nth(9 - 3)?.parse().ok()
     };

@@ -12,9 +12,8 @@ use crate::engine::sys::{self, Change, Stop, Tid, Whose};
 use crate::engine::x86_64::SYSTEM_CALL;
 use crate::engine::x86_64::fallback::{self, ACTION_BYTES, POOL_BYTES};
 use crate::engine::x86_64::registers::system_call;
-use crate::target::{self, Mapping, Seccomp};
+use crate::target::{self, Mapping, Seccomp, proc_file};
 use riptrace_protocol::ids::Avma;
-use std::fs;
 use std::io;
 
 /// How long one thread has to stop before another one is asked, in nanoseconds: a runnable thread on a busy machine gets
@@ -30,7 +29,7 @@ const UNEASY: [i64; 4] = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS
 
 /// Which system call a thread sleeps in (/proc/TID/syscall); `None` while it runs or cannot be read.
 pub(super) fn sleeps_in(tid: Tid) -> Option<i64> {
-    let text = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    let text = proc_file::read_text(format!("/proc/{tid}/syscall")).ok()?;
     // "running", "-1 sp pc" for a thread that sleeps outside of a call, or "number arguments.. sp pc".
     text.split_whitespace().next()?.parse().ok().filter(|&number| number >= 0)
 }

@@ -67,7 +67,7 @@ pub(in crate::plan) struct Dynamic<'b> {
     /// Package of the function that is traced, with the dot behind it.
     package: &'b str,
     /// Types that an interface type may hold, the likeliest first.
-    known: RefCell<HashMap<Option<Die>, Rc<[&'b Described]>>>,
+    known: RefCell<HashMap<Option<Die>, Rc<[Described<'b>]>>>,
 }
 
 impl<'b> Dynamic<'b> {
@@ -83,13 +83,13 @@ impl<'b> Dynamic<'b> {
         types: &'b GoTypes,
         view: &View<'_>,
         methods: Option<Die>,
-    ) -> Result<Rc<[&'b Described]>, ResolveError> {
+    ) -> Result<Rc<[Described<'b>]>, ResolveError> {
         if let Some(known) = self.known.borrow().get(&methods) {
             return Ok(Rc::clone(known));
         }
         let all = types.candidates(view, self.build, methods)?;
-        let mut ranked: Vec<_> = all.into_iter().map(|described| (self.rank(&described.name), described)).collect();
-        let order = |(rank, described): &(u32, &'b Described)| (*rank, &*described.name);
+        let mut ranked: Vec<_> = all.into_iter().map(|described| (self.rank(described.name), described)).collect();
+        let order = |(rank, described): &(u32, Described<'b>)| (*rank, described.name);
         // An empty interface may hold any type there is: only those that are told are put in order.
         if ranked.len() > CASES_MAX + NAMES_MAX {
             ranked.select_nth_unstable_by(CASES_MAX + NAMES_MAX, |a, b| order(a).cmp(&order(b)));
@@ -196,7 +196,7 @@ pub(super) struct Interface {
 struct Open<'t> {
     index: TypeIndex,
     pointers: u32,
-    waiting: VecDeque<&'t Described>,
+    waiting: VecDeque<Described<'t>>,
     cases: Vec<DynamicType>,
     cases_max: usize,
 }
@@ -386,7 +386,7 @@ impl TypeTable<'_, '_> {
             for described in waiting.iter().take(NAMES_MAX) {
                 let Some(left) = name_bytes_left.checked_sub(40 + described.name.len()) else { break };
                 name_bytes_left = left;
-                let address = types.address(described).in_process(dynamic.bias).0;
+                let address = types.address(*described).in_process(dynamic.bias).0;
                 others.push(NamedType { address, name: described.name.to_string() });
             }
             cases.sort_by_key(|case| case.address);

@@ -21,7 +21,7 @@ mod piece;
 
 pub(super) use piece::PieceWriter;
 
-use crate::target::FileMap;
+use crate::target::{Content, FileMap};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Nothing is kept.
+    pub(super) fn none() -> Entry {
+        SymbolCache::none().entry("")
+    }
+
     /// A piece that is whole, with `bytes` of content; `None` when it has to be made.
     pub(super) fn get(&self, name: &str, bytes: Option<u64>) -> Option<FileMap> {
         let path = self.folder.as_ref()?.join(name);
@@ -102,6 +107,25 @@ impl Entry {
                 None
             }
         }
+    }
+
+    /// A piece from the cache; else it is made, and kept for the next agent if the cache takes it.
+    pub(super) fn piece(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> Content {
+        if let Some(map) = self.get(name, None) {
+            return Content::Mapped(map);
+        }
+        let made = make();
+        self.put(name, &made).map_or(Content::Held(made), Content::Mapped)
+    }
+
+    /// Keeps a piece for the next agent; `None` when the cache does not take it.
+    pub(super) fn put(&self, name: &str, content: &[u8]) -> Option<FileMap> {
+        let mut writer = self.begin(name).filter(|_| !content.is_empty())?;
+        let written = writer.write(content).and_then(|()| writer.finish());
+        if let Err(error) = &written {
+            tracing::warn!(%error, name, "the symbol cache cannot be written: the next agent makes this again");
+        }
+        written.ok()
     }
 
     /// Says that the build is in use, and makes room when the cache has grown over its limit.

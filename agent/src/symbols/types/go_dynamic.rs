@@ -13,18 +13,15 @@ use super::go;
 use crate::symbols::debug_info::{Die, View};
 use crate::symbols::image::Image;
 pub(crate) use crate::symbols::landmarks::Described;
-use crate::symbols::landmarks::Landmarks;
+use crate::symbols::landmarks::{DescribedTypes, Landmarks};
 use crate::symbols::{Build, ResolveError, Svma};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Methods of one type that are read, at most: the largest generated ones have some thousand.
 const METHODS_MAX: usize = 4096;
 /// Bytes of the executable that are read at once: descriptions lie side by side.
 const WINDOW_BYTES: u64 = 64 * 1024;
-
-/// What `runtime/pprof` labels goroutines with.
-const LABELS: &str = "runtime/pprof.labelMap";
 
 /// Bytes of `abi.Type`.
 const TYPE_BYTES: u64 = 48;
@@ -42,7 +39,7 @@ pub(crate) struct Candidate<'t> {
     pub(crate) address: Svma,
     /// The value is the interface's second word itself, not behind it.
     pub(crate) direct: bool,
-    pub(crate) described: &'t Described,
+    pub(crate) described: Described<'t>,
 }
 
 /// All types of a build that the runtime describes.
@@ -51,7 +48,7 @@ pub(crate) struct GoTypes {
     /// Address of `runtime.types`.
     types_at: u64,
     /// By their offsets.
-    described: Arc<[Described]>,
+    described: DescribedTypes,
     /// Bytes of `abi.MapType`, behind which the methods of map types are.
     map_type_bytes: Option<u64>,
     /// The type of what `runtime/pprof` labels goroutines with.
@@ -70,14 +67,13 @@ impl GoTypes {
         landmarks: &Landmarks,
         image: &Image,
     ) -> Result<Option<GoTypes>, ResolveError> {
-        let types_at = image
-            .symbol("runtime.types")
+        let types_at = landmarks
+            .types_at
             .or_else(|| image.section_range(".go.type").map(|range| range.start))
             .or(types_of_module(view, landmarks, image)?);
-        let described = Arc::clone(&landmarks.described);
-        let Some(types_at) = types_at.filter(|_| !described.is_empty()) else { return Ok(None) };
-        let labels = described.iter().find(|described| &*described.name == LABELS).map(|described| described.die);
-        let map_type_bytes = landmarks.map_type_bytes;
+        let described = landmarks.described.clone();
+        let Some(types_at) = types_at.filter(|_| described.len() > 0) else { return Ok(None) };
+        let (map_type_bytes, labels) = (landmarks.map_type_bytes, landmarks.labels);
         Ok(Some(GoTypes { types_at, described, map_type_bytes, labels, methods: OnceLock::new() }))
     }
 
@@ -88,7 +84,7 @@ impl GoTypes {
         view: &View<'_>,
         build: &Build,
         interface: Option<Die>,
-    ) -> Result<Vec<&'t Described>, ResolveError> {
+    ) -> Result<Vec<Described<'t>>, ResolveError> {
         let mut file = Window::new(&build.image);
         let methods = match interface {
             Some(die) => {
@@ -112,7 +108,7 @@ impl GoTypes {
     }
 
     /// A described type with what the runtime says of it; `None` where it is an interface or cannot be read.
-    pub(crate) fn candidate<'t>(&self, described: &'t Described, build: &Build) -> Option<Candidate<'t>> {
+    pub(crate) fn candidate<'t>(&self, described: Described<'t>, build: &Build) -> Option<Candidate<'t>> {
         let at = self.types_at.checked_add(described.offset)?;
         let flags: [u8; 4] = build.image.read(Svma(at.checked_add(20)?), 4).try_into().ok()?;
         // An interface never holds an interface.
@@ -122,19 +118,18 @@ impl GoTypes {
     }
 
     /// The types whose names are meant.
-    pub(crate) fn named(&self, mut is_meant: impl FnMut(&str) -> bool) -> Vec<&Described> {
-        self.described.iter().filter(|described| is_meant(&described.name)).collect()
+    pub(crate) fn named(&self, mut is_meant: impl FnMut(&str) -> bool) -> Vec<Described<'_>> {
+        self.described.iter().filter(|described| is_meant(described.name)).collect()
     }
 
     /// The type that is described at an address of the file; `None` where there is none.
     pub(crate) fn at(&self, address: u64) -> Option<Die> {
         let offset = address.checked_sub(self.types_at)?;
-        let found = self.described.binary_search_by_key(&offset, |described| described.offset).ok()?;
-        Some(self.described[found].die)
+        self.described.at(offset).map(|described| described.die)
     }
 
     /// Address of the description of a type.
-    pub(crate) fn address(&self, described: &Described) -> Svma {
+    pub(crate) fn address(&self, described: Described<'_>) -> Svma {
         Svma(self.types_at.wrapping_add(described.offset))
     }
 

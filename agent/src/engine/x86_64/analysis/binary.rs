@@ -1,7 +1,8 @@
 //! One executable or shared library: what of it concerns the analysis of its functions.
 //!
 //! Addresses are the file's own (Svma). It is read once per build and serves all processes that run it, from any
-//! thread. The file is outside data: a damaged one gives an error or fewer functions, never a panic.
+//! thread. The file is outside data: a damaged one gives an error or fewer functions, never a panic. What takes a look at
+//! all of the file (its functions, and the ways into them) can be kept on disk ([`super::known`]).
 //!
 //! - Functions: the symbol tables, then the unwinder's entries for code without symbols.
 //! - Ways in: words of data sections that point into code, as the loader will have relocated them; landing pads; and
@@ -11,7 +12,9 @@
 
 use super::facts::{Data, Entry, EntryKind, FunctionFacts, Language, holds};
 use super::function::{AnalysisError, FunctionAnalysis};
+use super::known::{Known, Made};
 use super::landing;
+use crate::target::Content;
 use object::elf::{
     R_X86_64_IRELATIVE, R_X86_64_RELATIVE, SHF_ALLOC, SHF_EXECINSTR, SHT_DYNSYM, SHT_NOBITS, SHT_RELA, SHT_SYMTAB,
     STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
@@ -77,7 +80,7 @@ pub enum BinaryError {
 }
 
 /// One function of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Function {
     /// Its addresses, without padding.
     pub range: Range<u64>,
@@ -95,22 +98,20 @@ pub struct BinaryCode {
     file: Arc<File>,
     /// Code of Go's functions by their number, with what is around their ends: read function by function, for the code
     /// of a large program is larger than all that is known about it.
-    go_code: Vec<OnceLock<Box<[u8]>>>,
+    go_code: Vec<OnceLock<Box<Piece>>>,
     text: Vec<Range<u64>>,
     data: Data,
-    /// By address; none overlap.
-    functions: Vec<Function>,
-    /// Go's code, where there is some.
-    go: Option<Range<u64>>,
-    deferreturn: Option<u64>,
+    known: Known,
     restartable: Vec<Range<u64>>,
     position_independent: bool,
-    /// Pointers, landing pads, and symbols within functions; by address.
-    entries: Vec<Entry>,
-    entries_complete: bool,
     /// With the branches between functions as well; made when first needed.
     native_entries: OnceLock<Vec<Entry>>,
 }
+
+/// Functions whose code is remembered together: a large program has hundreds of thousands, of which few are traced.
+const PIECE_FUNCTIONS: usize = 512;
+/// Code by the function's number, less that of the first.
+type Piece = [OnceLock<Box<[u8]>>; PIECE_FUNCTIONS];
 
 impl BinaryCode {
     /// Reads a file.
@@ -118,24 +119,43 @@ impl BinaryCode {
     /// # Errors
     /// [`BinaryError`], when it cannot be read or is no ELF file for x86-64.
     pub fn open(path: &Path) -> Result<BinaryCode, BinaryError> {
+        BinaryCode::open_with(path, |make| make().map(Content::Held))
+    }
+
+    /// The same; what takes a look at all of the file is `keep`'s answer, who may have kept what it was given the means to
+    /// make for this very file before.
+    pub(crate) fn open_with(
+        path: &Path,
+        keep: impl FnOnce(&mut dyn FnMut() -> Result<Vec<u8>, BinaryError>) -> Result<Content, BinaryError>,
+    ) -> Result<BinaryCode, BinaryError> {
         let file = File::open(path).map_err(|source| BinaryError::Open { path: path.to_owned(), source })?;
         let file = Arc::new(file);
         let cache = ReadCache::new(&*file);
-        Reader::read(&cache, &file, path)
+        Reader::of(&cache, &file, path)?.read(keep)
     }
 
     /// All functions, by address.
-    pub fn functions(&self) -> &[Function] {
-        &self.functions
+    pub fn functions(&self) -> impl ExactSizeIterator<Item = Function> + '_ {
+        self.known.functions()
     }
 
     /// The code from an address on, as far as it concerns the function that holds it; empty where no code is.
     pub fn bytes_at(&self, address: u64) -> &[u8] {
-        let number = self.number_at(address).filter(|_| self.go.as_ref().is_some_and(|go| go.contains(&address)));
-        let Some(number) = number else { return self.code.at(address) };
-        let function = &self.functions[number];
-        let piece = self.go_code[number].get_or_init(|| self.read_function(function).unwrap_or_default());
-        piece.get((address - function.range.start) as usize..).unwrap_or_default()
+        let number = self.known.number_at(address).filter(|_| self.is_go(address));
+        let of_go = number.and_then(|number| Some((self.known.function(number)?, self.go_code(number)?)));
+        let Some((function, code)) = of_go else { return self.code.at(address) };
+        let code = code.get_or_init(|| self.read_function(&function).unwrap_or_default());
+        code.get((address - function.range.start) as usize..).unwrap_or_default()
+    }
+
+    fn go_code(&self, number: usize) -> Option<&OnceLock<Box<[u8]>>> {
+        let piece = self.go_code.get(number / PIECE_FUNCTIONS)?;
+        let piece = piece.get_or_init(|| Box::new([const { OnceLock::new() }; PIECE_FUNCTIONS]));
+        piece.get(number % PIECE_FUNCTIONS)
+    }
+
+    fn is_go(&self, address: u64) -> bool {
+        self.known.go.as_ref().is_some_and(|go| go.contains(&address))
     }
 
     /// Reads a function with its padding, and what a patch at its end may cover.
@@ -152,12 +172,7 @@ impl BinaryCode {
 
     /// The function that holds an address.
     pub fn function_at(&self, address: u64) -> Option<Function> {
-        self.number_at(address).map(|number| self.functions[number].clone())
-    }
-
-    fn number_at(&self, address: u64) -> Option<usize> {
-        let number = self.functions.partition_point(|function| function.range.start <= address).checked_sub(1)?;
-        self.functions[number].range.contains(&address).then_some(number)
+        self.known.function(self.known.number_at(address)?)
     }
 
     /// Analyses the function that holds an address.
@@ -165,8 +180,8 @@ impl BinaryCode {
     /// # Errors
     /// [`BinaryError::NoFunction`], or [`BinaryError::Function`] when its bytes cannot be one.
     pub fn analyse_at(&self, address: u64) -> Result<FunctionAnalysis, BinaryError> {
-        let number = self.number_at(address).ok_or(BinaryError::NoFunction { address })?;
-        Ok(self.analyse(&self.functions[number])?)
+        let function = self.function_at(address).ok_or(BinaryError::NoFunction { address })?;
+        Ok(self.analyse(&function)?)
     }
 
     /// Analyses a function of this file.
@@ -174,44 +189,32 @@ impl BinaryCode {
     /// # Errors
     /// [`AnalysisError`], when its bytes cannot be one.
     pub fn analyse(&self, function: &Function) -> Result<FunctionAnalysis, AnalysisError> {
-        match self.language(function) {
-            Language::Go => self.analyse_with(function, Language::Go, &self.entries),
-            Language::Native => {
-                let entries = self.native_entries.get_or_init(|| self.with_branches());
-                self.analyse_with(function, Language::Native, entries)
-            }
-        }
+        self.analyse_with(function, self.language(function), &self.entries_of(function))
     }
 
     /// What a function was compiled from.
     pub fn language(&self, function: &Function) -> Language {
-        match &self.go {
-            Some(go) if go.contains(&function.range.start) => Language::Go,
-            _ => Language::Native,
-        }
+        if self.is_go(function.range.start) { Language::Go } else { Language::Native }
     }
 
     /// Ways into a function and the padding behind it, by address, other than from its own branches.
-    pub fn entries_of(&self, function: &Function) -> &[Entry] {
-        let entries = match self.language(function) {
-            Language::Go => &self.entries,
-            Language::Native => self.native_entries.get_or_init(|| self.with_branches()),
-        };
-        self.entries_between(entries, function.range.start, self.padding_end(function))
-    }
-
-    fn entries_between<'a>(&self, entries: &'a [Entry], start: u64, end: u64) -> &'a [Entry] {
-        let from = entries.partition_point(|entry| entry.address < start);
-        let to = entries.partition_point(|entry| entry.address < end);
-        entries.get(from..to).unwrap_or_default()
+    pub fn entries_of(&self, function: &Function) -> Vec<Entry> {
+        let (start, end) = (function.range.start, self.padding_end(function));
+        match self.language(function) {
+            Language::Go => self.known.entries(start..end),
+            Language::Native => {
+                let entries = self.native_entries.get_or_init(|| self.with_branches());
+                let from = entries.partition_point(|entry| entry.address < start);
+                let to = entries.partition_point(|entry| entry.address < end);
+                entries.get(from..to).unwrap_or_default().to_vec()
+            }
+        }
     }
 
     /// First address behind a function that is no padding of it, or of which nothing is known.
     fn padding_end(&self, function: &Function) -> u64 {
         let end = function.range.end;
-        let next = self.functions.partition_point(|other| other.range.start < end);
-        let next = self.functions.get(next).map_or(u64::MAX, |next| next.range.start);
-        next.min(end.saturating_add(PADDING_BYTES_MAX))
+        self.known.first_start(end).unwrap_or(u64::MAX).min(end.saturating_add(PADDING_BYTES_MAX))
     }
 
     fn analyse_with(
@@ -228,12 +231,12 @@ impl BinaryCode {
             name: &function.name,
             language,
             end,
-            entries: self.entries_between(entries, start, with_padding),
-            entries_complete: self.entries_complete,
+            entries,
+            entries_complete: self.known.entries_complete,
             data: &self.data,
             text: &self.text,
             position_independent: self.position_independent,
-            deferreturn: self.deferreturn,
+            deferreturn: self.known.deferreturn,
             restartable: &self.restartable,
         };
         FunctionAnalysis::of(&code[..bytes], start, &facts)
@@ -241,24 +244,26 @@ impl BinaryCode {
 
     /// The entries with those that branches of other functions make, outside of Go.
     fn with_branches(&self) -> Vec<Entry> {
-        let mut entries = self.entries.clone();
+        let mut entries = self.known.entries(0..u64::MAX);
+        let functions: Vec<Function> = self.functions().collect();
         let mut add = |function: &Function, is_guess: bool| {
             if self.language(function) == Language::Go {
                 return;
             }
-            let Ok(analysis) = self.analyse_with(function, Language::Native, &self.entries) else { return };
+            let own = self.known.entries(function.range.start..self.padding_end(function));
+            let Ok(analysis) = self.analyse_with(function, Language::Native, &own) else { return };
             let inner = analysis.outgoing().iter().filter(|entry| self.is_inner(entry.address));
             entries.extend(inner.map(|entry| Entry {
                 address: entry.address,
                 kind: if is_guess { EntryKind::Guess } else { entry.kind },
             }));
         };
-        self.functions.iter().for_each(|function| add(function, false));
+        functions.iter().for_each(|function| add(function, false));
         // Code that no symbol is for branches as well; but what is between functions need not be code.
         for range in &self.text {
             let mut from = range.start;
-            let first = self.functions.partition_point(|function| function.range.end <= range.start);
-            for function in self.functions[first..].iter().take_while(|function| function.range.start < range.end) {
+            let first = functions.partition_point(|function| function.range.end <= range.start);
+            for function in functions[first..].iter().take_while(|function| function.range.start < range.end) {
                 if from < function.range.start {
                     add(&Function { range: from..function.range.start, name: String::new() }, true);
                 }
@@ -275,7 +280,7 @@ impl BinaryCode {
 
     /// Whether an address is within a function, not its beginning.
     fn is_inner(&self, address: u64) -> bool {
-        self.number_at(address).is_some_and(|number| self.functions[number].range.start != address)
+        self.function_at(address).is_some_and(|function| function.range.start != address)
     }
 }
 
@@ -288,38 +293,64 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read(cache: &'a ReadCache<&'a File>, file: &'a Arc<File>, path: &'a Path) -> Result<BinaryCode, BinaryError> {
+    fn of(cache: &'a ReadCache<&'a File>, file: &'a Arc<File>, path: &'a Path) -> Result<Reader<'a>, BinaryError> {
         let elf = ElfFile64::<LittleEndian, _>::parse(cache)
             .map_err(|error| BinaryError::BadElf { path: path.to_owned(), why: error.to_string() })?;
         if elf.elf_header().e_machine(LittleEndian) != object::elf::EM_X86_64 {
             return Err(BinaryError::BadElf { path: path.to_owned(), why: "it is not for x86-64".to_owned() });
         }
-        Reader { path, file, elf, left: LOADED_BYTES_MAX }.build()
+        Ok(Reader { path, file, elf, left: LOADED_BYTES_MAX })
     }
 
     fn bad(&self, why: impl ToString) -> BinaryError {
         BinaryError::BadElf { path: self.path.to_owned(), why: why.to_string() }
     }
 
-    fn build(mut self) -> Result<BinaryCode, BinaryError> {
+    fn section(&self, name: &str) -> Option<Range<u64>> {
+        self.elf.section_by_name(name).map(|section| section.address()..section.address() + section.size())
+    }
+
+    fn read(
+        mut self,
+        keep: impl FnOnce(&mut dyn FnMut() -> Result<Vec<u8>, BinaryError>) -> Result<Content, BinaryError>,
+    ) -> Result<BinaryCode, BinaryError> {
         let (code_at, data) = self.sections()?;
         let text: Vec<Range<u64>> =
             code_at.iter().map(|(address, _, bytes)| *address..address.saturating_add(*bytes)).collect();
-        let range = |name: &str| {
-            self.elf.section_by_name(name).map(|section| section.address()..section.address() + section.size())
-        };
-        let (eh_frame, restartable) = (range(".eh_frame"), range("__rseq_cs"));
-        let text_at = range(".text").map_or(0, |range| range.start);
         let data = self.data(data)?;
-        let unwinding = match eh_frame {
+        let known = match Known::of(keep(&mut || Ok(self.known(&text, &data)?.encoded()))?) {
+            Some(known) => known,
+            // What was kept is of no use.
+            None => Known::of(Content::Held(self.known(&text, &data)?.encoded()))
+                .ok_or_else(|| self.bad("its functions cannot be told"))?,
+        };
+        let pieces = if known.go.is_some() { known.functions().len().div_ceil(PIECE_FUNCTIONS) } else { 0 };
+        Ok(BinaryCode {
+            code: Data::in_file(self.file, code_at.clone()),
+            code_at,
+            file: Arc::clone(self.file),
+            go_code: std::iter::repeat_with(OnceLock::new).take(pieces).collect(),
+            text,
+            restartable: self.section("__rseq_cs").map(|range| sequences(&data, range)).unwrap_or_default(),
+            data,
+            known,
+            position_independent: self.elf.elf_header().e_type(LittleEndian) == object::elf::ET_DYN,
+            native_entries: OnceLock::new(),
+        })
+    }
+
+    /// Looks at all symbols, unwinding tables and words of data.
+    fn known(&self, text: &[Range<u64>], data: &Data) -> Result<Made, BinaryError> {
+        let text_at = self.section(".text").map_or(0, |range| range.start);
+        let unwinding = match self.section(".eh_frame") {
             Some(frames) => {
                 let content = data.at(frames.start);
                 let bytes = content.len().min((frames.end - frames.start) as usize);
-                landing::read(&content[..bytes], frames.start, text_at, &data)
+                landing::read(&content[..bytes], frames.start, text_at, data)
             }
             None => landing::Unwinding::default(),
         };
-        let symbols = self.symbols(&text)?;
+        let symbols = self.symbols(text)?;
         let of_name = |name: &str| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.start);
         let go = match (of_name("runtime.text"), of_name("runtime.etext")) {
             // The mark of the end stands on a byte of its own.
@@ -328,27 +359,12 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         let deferreturn = of_name("runtime.deferreturn");
-        let (functions, mut inner) = functions(symbols, &unwinding.ranges, &text);
-        inner.extend(unwinding.pads.iter().map(|pad| Entry { address: *pad, kind: EntryKind::LandingPad }));
-        pointers(&data, &text, &functions, &mut inner);
-        inner.sort_unstable();
-        inner.dedup();
-        Ok(BinaryCode {
-            code: Data::in_file(self.file, code_at.clone()),
-            code_at,
-            file: Arc::clone(self.file),
-            go_code: go.as_ref().map(|_| functions.iter().map(|_| OnceLock::new()).collect()).unwrap_or_default(),
-            text,
-            restartable: restartable.map(|range| sequences(&data, range)).unwrap_or_default(),
-            data,
-            functions,
-            go,
-            deferreturn,
-            position_independent: self.elf.elf_header().e_type(LittleEndian) == object::elf::ET_DYN,
-            entries: inner,
-            entries_complete: !unwinding.is_incomplete,
-            native_entries: OnceLock::new(),
-        })
+        let (functions, mut entries) = functions(symbols, &unwinding.ranges, text);
+        entries.extend(unwinding.pads.iter().map(|pad| Entry { address: *pad, kind: EntryKind::LandingPad }));
+        pointers(data, text, &functions, &mut entries);
+        entries.sort_unstable();
+        entries.dedup();
+        Ok(Made { functions, entries, entries_complete: !unwinding.is_incomplete, go, deferreturn })
     }
 
     /// Where what is loaded is in the file, as address, offset and size: code, then the rest.

@@ -29,6 +29,7 @@ mod facts;
 mod function;
 mod indirect;
 mod instruction;
+mod known;
 mod landing;
 mod overlap;
 mod sweep;

@@ -48,7 +48,7 @@ fn check(program: &Path, unreached_max: usize) -> (BinaryCode, BTreeMap<String, 
     let mut choices = BTreeMap::<&str, usize>::new();
     let mut unreached = Vec::new();
     for function in binary.functions() {
-        let analysis = binary.analyse(function).unwrap();
+        let analysis = binary.analyse(&function).unwrap();
         let name = &function.name;
         assert_eq!(analysis.undecoded(), None, "{name}");
         let boundaries: Vec<u64> = analysis.boundaries().collect();
@@ -72,13 +72,13 @@ fn check(program: &Path, unreached_max: usize) -> (BinaryCode, BTreeMap<String, 
             *choices.entry(kind).or_default() += 1;
         }
         // The assembly of Go's runtime has code that nothing leads to, on purpose.
-        if !analysis.has_unknown_targets() && denied_function(name, binary.language(function)).is_none() {
+        if !analysis.has_unknown_targets() && denied_function(name, binary.language(&function)).is_none() {
             unreached.extend(first_unreached(&analysis).map(|address| format!("{name} at {address:#x}")));
         }
     }
     assert!(unreached.len() <= unreached_max, "nothing leads to {unreached:?}");
     assert!(choices.get("jump") > choices.get("trap"), "{choices:?}");
-    let functions = binary.functions().iter().map(|function| (function.name.clone(), function.clone())).collect();
+    let functions = binary.functions().map(|function| (function.name.clone(), function)).collect();
     (binary, functions)
 }
 
@@ -128,7 +128,7 @@ fn c_programs_with_switches_are_understood_however_they_are_built() {
     let program = built(folder.path(), "cc", "switches.c", ways[3]);
     let binary = BinaryCode::open(&program).unwrap();
     let listing = Listing::of(&program);
-    let known = binary.functions().iter().filter(|function| {
+    let known = binary.functions().filter(|function| {
         let analysis = binary.analyse(function).unwrap();
         for address in analysis.boundaries() {
             if let SiteChoice::Jump { .. } = analysis.site(address) {
@@ -193,9 +193,9 @@ fn a_go_program_is_understood_and_few_of_its_statements_need_a_trap() {
         let analysis = binary.analyse(function).unwrap();
         analysis.boundaries().any(|address| analysis.sweep.cells[(address - analysis.start) as usize].is_recovery())
     };
-    assert!(binary.functions().iter().any(|function| function.name.starts_with("main.") && recovers(function)));
-    let native = binary.functions().iter().filter(|function| binary.language(function) == Language::Native);
-    assert_eq!(native.map(|function| function.name.as_str()).collect::<Vec<_>>(), [""; 0]);
+    assert!(binary.functions().any(|function| function.name.starts_with("main.") && recovers(&function)));
+    let native = binary.functions().filter(|function| binary.language(function) == Language::Native);
+    assert_eq!(native.map(|function| function.name).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn files_that_are_no_programs_are_errors() {
     for bytes in (0..whole.len()).step_by(whole.len() / 97) {
         std::fs::write(&path, &whole[..bytes]).unwrap();
         let Ok(binary) = BinaryCode::open(&path) else { continue };
-        binary.functions().iter().for_each(|function| drop(binary.analyse(function)));
+        binary.functions().for_each(|function| drop(binary.analyse(&function)));
     }
     let sections_at = usize::try_from(u64::from_le_bytes(whole[40..48].try_into().unwrap())).unwrap();
     for at in (0..64).chain((sections_at..whole.len()).step_by(13)) {
@@ -219,7 +219,7 @@ fn files_that_are_no_programs_are_errors() {
         damaged[at] ^= 0xff;
         std::fs::write(&path, &damaged).unwrap();
         let Ok(binary) = BinaryCode::open(&path) else { continue };
-        binary.functions().iter().for_each(|function| drop(binary.analyse(function)));
+        binary.functions().for_each(|function| drop(binary.analyse(&function)));
     }
     let binary = BinaryCode::open(&program).unwrap();
     assert!(matches!(binary.analyse_at(0), Err(BinaryError::NoFunction { address: 0 })));

@@ -58,7 +58,7 @@ fn arbitrary_bytes_are_analysed_and_the_answers_hold() {
 #[test]
 fn changed_functions_are_analysed_and_the_answers_hold() {
     let binary = BinaryCode::open(&std::env::current_exe().expect("this test")).expect("its code");
-    let functions: Vec<&[u8]> = (binary.functions().iter())
+    let functions: Vec<&[u8]> = (binary.functions())
         .filter_map(|function| {
             let Range { start, end } = function.range;
             binary.bytes_at(start).get(..usize::try_from(end - start).ok()?)
