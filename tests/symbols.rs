@@ -283,6 +283,8 @@ fn facts_survive_stripping() {
         assert_eq!(facts.language, Language::Go);
         assert_eq!(facts.dwarf, dwarf);
         assert_eq!(facts.go_version, Some(format!("go{}", GoVersion::newest())));
+        assert_eq!(facts.settings.get("GOARCH").map(String::as_str), Some("amd64"));
+        assert!(!facts.settings.contains_key("-ldflags"), "it may hold secrets: {:?}", facts.settings);
         assert_eq!(facts.module.as_deref(), Some("example.com/values"));
         assert!(facts.id.0.starts_with("go:") && facts.id.0.len() > 20, "{}", facts.id);
     }

@@ -84,7 +84,14 @@ pub struct BuildFacts {
     /// Whether the checkout had changes when it was built: its text is not known exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vcs_modified: Option<bool>,
+    /// How Go built it, as `runtime/debug.BuildSetting` has it: `GOARCH`, `-tags`, `vcs.time` and their like, at most
+    /// [`BUILD_SETTINGS_MAX`]. Flags for compilers and linkers are left out: they may hold secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
+
+/// Settings of one build, at most: Go 1.27 writes some twenty.
+pub const BUILD_SETTINGS_MAX: usize = 64;
 
 /// How a site is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

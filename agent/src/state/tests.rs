@@ -42,6 +42,7 @@ fn facts(pid: u32, build: &str) -> ProcessFacts {
             module_version: None,
             vcs_revision: None,
             vcs_modified: None,
+            settings: Default::default(),
         },
         container: None,
         labels: BTreeMap::new(),

@@ -6,9 +6,10 @@
 
 use super::image::Image;
 use super::{Svma, SymbolsError};
-use riptrace_protocol::fleet::{BuildFacts, Language};
+use riptrace_protocol::fleet::{BUILD_SETTINGS_MAX, BuildFacts, Language};
 use riptrace_protocol::ids::BuildId;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -18,6 +19,8 @@ const ALIGN: usize = 16;
 const SEARCH_BYTES_MAX: u64 = 1 << 20;
 /// Longest module information: a line per module of the build; thousands of modules fit.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// Longest setting that is kept, with its name: profiles of all processes travel in one message.
+const SETTING_BYTES_MAX: usize = 256;
 /// Longest id that is kept, in bytes: Go's are 83, GNU's 20.
 const ID_BYTES_MAX: usize = 256;
 
@@ -52,6 +55,7 @@ pub(super) fn read(image: &Image) -> Result<BuildFacts, SymbolsError> {
         module_version: module.version,
         vcs_revision: module.revision,
         vcs_modified: module.modified,
+        settings: module.settings,
     })
 }
 
@@ -61,7 +65,11 @@ struct ModuleFacts {
     version: Option<String>,
     revision: Option<String>,
     modified: Option<bool>,
+    settings: BTreeMap<String, String>,
 }
+
+/// Settings that name what a linker puts into variables (`-X main.token=..`), or what else a person passes to compilers.
+const WITHHELD: [&str; 3] = ["-ldflags", "-gccgoflags", "CGO_LDFLAGS"];
 
 impl ModuleFacts {
     /// Reads the tab-separated lines of `runtime/debug.ParseBuildInfo`.
@@ -76,11 +84,19 @@ impl ModuleFacts {
                     facts.version = version.filter(|version| !matches!(*version, "" | "(devel)")).map(str::to_owned);
                 }
                 (Some("path"), Some(path), _) if facts.path.is_none() => facts.path = Some(path.to_owned()),
-                (Some("build"), Some(setting), _) => match setting.split_once('=') {
-                    Some(("vcs.revision", revision)) => facts.revision = Some(unquoted(revision)),
-                    Some(("vcs.modified", modified)) => facts.modified = Some(unquoted(modified) == "true"),
-                    _ => {}
-                },
+                (Some("build"), Some(setting), _) => {
+                    let Some((name, value)) = setting.split_once('=') else { continue };
+                    let (name, value) = (unquoted(name), unquoted(value));
+                    match name.as_str() {
+                        "vcs.revision" => facts.revision = Some(value.clone()),
+                        "vcs.modified" => facts.modified = Some(value == "true"),
+                        _ => {}
+                    }
+                    let is_told = !WITHHELD.contains(&name.as_str()) && name.len() + value.len() <= SETTING_BYTES_MAX;
+                    if is_told && facts.settings.len() < BUILD_SETTINGS_MAX {
+                        facts.settings.insert(name, value);
+                    }
+                }
                 _ => {}
             }
         }
@@ -186,12 +202,15 @@ mod tests {
     #[test]
     fn module_information_tells_path_version_and_commit() {
         let text = "path\texample.com/shop/cmd/cart\nmod\texample.com/shop\tv1.2.3\th1:x\ndep\tb\tv1\n\
-                    build\tvcs=git\nbuild\tvcs.revision=abc\nbuild\tvcs.modified=true\n";
+                    build\tvcs=git\nbuild\tvcs.revision=abc\nbuild\tvcs.modified=true\n\
+                    build\t-ldflags=\"-X main.token=secret\"\nbuild\t-tags=a,b\n";
         let facts = ModuleFacts::parse(text);
         assert_eq!(facts.path.as_deref(), Some("example.com/shop"));
         assert_eq!(facts.version.as_deref(), Some("v1.2.3"));
         assert_eq!(facts.revision.as_deref(), Some("abc"));
         assert_eq!(facts.modified, Some(true));
+        let settings: Vec<_> = facts.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(settings, ["-tags=a,b", "vcs=git", "vcs.modified=true", "vcs.revision=abc"]);
         assert_eq!(ModuleFacts::parse("path\tp\nmod\tm\t(devel)\t\n").version, None);
         assert_eq!(ModuleFacts::parse("\u{0}\t\t\nbuild\tx\n"), ModuleFacts::default());
     }

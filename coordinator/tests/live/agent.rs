@@ -104,6 +104,7 @@ impl Inner {
             module_version: None,
             vcs_revision: None,
             vcs_modified: None,
+            settings: Default::default(),
         };
         let process = ProcessFacts {
             key: PROCESS,

@@ -248,6 +248,7 @@ impl Agent {
             module_version: None,
             vcs_revision: None,
             vcs_modified: None,
+            settings: Default::default(),
         };
         let process = |key: &ProcessKey| ProcessFacts {
             key: *key,

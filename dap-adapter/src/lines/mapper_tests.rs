@@ -64,6 +64,7 @@ fn build(id: &str, revision: Option<&str>, modified: bool) -> BuildFacts {
         module_version: None,
         vcs_revision: revision.map(str::to_owned),
         vcs_modified: revision.map(|_| modified),
+        settings: Default::default(),
     }
 }
 

@@ -273,5 +273,6 @@ fn unknown_build() -> BuildFacts {
         module_version: None,
         vcs_revision: None,
         vcs_modified: None,
+        settings: Default::default(),
     }
 }

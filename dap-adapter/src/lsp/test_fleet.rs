@@ -36,6 +36,7 @@ pub(super) fn build() -> BuildFacts {
         module_version: None,
         vcs_revision: None,
         vcs_modified: None,
+        settings: Default::default(),
     }
 }
 

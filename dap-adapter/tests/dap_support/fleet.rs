@@ -153,6 +153,7 @@ fn host(name: &str, processes: &[(u32, &str, &str)]) -> HostView {
             module_version: None,
             vcs_revision: Some("0123abc".into()),
             vcs_modified: Some(true),
+            settings: Default::default(),
         },
         container: None,
         labels: Default::default(),
