@@ -22,7 +22,7 @@ use riptrace_protocol::source::{SOURCE_BYTES_MAX, SourceFacts};
 use riptrace_protocol::stream::StreamItem;
 use riptrace_protocol::tracepoint::{CaptureLimits, Mode, Tracepoint};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long nothing may arrive at the end of a trace while captured hits are still on their way: the merge's patience
@@ -72,6 +72,12 @@ pub(super) async fn run(args: args::Trace) -> Result<(), Failure> {
         }
     }
 
+    // The hits may have been faster than what is said of the probes that they come from.
+    if let Ok(fleet) = client.fleet().await {
+        let own = |status: &TracepointStatus| tracepoints.iter().any(|each| each.id == status.tracepoint);
+        printer.answered(&fleet.tracepoints.into_iter().filter(own).collect::<Vec<_>>());
+    }
+    printer.say_answered();
     // What was captured and is still on its way belongs to the trace.
     for tracepoint in &tracepoints {
         if let Ok(last) = handle.remove(&tracepoint.id).await {
@@ -193,6 +199,7 @@ async fn start(
         }
     }
     if wait || created.iter().any(|status| status.probes.iter().any(taken)) {
+        printer.answered(&created);
         return Ok(());
     }
     if printer.json {
@@ -217,6 +224,9 @@ async fn start(
     Err(Failure::NothingMatched(format!("nothing is traced\n  {}", why.join("\n  "))))
 }
 
+/// One tracepoint in one process.
+type ProbeKey = (TracepointId, ProcessId);
+
 /// Prints what a person or a program reads, and keeps the sums.
 struct Printer {
     json: bool,
@@ -225,11 +235,16 @@ struct Printer {
     style: Style,
     dictionaries: Dictionaries,
     /// What was said of each probe last.
-    said: BTreeMap<(TracepointId, ProcessId), (ProbeState, Option<String>)>,
+    said: BTreeMap<ProbeKey, (ProbeState, Option<String>)>,
+    /// Probes that are or were armed, as the answers to requests have them, while no event has told more than that they
+    /// are asked for.
+    answered: BTreeMap<ProbeKey, ProbeStatus>,
+    /// Probes that were told from `answered`: that they are asked for is old by then.
+    overtaken: BTreeSet<ProbeKey>,
     /// Hits of each probe: before it was last set anew, and since.
-    counts: BTreeMap<(TracepointId, ProcessId), (u64, u64)>,
+    counts: BTreeMap<ProbeKey, (u64, u64)>,
     /// Passages that each probe has dropped, as its state has said last.
-    drops: BTreeMap<(TracepointId, ProcessId), u64>,
+    drops: BTreeMap<ProbeKey, u64>,
     ended: BTreeMap<TracepointId, bool>,
     hits: u64,
     dropped: u64,
@@ -255,6 +270,8 @@ impl Printer {
             style: if output::colour() { Style::Ansi } else { Style::Plain },
             dictionaries,
             said: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
             counts: BTreeMap::new(),
             drops: BTreeMap::new(),
             ended: tracepoints.iter().map(|tracepoint| (tracepoint.id.clone(), false)).collect(),
@@ -329,6 +346,7 @@ impl Printer {
                 if self.done() {
                     return;
                 }
+                self.say_answered();
                 self.hits += 1;
                 if self.json {
                     let object = render::json::hit(&hit, &self.dictionaries);
@@ -366,16 +384,54 @@ impl Printer {
         for probe in &status.probes {
             self.count(probe);
             let key = (probe.tracepoint.clone(), probe.process.clone());
-            let now = (probe.state, probe.reason.clone());
-            if self.said.get(&key) == Some(&now) {
+            if probe.state == ProbeState::Pending && self.overtaken.contains(&key) {
                 continue;
             }
-            self.said.insert(key, now);
-            if self.json {
-                self.print_json(&render::json::status(probe));
-            } else if !matches!(probe.state, ProbeState::Pending | ProbeState::Absent) {
-                output::note(&render::text::status(probe, self.style));
+            if probe.state != ProbeState::Pending {
+                self.answered.remove(&key);
+                self.overtaken.remove(&key);
             }
+            self.say(probe);
+        }
+    }
+
+    fn say(&mut self, probe: &ProbeStatus) {
+        let key = (probe.tracepoint.clone(), probe.process.clone());
+        let now = (probe.state, probe.reason.clone());
+        if self.said.get(&key) == Some(&now) {
+            return;
+        }
+        let unsaid = self.said.get(&key).is_none_or(|(state, _)| *state == ProbeState::Pending);
+        self.said.insert(key, now);
+        if unsaid && probe.state == ProbeState::Off && !probe.sites.is_empty() {
+            // It was armed and has ended since, as one does whose count is reached at once.
+            self.print_status(&ProbeStatus { state: ProbeState::Armed, reason: None, ..probe.clone() });
+        }
+        self.print_status(probe);
+    }
+
+    fn print_status(&mut self, probe: &ProbeStatus) {
+        if self.json {
+            self.print_json(&render::json::status(probe));
+        } else if !matches!(probe.state, ProbeState::Pending | ProbeState::Absent) {
+            output::note(&render::text::status(probe, self.style));
+        }
+    }
+
+    /// Keeps what the answers say of probes that are or were armed. Events tell the same in their order, but not in that
+    /// of the hits: those come by another way, and may end the trace before it.
+    fn answered(&mut self, created: &[TracepointStatus]) {
+        let was_armed = |probe: &&ProbeStatus| matches!(probe.state, ProbeState::Armed | ProbeState::Off);
+        for probe in created.iter().flat_map(|status| &status.probes).filter(was_armed) {
+            self.answered.insert((probe.tracepoint.clone(), probe.process.clone()), probe.clone());
+        }
+    }
+
+    /// Tells where it is armed what is still untold of it: in front of the first hit, and of the end.
+    fn say_answered(&mut self) {
+        for (key, probe) in std::mem::take(&mut self.answered) {
+            self.say(&probe);
+            self.overtaken.insert(key);
         }
     }
 
