@@ -152,7 +152,12 @@ async function attach(): Promise<void> {
       configuration,
     }));
   });
-  const chosen = await vscode.window.showQuickPick(choices, { placeHolder: "Which processes are to be traced?" });
+  const chosen = await vscode.window.showQuickPick(choices, {
+    placeHolder: "Which processes are to be traced?",
+    matchOnDescription: true,
+    // The end of a session moves the focus, late: the list would be gone while it is read. Escape closes it.
+    ignoreFocusOut: true,
+  });
   if (chosen !== undefined) {
     await startSession(chosen.configuration);
   }

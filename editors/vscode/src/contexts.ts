@@ -19,7 +19,13 @@ export function registerContexts(sessions: Sessions): vscode.Disposable {
   lookForBinary();
   return vscode.Disposable.from(
     vscode.workspace.onDidChangeConfiguration((change) => {
-      if (change.affectsConfiguration(`${SECTION}.path`)) {
+      if (change.affectsConfiguration(SECTION)) {
+        lookForBinary();
+      }
+    }),
+    // One that was built or copied meanwhile, in a terminal, changes no setting.
+    vscode.window.onDidChangeWindowState(({ focused }) => {
+      if (focused) {
         lookForBinary();
       }
     }),

@@ -49,7 +49,7 @@ const QUIET_SETTINGS = {
  * `settings` are the user's, beside those that keep the workbench quiet; without `taps`, adapter and language server
  * run as they are, and nothing of them is written down.
  * With `isNew` it is a machine on which RipTrace was never used: no binary is set, and none is found.
- * Returns `{ url, configure, close }`; `configure` sets binary and fleet where they were not.
+ * Returns `{ url, configure, close }`; `configure` puts the binary into such a machine's ~/.local/bin and sets its fleet.
  */
 export async function startCodeServer({ name, extensions, settings = {}, taps = true, isNew = false }) {
   const entry = path.join(process.env.RIPTRACE_EDITOR_TOOLS, "node_modules/code-server/out/node/entry.js");
@@ -68,11 +68,14 @@ export async function startCodeServer({ name, extensions, settings = {}, taps = 
   };
   await writeSettings(path.join(directory, "user", "User"), { ...QUIET_SETTINGS, ...settings });
   // Settings of the scope "machine", such as where a binary is, are only read from here.
-  const configure = async () =>
-    writeSettings(path.join(directory, "user", "Machine"), {
-      "riptrace.path": taps ? await tappedBinary(directory, name) : binary,
-      "riptrace.nats": nats,
-    });
+  const configure = async () => {
+    const found = isNew ? path.join(directory, ".local", "bin") : directory;
+    await mkdir(found, { recursive: true });
+    const file = taps ? await tappedBinary(found, name) : binary;
+    // A new machine has the binary where it is looked for, and no setting that names it.
+    const settings = { ...(isNew ? {} : { "riptrace.path": file }), "riptrace.nats": nats };
+    await writeSettings(path.join(directory, "user", "Machine"), settings);
+  };
   if (isNew) {
     // Its folders are where a binary is looked for.
     environment.HOME = directory;

@@ -2,7 +2,8 @@
  * The first use: a workbench in which RipTrace is installed and nothing else is there. What is missing is said with the
  * way to mend it, and the walkthrough ticks off each step when it is done.
  */
-import { mkdir } from "node:fs/promises";
+import assert from "node:assert/strict";
+import { access, mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { ANSWER_MS, artefacts, breakpoint, FIRST_HIT_MS, shop } from "../support.mjs";
@@ -54,7 +55,7 @@ test("the first steps", async (t) => {
     await screenshot("first-without");
   });
 
-  await step("the binary and the fleet, once set, tick off their steps", async () => {
+  await step("the binary in the server's ~/.local/bin and the fleet that is set there tick off their steps", async () => {
     await server.configure();
     await workbench.fleetRow(/^Hosts\d/).waitFor({ timeout: ANSWER_MS });
     await workbench.walkthroughStepDone("binary").waitFor({ timeout: ANSWER_MS });
@@ -77,8 +78,30 @@ test("the first steps", async (t) => {
     await screenshot("first-done");
   });
 
-  await step("Stop tracing ends it", async () => {
+  const stopTracing = async () => {
     await workbench.runCommand("RipTrace: Stop tracing");
     await workbench.debugButton("disconnect").waitFor({ state: "detached", timeout: ANSWER_MS });
+  };
+  /** What each session has asked the adapter for, the last one at the end. */
+  const selectors = async () => {
+    const said = await readFile(path.join(artefacts, "vscode-first-dap.in"), "utf8");
+    const attach = /"command":"attach","arguments":(\{.*?\}),"type"|"arguments":(\{[^{}]*\}),"command":"attach"/g;
+    return [...said.matchAll(attach)].map(([, one, other]) => JSON.parse(one ?? other).selector);
+  };
+
+  await step("Stop tracing ends it", stopTracing);
+
+  await step("Attach to the fleet offers its services and hosts, and traces the one that is chosen", async () => {
+    await workbench.runPicker("RipTrace: Attach to the fleet...", "cart, service=cart");
+    for (const row of ["attach to the fleet, every process", "gateway, service=gateway", "all of host cart, host=cart"]) {
+      await workbench.pickRow(row).waitFor({ timeout: ANSWER_MS });
+    }
+    await screenshot("first-attach");
+    // By its selector, which stands beside the name.
+    await workbench.takePickRow("service=cart", "cart, service=cart");
+    await workbench.stopDescription(/Hit \d+/i, FIRST_HIT_MS);
+    assert.equal((await selectors()).at(-1), "service=cart");
+    await assert.rejects(access(path.join(shop, ".vscode", "launch.json")), { code: "ENOENT" });
+    await stopTracing();
   });
 });

@@ -120,6 +120,35 @@ export class Workbench {
     await this.#until(`"${title}" is run`, () => this.#choose("F1", `>${title}`, row));
   }
 
+  /** Runs a command of the palette that goes on with a list to choose from, which has this row. */
+  async runPicker(title, row) {
+    const command = this.page.locator(`.quick-input-list .monaco-list-row.focused:has-text("${title}")`);
+    const input = this.page.locator(".quick-input-box input");
+    await this.#until(`"${title}" offers its list`, async () => {
+      await this.page.keyboard.press("F1");
+      if (!(await this.#seen(input))) return false;
+      await input.fill(`>${title}`, { timeout: ANSWER_MS });
+      if (!(await this.#seen(command.first(), "visible", ANSWER_MS))) return false;
+      await this.page.keyboard.press("Enter");
+      // A view that opens or closes late takes the focus, and the list is gone: then it is asked for again.
+      return this.#seen(this.pickRow(row));
+    });
+  }
+
+  /** A row of the list that is open, by what a screen reader says of it, from its beginning. */
+  pickRow(label) {
+    return this.page.locator(`.quick-input-list .monaco-list-row[aria-label^="${label}"]`).first();
+  }
+
+  /** Types into the list that is open until it has this row in front, and takes it. The next list may be open then. */
+  async takePickRow(text, row) {
+    await this.page.locator(".quick-input-box input").fill(text, { timeout: ANSWER_MS });
+    const first = this.pickRow(row).and(this.page.locator(".focused"));
+    await first.waitFor({ timeout: ANSWER_MS });
+    await this.page.keyboard.press("Enter");
+    await first.waitFor({ state: "hidden", timeout: ANSWER_MS });
+  }
+
   /**
    * Opens the quick input, types, waits until the list offers `row`, and takes it. Returns whether the box closed.
    * Without `row`, what was typed is taken as it is.
