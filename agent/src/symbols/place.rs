@@ -131,6 +131,28 @@ impl<'v, 'a> Moment<'v, 'a> {
         Ok(Located::Nowhere)
     }
 
+    /// All entries of a location list: from which address on they hold, and what they say. Offsets of the frame are those of
+    /// this moment. Nothing for what has one place for good.
+    pub(crate) fn history(
+        &self,
+        unit: &Unit<'a>,
+        location: Option<Value<'a>>,
+    ) -> Result<Vec<(u64, Located)>, ResolveError> {
+        let mut found = Vec::new();
+        let Some(location) = location else { return Ok(found) };
+        if matches!(location, AttributeValue::Exprloc(_)) {
+            return Ok(found);
+        }
+        let Some(mut list) = self.view.dwarf.attr_locations(unit, location)? else { return Ok(found) };
+        while let Some(entry) = list.next()? {
+            if found.len() == LIST_ENTRIES_MAX {
+                return Ok(Vec::new());
+            }
+            found.push((entry.range.begin, self.evaluate(unit, entry.data)));
+        }
+        Ok(found)
+    }
+
     fn evaluate(&self, unit: &Unit<'a>, expression: Expression<Bytes<'a>>) -> Located {
         self.reduce(unit, expression).unwrap_or_else(Located::Unknown)
     }

@@ -56,7 +56,7 @@ pub(crate) fn at_return(view: &View<'_>, site: &Site) -> Result<Vec<Local>, Reso
 }
 
 fn local(name: &str, ty: Option<Die>, presence: Presence) -> Local {
-    Local { name: name.to_owned(), declared_line: 0, scope: Scope::Result, ty, presence }
+    Local { name: name.to_owned(), declared_line: 0, scope: Scope::Result, ty, presence, die: None }
 }
 
 /// Where the words of a value go.

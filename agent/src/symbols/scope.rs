@@ -34,6 +34,8 @@ pub(crate) struct Local {
     /// `None` when the debug information names no type.
     pub(crate) ty: Option<Die>,
     pub(crate) presence: Presence,
+    /// The entry that describes it; `None` where that is not what describes its place here.
+    pub(crate) die: Option<Die>,
 }
 
 /// Whether a variable can be read.
@@ -57,6 +59,7 @@ struct Candidate {
     scope: Scope,
     ty: Option<Die>,
     located: Located,
+    die: Option<Die>,
     /// How many lexical blocks around it: the innermost of one name hides the others.
     nesting: usize,
 }
@@ -89,6 +92,7 @@ pub(crate) fn at_site(view: &View<'_>, site: &Site) -> Result<Vec<Local>, Resolv
             scope: candidate.scope,
             ty: candidate.ty,
             presence,
+            die: candidate.die,
         };
         if let (Located::Whole(Place::Memory(spot)), Presence::Here(_), Some(facts)) =
             (&candidate.located, &local.presence, &facts)
@@ -146,13 +150,14 @@ pub(crate) fn global(view: &View<'_>, site: &Site, name: &str) -> Result<Option<
         (1, None) => Presence::Unknown("its type is not described".to_owned()),
         (count, _) => Presence::Unknown(format!("{count} variables have this name: write more of it")),
     };
-    Ok(Some(Local { name: name.to_owned(), declared_line: 0, scope: Scope::Capture, ty, presence }))
+    Ok(Some(Local { name: name.to_owned(), declared_line: 0, scope: Scope::Capture, ty, presence, die: None }))
 }
 
 /// A variable that moved to the heap is described as a pointer named `&x`: it is shown as `x`.
 fn unescape(view: &View<'_>, local: &mut Local, facts: Option<TypeFacts>) -> Result<(), ResolveError> {
     let Some(name) = local.name.strip_prefix('&') else { return Ok(()) };
     local.name = name.to_owned();
+    local.die = None;
     let Some(TypeFacts { shape: Shape::Pointer(Some(to)), .. }) = facts else {
         local.presence = Presence::Unknown("it moved to the heap, and where is not described".to_owned());
         return Ok(());
@@ -407,7 +412,7 @@ fn candidates<'a>(view: &View<'a>, moment: &Moment<'_, 'a>, site: &Site) -> Resu
             let origins = view.origins(die)?;
             described.extend(origins.iter().map(|(origin, _)| *origin));
             let candidate = candidate(view, moment, site, &origin_unit, &origins, 0)?;
-            found.extend(candidate.map(|candidate| Candidate { located: Located::Nowhere, ..candidate }));
+            found.extend(candidate.map(|candidate| Candidate { located: Located::Nowhere, die: None, ..candidate }));
         }
     }
     Ok(found)
@@ -458,6 +463,8 @@ fn candidate<'a>(
         },
         ty,
         located,
+        // What a closure captured is not its own, and may change outside of it.
+        die: (!is_captured).then_some(*die),
         nesting,
     }))
 }
@@ -489,13 +496,14 @@ mod tests {
             scope: Scope::Local,
             ty: None,
             located: Located::Whole(place),
+            die: None,
             nesting: 0,
         }
     }
 
     fn local(name: &str, declared_line: u32, nesting: usize) -> (Local, usize) {
         let presence = Presence::OptimisedOut;
-        (Local { name: name.to_owned(), declared_line, scope: Scope::Local, ty: None, presence }, nesting)
+        (Local { name: name.to_owned(), declared_line, scope: Scope::Local, ty: None, presence, die: None }, nesting)
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! that is of no line, which no variable is assigned at.
 
 use super::effect::{Cell, Effect, effect};
+use super::flow::moves_stack;
 use crate::symbols::debug_info::View;
-use crate::symbols::functions::{Function, Functions};
+use crate::symbols::functions::{Function, Functions, Inlined};
 use crate::symbols::image::Image;
 use crate::symbols::lines::Lines;
 use crate::symbols::{ResolveError, Site, Svma};
@@ -35,7 +36,7 @@ pub(super) enum Origin {
         is_constant: bool,
         /// Whether another line runs between it and the place that was asked about.
         is_left: bool,
-        /// Whether there is a jump back between it and that place, as there is from one turn of a loop to the next.
+        /// Whether the way from it to that place leads back somewhere, as it does from one turn of a loop to the next.
         is_back: bool,
     },
 }
@@ -70,6 +71,8 @@ pub(super) struct Code {
     barriers: HashSet<u32>,
     /// The line of the site.
     line: u32,
+    /// The stack pointer in front of each instruction, relative to what it is at the entry; `None` where that is not known.
+    depths: Vec<Option<i64>>,
 }
 
 impl Code {
@@ -87,7 +90,45 @@ impl Code {
         let barriers = (0..).zip(&instructions).filter(|(_, at)| is_barrier(image, at)).map(|(number, _)| number);
         let barriers = barriers.collect();
         let (before, entered) = edges(&instructions, &range, |target| callee(view, target));
-        Ok(Some(Code { instructions, lines, before, entered, barriers, line: site.line }))
+        let depths = depths(&instructions, &before);
+        Ok(Some(Code { instructions, lines, before, entered, barriers, line: site.line, depths }))
+    }
+
+    pub(super) fn instructions(&self) -> &[Instruction] {
+        &self.instructions
+    }
+
+    /// The stack pointer in front of an instruction, relative to what it is at the entry; `None` where that is not known.
+    pub(super) fn depth(&self, number: usize) -> Option<i64> {
+        self.depths.get(number).copied().flatten()
+    }
+
+    /// The same behind an instruction.
+    pub(super) fn depth_behind(&self, number: usize) -> Option<i64> {
+        let by = moves_stack(self.instructions.get(number)?, &mut InstructionInfoFactory::new())?;
+        self.depth(number)?.checked_add(by)
+    }
+
+    /// Whether an instruction is also entered from where nobody knows.
+    pub(super) fn is_entered(&self, number: usize) -> bool {
+        number == 0 || self.entered.contains(&(number as u32))
+    }
+
+    /// Whether an instruction is a call that keeps the registers.
+    pub(super) fn is_barrier(&self, number: usize) -> bool {
+        self.barriers.contains(&(number as u32))
+    }
+
+    /// The instructions that may run just before one, and whether that is a jump back.
+    pub(super) fn ways_to(&self, number: usize) -> impl Iterator<Item = (usize, bool)> {
+        let before = self.before.get(number).map(Vec::as_slice).unwrap_or_default();
+        before.iter().map(|from| (from.instruction as usize, from.is_back))
+    }
+
+    /// Number of the instruction at an address.
+    pub(super) fn exactly(&self, address: u64) -> Option<usize> {
+        let number = self.index(address);
+        self.instructions.get(number).filter(|it| it.ip() == address).map(|_| number)
     }
 
     /// Number of the first instruction at or behind an address.
@@ -201,7 +242,8 @@ fn line_of(view: &View<'_>, table: &Lines, function: &Function, site: &Site, add
     let is_sites = |die| site.is_inlined() && die == site.scope;
     let mut found = !site.is_inlined();
     for copy in copies {
-        if is_sites(copy.die) {
+        // The body of a loop over a function, and what is called where it is written, is the function's own text.
+        if is_sites(copy.die) || is_inside(view, copy, site) {
             found = true;
             break;
         }
@@ -214,6 +256,26 @@ fn line_of(view: &View<'_>, table: &Lines, function: &Function, site: &Site, add
             row.map_or(0, |row| row.line)
         }
     }
+}
+
+/// Whether a copy is of a closure that is written in the site's function: `f-range1`, `f.func2`
+/// (`cmd/compile/internal/ir`, `closureName`).
+fn is_inside(view: &View<'_>, copy: &Inlined, site: &Site) -> bool {
+    let name = copy.origin.and_then(|origin| view.name(origin).ok().flatten());
+    name.is_some_and(|name| is_closure_of(&name, &site.function))
+}
+
+fn is_closure_of(name: &str, function: &str) -> bool {
+    let Some(mut rest) = name.strip_prefix(function).filter(|rest| !rest.is_empty()) else { return false };
+    while !rest.is_empty() {
+        let Some(number) = rest.strip_prefix("-range").or_else(|| rest.strip_prefix(".func")) else { return false };
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 {
+            return false;
+        }
+        rest = &number[digits..];
+    }
+    true
 }
 
 fn is_barrier(image: &Image, instruction: &Instruction) -> bool {
@@ -268,7 +330,7 @@ fn edges(
         {
             let at = instructions.partition_point(|other| other.ip() < target);
             if instructions.get(at).is_some_and(|other| other.ip() == target) {
-                before[at].push(From { instruction: number, is_back: target <= instruction.ip() });
+                before[at].push(From { instruction: number, is_back: false });
             }
         }
         if flow == FlowControl::IndirectBranch {
@@ -300,14 +362,107 @@ fn edges(
     }
     for (at, from) in before.iter_mut().enumerate().skip(1) {
         if from.is_empty() && !dead.contains(&(at as u32)) {
-            let leads = |&number: &u32| From { instruction: number, is_back: number as usize >= at };
+            let leads = |&number: &u32| From { instruction: number, is_back: false };
             from.extend(through_tables.iter().map(leads));
             if from.is_empty() {
                 entered.insert(at as u32);
             }
         }
     }
+    mark_back(&mut before, &entered);
     (before, entered)
+}
+
+/// Marks the edges that lead back: to an instruction that is on the way to where they come from, as the last one of a loop's
+/// turn does. The order of the addresses does not tell: compilers put the head of a loop behind its body.
+fn mark_back(before: &mut [Vec<From>], entered: &HashSet<u32>) {
+    let mut behind: Vec<Vec<u32>> = vec![Vec::new(); before.len()];
+    for (to, froms) in (0u32..).zip(before.iter()) {
+        for from in froms {
+            if let Some(next) = behind.get_mut(from.instruction as usize) {
+                next.push(to);
+            }
+        }
+    }
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Never,
+        OnTheWay,
+        Done,
+    }
+    let mut seen = vec![Seen::Never; before.len()];
+    let mut back: HashSet<(u32, u32)> = HashSet::new();
+    let mut roots: Vec<u32> = entered.iter().copied().collect();
+    roots.sort_unstable();
+    // What nothing leads to is a root as well.
+    let roots = std::iter::once(0).chain(roots).chain(0..before.len() as u32);
+    for root in roots {
+        let mut way: Vec<(u32, usize)> = Vec::new();
+        if seen.get(root as usize) == Some(&Seen::Never) {
+            seen[root as usize] = Seen::OnTheWay;
+            way.push((root, 0));
+        }
+        while let Some((at, next)) = way.last_mut() {
+            let at = *at;
+            let Some(&to) = behind[at as usize].get(*next) else {
+                seen[at as usize] = Seen::Done;
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            match seen[to as usize] {
+                Seen::Never => {
+                    seen[to as usize] = Seen::OnTheWay;
+                    way.push((to, 0));
+                }
+                Seen::OnTheWay => {
+                    back.insert((at, to));
+                }
+                Seen::Done => {}
+            }
+        }
+    }
+    for (to, froms) in (0u32..).zip(before.iter_mut()) {
+        froms.iter_mut().for_each(|from| from.is_back = back.contains(&(from.instruction, to)));
+    }
+}
+
+/// The stack pointer in front of each instruction: the first way that leads there tells, and all others must agree.
+fn depths(instructions: &[Instruction], before: &[Vec<From>]) -> Vec<Option<i64>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Depth {
+        Unseen,
+        Known(i64),
+        Unknown,
+    }
+    let mut info = InstructionInfoFactory::new();
+    let moves: Vec<Option<i64>> = instructions.iter().map(|it| moves_stack(it, &mut info)).collect();
+    let mut depths = vec![Depth::Unseen; instructions.len()];
+    loop {
+        let mut is_changed = false;
+        for number in 0..depths.len() {
+            let mut depth = if number == 0 { Depth::Known(0) } else { Depth::Unseen };
+            for from in &before[number] {
+                let from = from.instruction as usize;
+                let behind = match (depths[from], moves[from]) {
+                    (Depth::Unseen, _) => continue,
+                    (Depth::Known(at), Some(by)) => at.checked_add(by).map_or(Depth::Unknown, Depth::Known),
+                    _ => Depth::Unknown,
+                };
+                depth = if depth == Depth::Unseen || depth == behind { behind } else { Depth::Unknown };
+            }
+            // Each goes from unseen to known to unknown, and never back.
+            if depth != depths[number] && depths[number] != Depth::Unknown {
+                depths[number] = if depths[number] == Depth::Unseen { depth } else { Depth::Unknown };
+                is_changed = true;
+            }
+        }
+        if !is_changed {
+            break;
+        }
+    }
+    let known = |depth| if let Depth::Known(at) = depth { Some(at) } else { None };
+    depths.into_iter().map(known).collect()
 }
 
 fn is_constant(instruction: &Instruction) -> bool {
@@ -337,7 +492,8 @@ mod tests {
         assert_eq!(instructions.len(), lines.len());
         let named = |target| if target == NEVER { Callee::Never } else { Callee::Returns };
         let (before, entered) = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), named);
-        Code { instructions, lines: lines.to_vec(), before, entered, barriers: HashSet::new(), line: 5 }
+        let depths = depths(&instructions, &before);
+        Code { instructions, lines: lines.to_vec(), before, entered, barriers: HashSet::new(), line: 5, depths }
     }
 
     fn made(line: u32, is_constant: bool, is_left: bool, is_back: bool) -> Origin {

@@ -3,7 +3,7 @@
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 
 /// A place that an instruction may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Cell {
     /// A general register, or a vector register, in full.
     Register(Register),
@@ -33,7 +33,7 @@ pub(super) fn register(number: u16) -> Option<Register> {
 }
 
 /// The register that holds all bits of one.
-fn whole(register: Register) -> Register {
+pub(super) fn whole(register: Register) -> Register {
     if register.is_vector_register() {
         return Register::XMM0 + (register.number() as u32);
     }

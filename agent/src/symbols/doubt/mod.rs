@@ -17,6 +17,8 @@
 
 mod code;
 mod effect;
+mod flow;
+mod kept;
 
 use super::debug_info::View;
 use super::functions::Functions;
@@ -59,10 +61,28 @@ pub(crate) fn judge(
     }
     let code = Code::of(&build.image, view, site)?;
     let begun = begun(view, site)?;
+    if let Some(code) = &code {
+        let is_believed = |local: &Local| fitting.iter().all(|facts| is_one_value(facts, local));
+        let believed: Vec<usize> =
+            locals.iter().enumerate().filter(|(_, local)| is_believed(local)).map(|(number, _)| number).collect();
+        kept::recover(view, site, code, &believed, locals)?;
+    }
     for facts in fitting {
         judge_by(view, site, facts, (&code, &begun), locals)?;
     }
     Ok(())
+}
+
+/// Whether the source assigns a variable only where it declares it, and its name means it at the site.
+fn is_one_value(facts: &SourceFacts, local: &Local) -> bool {
+    let is_meant = |it: &riptrace_protocol::source::Declared| {
+        it.visible && it.name == local.name && it.line == local.declared_line
+    };
+    let is_assigned = |it: &Assigned| it.name == local.name && it.declared == local.declared_line;
+    matches!(local.scope, Scope::Argument | Scope::Local)
+        && local.declared_line != 0
+        && facts.declared.iter().any(is_meant)
+        && !facts.assigned.iter().any(is_assigned)
 }
 
 fn judge_by(
