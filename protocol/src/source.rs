@@ -62,6 +62,16 @@ pub struct Assigned {
     /// Whether it has run before that line whichever way led there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
+    /// Whether it makes the new value of the old one: `x += y`, `x++`. It is not known of what is not said to be one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub step: bool,
+    /// The line of the `if` whose block it is in directly; 0 where it is in none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub guard: u32,
+}
+
+fn is_none(line: &u32) -> bool {
+    *line == 0
 }
 
 /// What of a variable is assigned.
@@ -223,7 +233,7 @@ enum Scope {
     /// Parameters of a function, around its body.
     Function,
     /// The head of `for`, `if`, `switch` or `select`, around its body; where it begins, and whether it is a loop.
-    Head { line: u32, is_loop: bool, brackets: usize, has_body: bool },
+    Head { line: u32, is_loop: bool, is_if: bool, brackets: usize, has_body: bool },
     /// Between braces.
     Block,
     /// A `case`.
@@ -337,8 +347,8 @@ impl<'t, 'a> Walk<'t, 'a> {
                 return body + 1;
             }
             (Kind::Name, "for" | "if" | "switch" | "select") => {
-                let (line, is_loop) = (token.line, token.text == "for");
-                let head = Scope::Head { line, is_loop, brackets: self.brackets, has_body: false };
+                let (line, is_loop, is_if) = (token.line, token.text == "for", token.text == "if");
+                let head = Scope::Head { line, is_loop, is_if, brackets: self.brackets, has_body: false };
                 self.scopes.push((head, HashMap::new()));
             }
             (Kind::Name, "case" | "default") => {
@@ -492,7 +502,7 @@ impl<'t, 'a> Walk<'t, 'a> {
                 .chain(scope.filter(|_| is_body).and_then(|scope| scope.checked_sub(1)))
                 .find_map(|scope| self.scopes.get(scope)?.1.get(name.text).copied());
             match known {
-                Some(declared) => self.assign(name.text, declared, AssignedPart::Whole, name.line),
+                Some(declared) => self.assign((name.text, declared), AssignedPart::Whole, name.line, false),
                 None => self.declare(name.text, name.line),
             }
         }
@@ -518,17 +528,28 @@ impl<'t, 'a> Walk<'t, 'a> {
                 },
                 Some(_) => AssignedPart::Element,
             };
-            self.assign(name.text, declared, part, name.line);
+            // `=` alone takes the value of anything.
+            let is_step = !self.tokens[at].is("=");
+            self.assign((name.text, declared), part, name.line, is_step);
         }
     }
 
-    fn assign(&mut self, name: &str, declared: u32, part: AssignedPart, line: u32) {
-        let assigned = Assigned { name: name.to_owned(), declared, part, line, before: true, always: false };
+    fn assign(&mut self, (name, declared): (&str, u32), part: AssignedPart, line: u32, step: bool) {
+        let guard = match self.scopes.as_slice() {
+            [.., (Scope::Head { line, is_if: true, .. }, _), (Scope::Block, _)] => *line,
+            _ => 0,
+        };
+        let name = name.to_owned();
+        let assigned = Assigned { name, declared, part, line, before: true, always: false, step, guard };
         let is_same = |other: &Assigned| {
             (&other.name, other.declared, &other.part, other.line)
                 == (&assigned.name, assigned.declared, &assigned.part, assigned.line)
         };
-        if self.facts.assigned.len() < FACTS_MAX && !self.facts.assigned.iter().any(is_same) {
+        if let Some(other) = self.facts.assigned.iter_mut().find(|other| is_same(other)) {
+            // Several on one line: what is not true of all of them is said of none.
+            other.step &= step;
+            other.guard = if other.guard == guard { guard } else { 0 };
+        } else if self.facts.assigned.len() < FACTS_MAX {
             self.open.push((self.facts.assigned.len(), self.scopes.len()));
             self.facts.assigned.push(assigned);
         }

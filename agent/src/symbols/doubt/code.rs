@@ -4,14 +4,17 @@
 //! Jumps through tables may lead to every instruction that nothing else leads to. What cannot be followed has an origin
 //! that is of no line, which no variable is assigned at.
 
-use super::effect::{Cell, Effect, effect};
+use super::effect::{Cell, Effect, effect, whole};
 use super::flow::moves_stack;
 use crate::symbols::debug_info::View;
 use crate::symbols::functions::{Function, Functions, Inlined};
 use crate::symbols::image::Image;
 use crate::symbols::lines::Lines;
 use crate::symbols::{ResolveError, Site, Svma};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind};
+use iced_x86::{
+    ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind,
+    Register,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
@@ -38,6 +41,10 @@ pub(super) enum Origin {
         is_left: bool,
         /// Whether the way from it to that place leads back somewhere, as it does from one turn of a loop to the next.
         is_back: bool,
+        /// Whether it computes it of what was there before, or leaves that there: a sum, a conditional move.
+        keeps: bool,
+        /// Number of the instruction.
+        at: u32,
     },
 }
 
@@ -69,6 +76,8 @@ pub(super) struct Code {
     entered: HashSet<u32>,
     /// Calls that keep the registers.
     barriers: HashSet<u32>,
+    /// Calls that move a slice to other memory: it is the same to the source.
+    moves: HashSet<u32>,
     /// The line of the site.
     line: u32,
     /// The stack pointer in front of each instruction, relative to what it is at the entry; `None` where that is not known.
@@ -89,9 +98,9 @@ impl Code {
         let lines = instructions.iter().map(|at| line_of(view, &table, function, site, at.ip())).collect();
         let barriers = (0..).zip(&instructions).filter(|(_, at)| is_barrier(image, at)).map(|(number, _)| number);
         let barriers = barriers.collect();
-        let (before, entered) = edges(&instructions, &range, |target| callee(view, target));
+        let (before, entered, moves) = edges(&instructions, &range, |target| callee(view, target));
         let depths = depths(&instructions, &before);
-        Ok(Some(Code { instructions, lines, before, entered, barriers, line: site.line, depths }))
+        Ok(Some(Code { instructions, lines, before, entered, barriers, moves, line: site.line, depths }))
     }
 
     pub(super) fn instructions(&self) -> &[Instruction] {
@@ -125,6 +134,13 @@ impl Code {
         before.iter().map(|from| (from.instruction as usize, from.is_back))
     }
 
+    /// The register that an instruction writes as its first operand.
+    pub(super) fn target(&self, number: usize) -> Option<Cell> {
+        let instruction = self.instructions.get(number)?;
+        let is_register = instruction.op0_kind() == OpKind::Register;
+        is_register.then(|| Cell::Register(whole(instruction.op0_register())))
+    }
+
     /// Number of the instruction at an address.
     pub(super) fn exactly(&self, address: u64) -> Option<usize> {
         let number = self.index(address);
@@ -154,8 +170,8 @@ impl Code {
             let (instruction, line) = (self.instructions.get(number)?, self.line_at(number));
             match self.effect(number, instruction, cell, &mut info) {
                 Effect::Writes => {
-                    let is_constant = is_constant(instruction);
-                    found.insert(Origin::Made { line, is_constant, is_left, is_back });
+                    let (is_constant, keeps, at) = (is_constant(instruction), keeps(instruction, cell), number as u32);
+                    found.insert(Origin::Made { line, is_constant, is_left, is_back, keeps, at });
                 }
                 effect => {
                     let cell = if let Effect::Moves(from) = effect { from } else { cell };
@@ -180,7 +196,8 @@ impl Code {
         }
         let before = self.before.get(number).map(Vec::as_slice).unwrap_or_default();
         if self.entered.contains(&(number as u32)) {
-            found.insert(Origin::Made { line: 0, is_constant: false, is_left, is_back });
+            let at = number as u32;
+            found.insert(Origin::Made { line: 0, is_constant: false, is_left, is_back, keeps: false, at });
         }
         open.extend(before.iter().map(|from| (from.instruction as usize, cell, is_left, is_back || from.is_back)));
     }
@@ -194,6 +211,11 @@ impl Code {
     ) -> Effect {
         if self.barriers.contains(&(number as u32)) && cell != Cell::Register(iced_x86::Register::R11) {
             return Effect::Nothing;
+        }
+        if self.moves.contains(&(number as u32))
+            && let Some(from) = moved_slice(cell)
+        {
+            return Effect::Moves(from);
         }
         effect(instruction, cell, info)
     }
@@ -284,12 +306,24 @@ fn is_barrier(image: &Image, instruction: &Instruction) -> bool {
     is_call && matches!(code().as_slice(), [0x41, 0xbb, _, 0, 0, 0, 0xe9 | 0xeb])
 }
 
+/// `runtime.moveSliceNoCap(et, old, len)` and its kin return pointer and length where `ABIInternal` has the first results,
+/// and take them as the second and third argument (`runtime/slice.go`).
+fn moved_slice(cell: Cell) -> Option<Cell> {
+    match cell {
+        Cell::Register(Register::RAX) => Some(Cell::Register(Register::RBX)),
+        Cell::Register(Register::RBX) => Some(Cell::Register(Register::RCX)),
+        _ => None,
+    }
+}
+
 /// What a call does to the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Callee {
     Returns,
     /// A function of the runtime that does not return, as the compiler knows (`cmd/compile/internal/ssagen`).
     Never,
+    /// It moves a slice to other memory.
+    Moves,
     /// `runtime.deferreturn`: the runtime goes on at the call after a panic that was recovered.
     Recovery,
 }
@@ -304,18 +338,20 @@ fn callee(view: &View<'_>, target: u64) -> Callee {
     let panics = ["panic", "goPanic"].iter().any(|prefix| name.starts_with(prefix));
     match name {
         "deferreturn" => Callee::Recovery,
+        "moveSlice" | "moveSliceNoScan" | "moveSliceNoCap" | "moveSliceNoCapNoScan" => Callee::Moves,
         "gopanic" | "block" | "throw" | "throwinit" => Callee::Never,
         _ if panics && !name.starts_with("panicCheck") => Callee::Never,
         _ => Callee::Returns,
     }
 }
 
-/// What may run just before each instruction, and where else the function is entered.
+/// What may run just before each instruction, where else the function is entered, and which calls move a slice.
 fn edges(
     instructions: &[Instruction],
     range: &Range<u64>,
     callee: impl Fn(u64) -> Callee,
-) -> (Vec<Vec<From>>, HashSet<u32>) {
+) -> (Vec<Vec<From>>, HashSet<u32>, HashSet<u32>) {
+    let mut moves = HashSet::new();
     let mut before: Vec<Vec<From>> = vec![Vec::new(); instructions.len()];
     let mut through_tables = Vec::new();
     let mut callees: HashMap<u64, Callee> = HashMap::new();
@@ -340,8 +376,10 @@ fn edges(
             FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::IndirectCall => true,
             FlowControl::Call => {
                 let callee = *callees.entry(target).or_insert_with(|| callee(target));
-                if callee == Callee::Recovery {
-                    entered.insert(number);
+                match callee {
+                    Callee::Recovery => drop(entered.insert(number)),
+                    Callee::Moves => drop(moves.insert(number)),
+                    Callee::Returns | Callee::Never => {}
                 }
                 callee != Callee::Never
             }
@@ -370,7 +408,7 @@ fn edges(
         }
     }
     mark_back(&mut before, &entered);
-    (before, entered)
+    (before, entered, moves)
 }
 
 /// Marks the edges that lead back: to an instruction that is on the way to where they come from, as the last one of a loop's
@@ -465,6 +503,19 @@ fn depths(instructions: &[Instruction], before: &[Vec<From>]) -> Vec<Option<i64>
     depths.into_iter().map(known).collect()
 }
 
+/// Whether an instruction that writes a cell leaves something there of what was there: it reads it, too.
+fn keeps(instruction: &Instruction, cell: Cell) -> bool {
+    let Cell::Register(register) = cell else { return false };
+    let is_kept = matches!(instruction.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::Inc | Mnemonic::Dec)
+        || instruction.condition_code() != ConditionCode::None && instruction.flow_control() == FlowControl::Next;
+    let is_cmov = || instruction.op_count() == 2 || matches!(instruction.mnemonic(), Mnemonic::Inc | Mnemonic::Dec);
+    is_kept
+        && is_cmov()
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register().size() >= 4
+        && whole(instruction.op0_register()) == register
+}
+
 fn is_constant(instruction: &Instruction) -> bool {
     let is_zeroed = matches!(instruction.mnemonic(), Mnemonic::Xor | Mnemonic::Xorps | Mnemonic::Pxor)
         && instruction.op1_kind() == OpKind::Register
@@ -477,7 +528,6 @@ fn is_constant(instruction: &Instruction) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iced_x86::Register;
     use iced_x86::code_asm::*;
 
     const NEVER: u64 = 0x9000;
@@ -491,13 +541,22 @@ mod tests {
         let instructions: Vec<Instruction> = decoder.into_iter().collect();
         assert_eq!(instructions.len(), lines.len());
         let named = |target| if target == NEVER { Callee::Never } else { Callee::Returns };
-        let (before, entered) = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), named);
+        let (before, entered, moves) = edges(&instructions, &(0x1000..0x1000 + bytes.len() as u64), named);
         let depths = depths(&instructions, &before);
-        Code { instructions, lines: lines.to_vec(), before, entered, barriers: HashSet::new(), line: 5, depths }
+        Code { instructions, lines: lines.to_vec(), before, entered, barriers: HashSet::new(), moves, line: 5, depths }
     }
 
     fn made(line: u32, is_constant: bool, is_left: bool, is_back: bool) -> Origin {
-        Origin::Made { line, is_constant, is_left, is_back }
+        Origin::Made { line, is_constant, is_left, is_back, keeps: false, at: 0 }
+    }
+
+    /// Origins without what tells their instructions apart.
+    fn origins(code: &Code, at: usize, cell: Cell) -> Option<BTreeSet<Origin>> {
+        let plain = |origin| match origin {
+            Origin::Made { line, is_constant, is_left, is_back, .. } => made(line, is_constant, is_left, is_back),
+            Origin::Entry => Origin::Entry,
+        };
+        Some(code.origins(at, cell)?.into_iter().map(plain).collect())
     }
 
     const RAX: Cell = Cell::Register(Register::RAX);
@@ -520,12 +579,15 @@ mod tests {
         let spilled = Cell::Stack { offset: 8, bytes: 8 };
         let first = made(3, true, true, false);
         let before = made(5, false, true, true);
-        assert_eq!(code.origins(3, RAX), Some(BTreeSet::from([first, before])));
-        assert_eq!(code.origins(4, spilled), Some(BTreeSet::from([first, before])));
+        assert_eq!(origins(&code, 3, RAX), Some(BTreeSet::from([first, before])));
+        assert_eq!(origins(&code, 4, spilled), Some(BTreeSet::from([first, before])));
         // Behind the addition the line has changed it already.
-        assert_eq!(code.origins(5, RAX), Some(BTreeSet::from([made(5, false, false, false)])));
+        assert_eq!(origins(&code, 5, RAX), Some(BTreeSet::from([made(5, false, false, false)])));
         // On the way in, nothing was spilled.
-        assert_eq!(code.origins(3, spilled), Some(BTreeSet::from([Origin::Entry, made(3, true, true, true), before])));
+        assert_eq!(
+            origins(&code, 3, spilled),
+            Some(BTreeSet::from([Origin::Entry, made(3, true, true, true), before]))
+        );
         assert_eq!(code.written_at(spilled), Some(BTreeSet::from([3, 5])));
     }
 
@@ -540,7 +602,7 @@ mod tests {
             a.set_label(&mut end)?;
             a.ret()
         });
-        assert_eq!(code.origins(4, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
+        assert_eq!(origins(&code, 4, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
     }
 
     #[test]
@@ -550,12 +612,12 @@ mod tests {
             a.ret()?;
             a.nop()
         });
-        assert_eq!(unknown.origins(2, RAX), Some(BTreeSet::from([made(0, false, false, false)])));
+        assert_eq!(origins(&unknown, 2, RAX), Some(BTreeSet::from([made(0, false, false, false)])));
         let table = code(&[3, 3, 5], |a| {
             a.mov(eax, 7)?;
             a.jmp(rdx)?;
             a.nop()
         });
-        assert_eq!(table.origins(2, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
+        assert_eq!(origins(&table, 2, RAX), Some(BTreeSet::from([made(3, true, true, false)])));
     }
 }

@@ -185,12 +185,22 @@ fn doubt(
     // Then it has no longer what it was declared with.
     let is_assigned =
         |(start, end): (u64, u64)| assigned.iter().any(|(it, (from, to))| it.always && *from < end && start < *to);
+    // Where all assignments are steps of the variable or in the block of an `if`, the compiler may make the block a
+    // computation of the `if` itself: a conditional move to the variable, or a sum with 0 or 1.
+    let is_guarded = assigned.iter().all(|(it, _)| it.part == AssignedPart::Whole && (it.step || it.guard != 0));
+    let guards: BTreeSet<u32> =
+        assigned.iter().filter(|(it, _)| is_guarded && it.before && it.guard != 0).map(|(it, _)| it.guard).collect();
+    let is_guard = |origin: &Origin| match *origin {
+        Origin::Made { line, keeps: true, .. } => guards.contains(&line),
+        _ => false,
+    };
+    let only_steps = assigned.iter().all(|(it, _)| it.part == AssignedPart::Whole && it.step);
     let is_right = |origin: &Origin, is_assigned: bool| match *origin {
         Origin::Entry => is_argument && !is_assigned,
         Origin::Made { line, .. } if is_assigned && line == local.declared_line && !is_stepped => false,
         // Code of the line itself, in front of this place, has changed it already.
         Origin::Made { line, is_left: false, .. } if line == site.line => false,
-        Origin::Made { line, .. } if !own.contains(&line) => false,
+        Origin::Made { line, .. } if !own.contains(&line) && !is_guard(origin) => false,
         // What runs behind this place is in front of it only the last time round.
         Origin::Made { line, is_constant, is_back, .. }
             if line > site.line || is_stepped && line == local.declared_line =>
@@ -213,36 +223,85 @@ fn doubt(
         let is_assigned = is_assigned((start, end));
         let is_memory = matches!(cell, Cell::Stack { .. }) && part.bytes > 8;
         if !is_memory {
-            let Some(origins) = code.origins(code.index(site.address.0), cell) else {
+            let Some(origins) = origins_through(code, code.index(site.address.0), cell, is_guard) else {
                 return Ok(Some(UNSEEN.to_owned()));
             };
             // What was assigned again meets here what was there before: that is the variable's first value, whose code may
             // be of any line.
             let meets = origins.iter().any(|origin| {
                 let Origin::Made { line, .. } = *origin else { return false };
-                is_right(origin, is_assigned) && assigned.iter().any(|(it, _)| it.before && it.line == line)
+                is_right(origin, is_assigned)
+                    && (is_guard(origin) || assigned.iter().any(|(it, _)| it.before && it.line == line))
             });
+            // Where what a step of the variable makes meets something else, that is a value of the variable as well, whatever
+            // makes it: of other variables, none takes part in the steps of this one, and this one never takes the value of
+            // another one behind its declaration.
+            let is_step = |origin: &&Origin| match **origin {
+                Origin::Made { line, is_constant: false, .. } => {
+                    only_steps
+                        && is_right(origin, is_assigned)
+                        && assigned.iter().any(|(it, _)| it.before && it.line == line)
+                }
+                _ => false,
+            };
+            let number = |origin: &Origin| match *origin {
+                Origin::Made { at, .. } => Some(at),
+                Origin::Entry => None,
+            };
+            let steps: BTreeSet<Option<u32>> = origins.iter().filter(is_step).map(number).collect();
+            let is_other_than_a_step = |origin: &Origin| match *origin {
+                Origin::Entry => true,
+                Origin::Made { line, is_left, .. } => {
+                    let is_of_step = assigned.iter().any(|(it, _)| it.line == line && line != local.declared_line);
+                    !is_of_step && !steps.contains(&number(origin)) && (is_left || line != site.line)
+                }
+            };
+            let meets_step = |origin: &Origin| !steps.is_empty() && is_other_than_a_step(origin);
             let is_first = |origin: &Origin| match *origin {
                 Origin::Entry => true,
                 Origin::Made { line, is_constant, is_left, .. } => is_constant && (is_left || line != site.line),
             };
-            let is_wrong =
-                |origin: &&Origin| !is_right(origin, is_assigned) && (is_assigned || !(meets && is_first(origin)));
+            let is_wrong = |origin: &&Origin| {
+                let is_first = meets && is_first(origin) || meets_step(origin);
+                !is_right(origin, is_assigned) && (is_assigned || !is_first)
+            };
             if let Some(other) = origins.iter().find(is_wrong) {
                 return Ok(Some(format!("{UNSEEN} (it is of {})", other.said())));
             }
         }
         let touching = assigned.iter().filter(|(it, (from, to))| it.before && *from < end && start < *to);
-        let mut touching = touching.map(|(it, _)| it.line).peekable();
+        let mut touching = touching.map(|(it, _)| (it.line, it.guard)).peekable();
         // To find all that write a place is the dearest question here.
         if touching.peek().is_some() {
             let Some(lines) = code.written_at(cell) else { return Ok(Some(UNSEEN.to_owned())) };
-            if let Some(line) = touching.find(|line| !lines.contains(line)) {
+            let is_seen =
+                |line: u32, guard: u32| lines.contains(&line) || guards.contains(&guard) && lines.contains(&guard);
+            if let Some((line, _)) = touching.find(|&(line, guard)| !is_seen(line, guard)) {
                 return Ok(Some(format!("{UNSEEN} on line {line}")));
             }
         }
     }
     Ok(None)
+}
+
+/// Where the content of a cell comes from: also through instructions that keep what was there, where those are meant.
+fn origins_through(code: &Code, at: usize, cell: Cell, is_meant: impl Fn(&Origin) -> bool) -> Option<BTreeSet<Origin>> {
+    /// Such instructions of one question, at most: each is asked for anew.
+    const THROUGH_MAX: usize = 8;
+    let mut found = code.origins(at, cell)?;
+    let mut asked = BTreeSet::new();
+    while let Some(number) = found.iter().find_map(|origin| match *origin {
+        Origin::Made { at, .. } if is_meant(origin) && !asked.contains(&at) => Some(at),
+        _ => None,
+    }) {
+        if asked.len() == THROUGH_MAX {
+            return None;
+        }
+        asked.insert(number);
+        let cell = code.target(number as usize)?;
+        found.extend(code.origins(number as usize, cell)?);
+    }
+    Some(found)
 }
 
 /// Whether the line has begun: a call of it that was inlined has written a variable in front of the site.
