@@ -220,7 +220,7 @@ fn what_the_compiler_dropped_is_never_given_a_place() {
         plan.layout.variables.into_iter().find(|variable| variable.name == name).map(|variable| variable.root)
     };
     // Go 1.27 keeps only the first two words of this slice at the line.
-    assert!(matches!(root("generic-int", "list"), Some(Root::Partial { present }) if present == "ptr, len only"));
+    assert!(matches!(root("generic-int", "list"), Some(Root::Pieces { present, .. }) if present == "ptr, len only"));
     assert_eq!(root("results", "rest"), Some(Root::OptimisedOut));
     assert_eq!(root("range", "entries"), Some(Root::OptimisedOut));
     // Declared on the line itself: it does not hold its value yet.

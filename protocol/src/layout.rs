@@ -118,6 +118,18 @@ pub enum Root {
     },
     /// Its name is on the list of secrets.
     Redacted,
+    /// `bytes` bytes at `offset` of the roots, of which some are not the variable's: it is shown as a value only where what
+    /// is there tells all of it, as the type word of a nil interface does.
+    Pieces {
+        /// Offset in the roots.
+        offset: u32,
+        /// Size; equals the type's.
+        bytes: u32,
+        /// Beginnings and ends of what is not there, in bytes of the variable.
+        missing: Vec<(u32, u32)>,
+        /// Which parts are there, for a person (`"len only"`).
+        present: String,
+    },
 }
 
 /// What the type of a field is that is never read because of its name ([`TypeKind::Opaque`]).

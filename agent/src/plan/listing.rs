@@ -49,7 +49,7 @@ fn variable(view: &View<'_>, local: &Local) -> Result<VariableFacts, ResolveErro
     let missing = match &local.presence {
         _ if is_secret(&local.name) => Some("named like a secret: never read".to_owned()),
         Presence::Here(_) => None,
-        Presence::Partial(present) => Some(format!("only a part of it is there: {present}")),
+        Presence::Partial { present, .. } => Some(format!("only a part of it is there: {present}")),
         Presence::Suspect(why) => Some(format!("not to be believed: {why}")),
         Presence::OptimisedOut => Some("optimised out".to_owned()),
         Presence::Unknown(why) => Some(why.clone()),

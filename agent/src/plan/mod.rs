@@ -29,7 +29,7 @@ use path::{Found, Names};
 use riptrace_protocol::expression::{Capture, Expr, OwnLimits, ParseError, Template, parse};
 use riptrace_protocol::fleet::SiteFacts;
 use riptrace_protocol::ids::BuildId;
-use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, Variable};
+use riptrace_protocol::layout::{Layout, Moment as Meaning, Root, Scope, Type, TypeIndex, TypeKind, Variable};
 use riptrace_protocol::limits::{HIT_BYTES_MAX, LAYOUT_VARIABLES_MAX};
 use riptrace_protocol::location::{FunctionPoint, Location};
 use riptrace_protocol::tracepoint::{Mode, Tracepoint};
@@ -152,7 +152,8 @@ pub fn compile_one_of(
         labels,
     )?;
     let depth_of = |wanted: &Wanted| wanted.limits.map_or(limits.depth, |own| own.depth);
-    let mut roots = Roots { bytes: 0, budget: bytes_per_hit, variables: Vec::new(), reads: Vec::new() };
+    let plain = follow.iter().position(|follow| *follow == Follow::Plain).map(|index| FollowIndex(index as u32));
+    let mut roots = Roots { bytes: 0, budget: bytes_per_hit, plain, variables: Vec::new(), reads: Vec::new() };
     for (wanted, ty) in typed {
         roots.add(wanted.clone(), ty, depth_of(wanted), &types, bias);
     }
@@ -233,7 +234,7 @@ fn describe<'w>(
             .map(|wanted| {
                 let ty = match wanted.ty {
                     // What is not captured needs a name for its type, not the type.
-                    Some(ty) if matches!(wanted.source, Source::Parts(_)) => {
+                    Some(ty) if matches!(wanted.source, Source::Parts(_) | Source::Pieces { .. }) => {
                         table.root_within(ty, wanted.limits.unwrap_or(limits))
                     }
                     Some(ty) => {
@@ -291,6 +292,12 @@ struct Wanted {
 #[derive(Clone)]
 enum Source {
     Parts(Vec<Part>),
+    /// All bytes, of which some are not the variable's.
+    Pieces {
+        parts: Vec<Part>,
+        missing: Vec<(u64, u64)>,
+        present: String,
+    },
     /// There is nothing to read.
     Missing(Root),
 }
@@ -299,7 +306,10 @@ impl From<Presence> for Source {
     fn from(presence: Presence) -> Source {
         Source::Missing(match presence {
             Presence::Here(parts) => return Source::Parts(parts),
-            Presence::Partial(present) => Root::Partial { present },
+            Presence::Partial { present, parts, missing } if !parts.is_empty() => {
+                return Source::Pieces { parts, missing, present };
+            }
+            Presence::Partial { present, .. } => Root::Partial { present },
             Presence::Suspect(why) => Root::Suspect { why },
             Presence::OptimisedOut => Root::OptimisedOut,
             Presence::Unknown(why) => Root::NotCaptured { why },
@@ -426,6 +436,8 @@ fn add_parts(
 struct Roots {
     bytes: u32,
     budget: u32,
+    /// A type in which nothing is followed.
+    plain: Option<FollowIndex>,
     variables: Vec<Variable>,
     reads: Vec<RootRead>,
 }
@@ -440,6 +452,9 @@ impl Roots {
                 }
                 Err(root) => (root, RootRead::Absent),
             },
+            Source::Pieces { parts, missing, present } => {
+                self.pieces(parts, &missing, present, (ty, depth), types, bias)
+            }
         };
         self.reads.push(read);
         self.variables.push(Variable {
@@ -449,6 +464,51 @@ impl Roots {
             declared_line: wanted.declared_line,
             root,
         });
+    }
+
+    /// A variable of which some bytes are missing. Only what is there in full is followed: the elements of a slice whose
+    /// capacity nobody knows.
+    fn pieces(
+        &mut self,
+        mut parts: Vec<Part>,
+        missing: &[(u64, u64)],
+        present: String,
+        (ty, depth): (TypeIndex, u32),
+        types: &[riptrace_protocol::layout::Type],
+        bias: u64,
+    ) -> (Root, RootRead) {
+        let nothing = |present: String| (Root::Partial { present }, RootRead::Absent);
+        let kind = types.get(ty.0 as usize).map(|ty| &ty.kind);
+        let is_only_capacity = matches!(missing, [(16, 24)]) && matches!(kind, Some(TypeKind::GoSlice { .. }));
+        let follow = match kind {
+            Some(TypeKind::GoSlice { .. }) if is_only_capacity => {
+                // A slice is followed where its capacity is no smaller than its length: the length stands for it.
+                let Some(length) = roots::range(&parts, 8, 8) else { return nothing(present) };
+                parts.truncate(parts.len() - 1);
+                parts.extend(length);
+                Some(FollowIndex(ty.0))
+            }
+            Some(TypeKind::GoSlice { .. } | TypeKind::GoString | TypeKind::GoInterface { .. }) => self.plain,
+            Some(TypeKind::Struct { fields }) => {
+                let is_plain = |field: &riptrace_protocol::layout::Field| {
+                    let kind = types.get(field.ty.0 as usize).map(|ty| &ty.kind);
+                    use TypeKind::{Bool, Enum, Float, Signed, Unsigned};
+                    matches!(kind, Some(Signed | Unsigned | Float | Bool | Enum { .. }))
+                };
+                self.plain.filter(|_| fields.iter().all(is_plain))
+            }
+            _ => None,
+        };
+        let narrow = |&(from, to): &(u64, u64)| Some((u32::try_from(from).ok()?, u32::try_from(to).ok()?));
+        let missing: Option<Vec<(u32, u32)>> = missing.iter().map(narrow).collect();
+        let (Some(follow), Some(missing)) = (follow, missing) else { return nothing(present) };
+        match self.place(&parts, ty, types, bias) {
+            Ok((offset, bytes, pieces)) => {
+                (Root::Pieces { offset, bytes, missing, present }, RootRead::Read { offset, pieces, follow, depth })
+            }
+            Err(Root::Redacted) => (Root::Redacted, RootRead::Absent),
+            Err(_) => nothing(present),
+        }
     }
 
     /// Offset, size and pieces of a variable, or why there is nothing to read.

@@ -375,7 +375,7 @@ fn found(local: &Local) -> Result<Found, Problem> {
             return Ok(Found { ty: local.ty, parts: parts.clone(), guards: Vec::new(), pointers: 0 });
         }
         Presence::OptimisedOut => "is optimised out".to_owned(),
-        Presence::Partial(present) => format!("exists only in part ({present})"),
+        Presence::Partial { present, .. } => format!("exists only in part ({present})"),
         Presence::Suspect(why) => format!("cannot be trusted: {why}"),
         Presence::Unknown(why) => format!("cannot be read: {why}"),
     };

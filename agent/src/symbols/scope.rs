@@ -43,8 +43,16 @@ pub(crate) struct Local {
 pub(crate) enum Presence {
     /// All its bytes, in order; their sizes sum up to the type's.
     Here(Vec<Part>),
-    /// Only these parts of it exist.
-    Partial(String),
+    /// Only parts of it exist.
+    Partial {
+        /// Which, for a person.
+        present: String,
+        /// All its bytes, in order, with what is no place of theirs where they are missing; none where it is not known which
+        /// parts those are that exist.
+        parts: Vec<Part>,
+        /// Beginnings and ends of what is missing.
+        missing: Vec<(u64, u64)>,
+    },
     /// It is described in a way that cannot be right.
     Suspect(String),
     OptimisedOut,
@@ -289,14 +297,14 @@ fn judge(view: &View<'_>, facts: &TypeFacts, located: &Located) -> Result<Presen
         Located::Whole(Place::Nothing) => return Ok(Presence::OptimisedOut),
         Located::Whole(place) if capacity(place) < facts.bytes => {
             let known = capacity(place);
-            return Ok(Presence::Partial(format!("{known} of {} bytes, not known which", facts.bytes)));
+            return Ok(unknown_part(known, facts.bytes));
         }
         // Go keeps eight bytes in a vector register, never more.
         Located::Whole(Place::Register(_))
             if facts.bytes > 8
                 && matches!(facts.shape, Shape::GoString | Shape::GoSlice(_) | Shape::Interface { .. }) =>
         {
-            return Ok(Presence::Partial(format!("8 of {} bytes, not known which", facts.bytes)));
+            return Ok(unknown_part(8, facts.bytes));
         }
         Located::Whole(place) => {
             let mut place = place.clone();
@@ -347,10 +355,16 @@ fn judge(view: &View<'_>, facts: &TypeFacts, located: &Located) -> Result<Presen
         return Ok(Presence::Here(whole));
     }
     let names: Vec<String> = present.into_iter().map(|(name, _, _)| name).collect();
-    Ok(Presence::Partial(match names.as_slice() {
+    let present = match names.as_slice() {
         [] => "some bytes, no whole part".to_owned(),
         names => format!("{} only", names.join(", ")),
-    }))
+    };
+    Ok(Presence::Partial { present, parts: whole, missing: gaps })
+}
+
+fn unknown_part(known: u64, bytes: u64) -> Presence {
+    let present = format!("{known} of {bytes} bytes, not known which");
+    Presence::Partial { present, parts: Vec::new(), missing: Vec::new() }
 }
 
 fn candidates<'a>(view: &View<'a>, moment: &Moment<'_, 'a>, site: &Site) -> Result<Vec<Candidate>, ResolveError> {

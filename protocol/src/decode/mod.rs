@@ -19,6 +19,7 @@ mod code;
 mod go;
 mod memory;
 mod native;
+mod pieces;
 pub(crate) mod text;
 
 pub use code::{CODE_ADDRESSES_MAX, CodeNames, CodeWords};
@@ -115,20 +116,20 @@ impl<'a> Decoder<'a> {
     fn value(&self, builder: &mut Builder<'a>, index: usize, variable: &'a Variable) -> Value {
         let mismatch = || memory::missing(End::Mismatch);
         let place = match (&variable.root, self.raw.root_states.get(index)) {
-            (Root::Whole { offset, bytes }, Some(RootState::Captured)) => {
+            (Root::Whole { offset, bytes } | Root::Pieces { offset, bytes, .. }, Some(RootState::Captured)) => {
                 let start = *offset as usize;
                 match start.checked_add(*bytes as usize).and_then(|end| self.raw.roots.get(start..end)) {
                     Some(bytes) => Ok(Place { bytes, end: End::Whole, address: None }),
                     None => Err(mismatch()),
                 }
             }
-            (Root::Whole { .. }, Some(RootState::Unreadable(address))) => {
+            (Root::Whole { .. } | Root::Pieces { .. }, Some(RootState::Unreadable(address))) => {
                 Err(Status::Unreadable { detail: format!("{:#x}", address.0) })
             }
-            (Root::Whole { .. }, Some(RootState::OverBudget)) => {
+            (Root::Whole { .. } | Root::Pieces { .. }, Some(RootState::OverBudget)) => {
                 Err(Status::NotCaptured { detail: "the hit's budget of bytes was used up".to_owned() })
             }
-            (Root::Whole { .. }, Some(RootState::Absent) | None) => Err(mismatch()),
+            (Root::Whole { .. } | Root::Pieces { .. }, Some(RootState::Absent) | None) => Err(mismatch()),
             (Root::Partial { present }, _) => Err(Status::Partial { detail: present.clone() }),
             (Root::Suspect { why }, _) => Err(Status::Suspect { detail: why.clone() }),
             (Root::OptimisedOut, _) => Err(Status::OptimisedOut),
@@ -136,6 +137,9 @@ impl<'a> Decoder<'a> {
             (Root::Redacted, _) => Err(Status::Redacted),
         };
         match place {
+            Ok(place) if let Root::Pieces { missing, present, .. } = &variable.root => {
+                builder.pieces(&variable.name, variable.ty, place, (missing, present))
+            }
             Ok(place) => builder.variable(&variable.name, variable.ty, place),
             Err(status) => Value::missing(variable.name.clone(), builder.type_name(variable.ty), status),
         }

@@ -80,7 +80,7 @@ pub(super) fn recover(
     let mut asked = Vec::new();
     for &number in believed {
         let Some(local) = locals.get(number) else { continue };
-        let is_gone = matches!(local.presence, Presence::OptimisedOut | Presence::Partial(_));
+        let is_gone = matches!(local.presence, Presence::OptimisedOut | Presence::Partial { .. });
         let (Some(die), Some(ty), true) = (local.die, local.ty, is_gone) else { continue };
         let mut leaves = Vec::new();
         if leaves_of(view, ty, 0, 0, &mut leaves)?.is_none() || leaves.is_empty() {

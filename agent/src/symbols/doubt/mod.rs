@@ -103,7 +103,7 @@ fn judge_by(
                 Presence::Unknown(format!("the variable of this name that line {line} declares is not described"));
             continue;
         }
-        let Presence::Here(parts) = &local.presence else { continue };
+        let (Presence::Here(parts) | Presence::Partial { parts, .. }) = &local.presence else { continue };
         if code.as_ref().is_some_and(|code| is_begun(code, begun, parts)) {
             local.presence = Presence::Suspect("the line has begun to change it in front of this place".to_owned());
             continue;
