@@ -753,6 +753,37 @@ func f(x, y, z int) {
     }
 
     #[test]
+    fn steps_and_what_an_if_guards_are_told() {
+        let source = "package p
+func f(x, y, z int) {
+	x += 1; y++
+	if x > 2 {
+		x = y
+		y -= 2; y = 3
+		for z > 0 { z-- }
+	} else {
+		z <<= 1
+	}
+	switch { case x > 1: x++ }
+	if y > 1 { if z > 1 { z = 4 } } // HERE
+}
+";
+        let facts = at(source);
+        let found: Vec<_> = facts.assigned.iter().map(|it| (it.name.as_str(), it.line, it.step, it.guard)).collect();
+        let expected = [
+            ("x", 3, true, 0),
+            ("y", 3, true, 0),
+            ("x", 5, false, 4),
+            ("y", 6, false, 4),
+            ("z", 7, true, 0),
+            ("z", 9, true, 4),
+            ("x", 11, true, 0),
+            ("z", 12, false, 12),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn a_line_outside_of_functions_has_no_facts() {
         let source = "package p\nvar x = 1\nfunc f() { x = 2 }\n";
         assert!(SourceFacts::of_go(source, 2).is_empty());

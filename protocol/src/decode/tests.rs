@@ -348,6 +348,57 @@ fn a_variable_without_bytes_says_why() {
 }
 
 #[test]
+fn a_part_that_tells_all_of_a_value_is_that_value() {
+    let mut hit = Hit::new();
+    let int = hit.int();
+    let text = hit.ty("string", 16, TypeKind::GoString);
+    let list = hit.ty("[]int", 24, TypeKind::GoSlice { element: int });
+    let interface = TypeKind::GoInterface { empty: false, cases: Vec::new(), others: Vec::new() };
+    let error = hit.ty("error", 16, interface);
+    let field = |name: &str, offset| Field { name: name.into(), ty: int, offset, embedded: false };
+    let point = hit.ty("main.point", 16, TypeKind::Struct { fields: vec![field("X", 0), field("Y", 8)] });
+    hit.memory(0x1000, &words(&[7, 8]));
+    let pieces = |hit: &mut Hit, name: &str, ty, held: &[u64], missing: &[(u32, u32)]| {
+        hit.words(name, ty, held);
+        let Some(variable) = hit.layout.variables.last_mut() else { return };
+        let Root::Whole { offset, bytes } = variable.root else { return };
+        variable.root = Root::Pieces { offset, bytes, missing: missing.to_vec(), present: "some".into() };
+    };
+    pieces(&mut hit, "none", error, &[0, 99], &[(8, 16)]);
+    pieces(&mut hit, "some", error, &[0x5000, 0], &[(8, 16)]);
+    pieces(&mut hit, "untyped", error, &[0, 0x1000], &[(0, 8)]);
+    pieces(&mut hit, "empty", text, &[99, 0], &[(0, 8)]);
+    pieces(&mut hit, "long", text, &[0, 4], &[(0, 8)]);
+    pieces(&mut hit, "unsized", text, &[0, 0], &[(8, 16)]);
+    pieces(&mut hit, "nothing", list, &[0, 99, 99], &[(8, 24)]);
+    pieces(&mut hit, "two", list, &[0x1000, 2, 2], &[(16, 24)]);
+    pieces(&mut hit, "count", list, &[0, 2, 0], &[(0, 8), (16, 24)]);
+    pieces(&mut hit, "lost", list, &[0, 2, 2], &[(16, 24)]);
+    pieces(&mut hit, "zero", list, &[0x1000, 0, 0], &[(16, 24)]);
+    pieces(&mut hit, "at", point, &[3, 0], &[(8, 16)]);
+    pieces(&mut hit, "number", int, &[3], &[(0, 4)]);
+    hit.check(&[
+        "none = nil",
+        "some = <partial: some>",
+        "untyped = <partial: some>",
+        "empty = \"\"",
+        "long = {len: 4} <partial: some>",
+        "unsized = <partial: some>",
+        "nothing = []int len: 0, cap: 0, nil",
+        "two = []int len: 2, [7,8] <partial: some>",
+        "  [0] = 7",
+        "  [1] = 8",
+        "count = {len: 2} <partial: some>",
+        "lost = <suspect: a slice of 2 at nil cannot be>",
+        "zero = []int len: 0, [] <partial: some>",
+        "at = main.point {X: 3, Y: <optimised out>} <partial: some>",
+        "  X = 3",
+        "  Y = <optimised out>",
+        "number = <partial: some>",
+    ]);
+}
+
+#[test]
 fn expressions_read_a_hit_without_building_all_of_it() {
     let mut hit = Hit::new();
     let item = hit.item();

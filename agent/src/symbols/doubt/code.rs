@@ -526,14 +526,17 @@ fn is_constant(instruction: &Instruction) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use iced_x86::code_asm::*;
 
     const NEVER: u64 = 0x9000;
 
     /// Code at 0x1000 of lines that `emit` gives each instruction; the line of the site is 5.
-    fn code(lines: &[u32], emit: impl FnOnce(&mut CodeAssembler) -> Result<(), iced_x86::IcedError>) -> Code {
+    pub(in crate::symbols::doubt) fn code(
+        lines: &[u32],
+        emit: impl FnOnce(&mut CodeAssembler) -> Result<(), iced_x86::IcedError>,
+    ) -> Code {
         let mut assembler = CodeAssembler::new(64).unwrap();
         emit(&mut assembler).unwrap();
         let bytes = assembler.assemble(0x1000).unwrap();
@@ -589,6 +592,55 @@ mod tests {
             Some(BTreeSet::from([Origin::Entry, made(3, true, true, true), before]))
         );
         assert_eq!(code.written_at(spilled), Some(BTreeSet::from([3, 5])));
+    }
+
+    #[test]
+    fn a_loop_leads_back_where_its_head_is_entered_again_wherever_it_stands() {
+        // jmp head; body: inc rax; head: dec rcx; jne body; ret: the way from the body to the head falls through.
+        let code = code(&[3, 3, 7, 6, 6, 8], |a| {
+            let (mut body, mut head) = (a.create_label(), a.create_label());
+            a.xor(eax, eax)?;
+            a.jmp(head)?;
+            a.set_label(&mut body)?;
+            a.inc(rax)?;
+            a.set_label(&mut head)?;
+            a.dec(rcx)?;
+            a.jne(body)?;
+            a.ret()
+        });
+        let ways: Vec<(usize, bool)> = code.ways_to(3).collect();
+        assert_eq!(ways, [(1, false), (2, true)]);
+        assert!(code.ways_to(2).all(|(_, is_back)| !is_back));
+        let found = origins(&code, 3, RAX);
+        assert_eq!(found, Some(BTreeSet::from([made(3, true, true, false), made(7, false, true, true)])));
+    }
+
+    #[test]
+    fn a_sum_in_place_and_a_conditional_move_keep_what_was_there() {
+        let code = code(&[3, 4, 4, 5], |a| {
+            a.xor(eax, eax)?;
+            a.add(rax, rdx)?;
+            a.cmovl(rbx, rsi)?;
+            a.ret()
+        });
+        let keeps = |number: usize, cell| {
+            let found = code.origins(number, cell).unwrap();
+            matches!(found.first(), Some(Origin::Made { keeps: true, .. }))
+        };
+        assert!(keeps(2, RAX) && keeps(3, Cell::Register(Register::RBX)));
+        assert!(!keeps(1, RAX));
+        assert_eq!(code.target(1), Some(RAX));
+    }
+
+    #[test]
+    fn closures_of_a_function_are_its_own_text() {
+        for name in ["main.f-range1", "main.f.func2", "main.f.func1-range3", "main.f.func1.func2"] {
+            let is_one = name.starts_with("main.f") && is_closure_of(name, "main.f");
+            assert!(is_one, "{name}");
+        }
+        for name in ["main.f", "main.ff", "main.f.func", "main.f.deferwrap1", "main.f-rangeX", "main.g.func1"] {
+            assert!(!is_closure_of(name, "main.f"), "{name}");
+        }
     }
 
     #[test]

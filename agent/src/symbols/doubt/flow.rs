@@ -202,3 +202,135 @@ pub(super) fn moves_stack(instruction: &Instruction, info: &mut InstructionInfoF
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbols::doubt::code::tests::code;
+    use iced_x86::IcedError;
+    use iced_x86::code_asm::*;
+
+    const RAX: Cell = Cell::Register(Register::RAX);
+    const RBX: Cell = Cell::Register(Register::RBX);
+
+    fn held(variable: u32, cell: Cell) -> Held {
+        Held { variable, offset: 0, bytes: 8, cell }
+    }
+
+    /// What is held in front of the last instruction, if the first one is told to be reached with these.
+    fn at_end(
+        told: &[Held],
+        wanted: Wanted,
+        count: usize,
+        emit: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+    ) -> Option<Vec<Held>> {
+        let code = code(&vec![1; count], emit);
+        let mut wanted = wanted;
+        wanted.told.entry(0).or_default().extend(told);
+        Some(code.held(count - 1, &wanted)?.into_iter().collect())
+    }
+
+    #[test]
+    fn a_register_holds_until_it_is_written() {
+        let (a, b) = (held(0, RAX), held(1, RBX));
+        let found = at_end(&[a, b], Wanted::default(), 4, |x| {
+            x.cmp(rax, 3)?;
+            x.mov(rcx, rax)?;
+            x.xor(ebx, ebx)?;
+            x.ret()
+        });
+        assert_eq!(found, Some(vec![held(0, RAX), held(0, Cell::Register(Register::RCX))]));
+        let called = at_end(&[a, b], Wanted::default(), 2, |x| {
+            x.call(0x9100u64)?;
+            x.ret()
+        });
+        assert_eq!(called, Some(vec![]));
+    }
+
+    #[test]
+    fn a_copy_of_too_few_bytes_is_none() {
+        let found = at_end(&[held(0, RAX)], Wanted::default(), 2, |x| {
+            x.mov(ecx, eax)?;
+            x.ret()
+        });
+        assert_eq!(found, Some(vec![held(0, RAX)]));
+        let narrow = Held { bytes: 4, ..held(0, RAX) };
+        let found = at_end(&[narrow], Wanted::default(), 2, |x| {
+            x.mov(ecx, eax)?;
+            x.ret()
+        });
+        assert_eq!(found.map(|held| held.len()), Some(2));
+    }
+
+    #[test]
+    fn all_ways_must_agree() {
+        // On one of two ways the register is written.
+        let found = at_end(&[held(0, RAX), held(1, RBX)], Wanted::default(), 4, |x| {
+            let mut end = x.create_label();
+            x.test(rcx, rcx)?;
+            x.je(end)?;
+            x.inc(rax)?;
+            x.set_label(&mut end)?;
+            x.ret()
+        });
+        assert_eq!(found, Some(vec![held(1, RBX)]));
+    }
+
+    #[test]
+    fn what_was_held_in_the_turn_before_is_forgotten_but_of_what_lasts() {
+        let emit = |x: &mut CodeAssembler| {
+            let mut head = x.create_label();
+            x.nop()?;
+            x.set_label(&mut head)?;
+            x.dec(rcx)?;
+            x.jne(head)?;
+            x.ret()
+        };
+        let told = [held(0, RAX), held(1, RBX)];
+        assert_eq!(at_end(&told, Wanted::default(), 4, emit), Some(vec![]));
+        let wanted = Wanted { lasting: BTreeSet::from([1]), ..Wanted::default() };
+        assert_eq!(at_end(&told, wanted, 4, emit), Some(vec![held(1, RBX)]));
+    }
+
+    #[test]
+    fn a_slot_of_the_frame_holds_what_is_stored_there_if_it_is_the_variables() {
+        // Behind `sub rsp, 16` the slot at rsp + 8 is 8 below the stack pointer of the entry.
+        let slot = held(0, Cell::Stack { offset: -8, bytes: 8 });
+        let emit = |x: &mut CodeAssembler| {
+            x.sub(rsp, 16)?;
+            x.mov(qword_ptr(rsp + 8), rax)?;
+            x.xor(eax, eax)?;
+            x.call(0x9100u64)?;
+            x.mov(qword_ptr(rsp), rax)?;
+            x.ret()
+        };
+        assert_eq!(at_end(&[held(0, RAX)], Wanted::default(), 6, emit), Some(vec![]));
+        let slots = || Wanted { slots: BTreeSet::from([slot]), ..Wanted::default() };
+        assert_eq!(at_end(&[held(0, RAX)], slots(), 6, emit), Some(vec![slot]));
+        // Half of it is written, or the frame is gone.
+        for number in 0..2 {
+            let found = at_end(&[held(0, RAX)], slots(), 5, |x| {
+                x.sub(rsp, 16)?;
+                x.mov(qword_ptr(rsp + 8), rax)?;
+                x.xor(eax, eax)?;
+                if number == 0 {
+                    x.mov(dword_ptr(rsp + 12), ecx)?
+                } else {
+                    x.add(rsp, 16)?
+                }
+                x.ret()
+            });
+            assert_eq!(found, Some(vec![]), "{number}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_concluded_of_code_with_tables_nor_where_the_runtime_goes_on() {
+        let found = at_end(&[held(0, RAX)], Wanted::default(), 3, |x| {
+            x.jmp(rdx)?;
+            x.nop()?;
+            x.ret()
+        });
+        assert_eq!(found, None);
+    }
+}
