@@ -11,7 +11,18 @@
 //! A variable that is assigned only where it is declared is believed. For one that is assigned again, each assignment
 //! that may have run must be seen in the code: an instruction of its line that writes the variable's place, or what is
 //! moved there. And whatever may have been written there last, on any way through the code, must be of a line that assigns
-//! the variable, other than the line that is about to run. What is not seen so is suspect; nothing becomes more certain here.
+//! the variable, other than the line that is about to run. What is not seen so is suspect.
+//!
+//! Three things are known of how a compiler writes an assignment elsewhere:
+//! - Where the result of a step of the variable (`x += y`, `x++`) meets another value in a place that is the variable's, that
+//!   is the variable's value too, whatever line makes it: what meets is one value to the compiler, which a variable that is
+//!   only stepped shares with no other variable behind its declaration.
+//! - An `if` whose block only assigns may become a conditional move, or a sum with 0 or 1, of the line of the `if`, which
+//!   keeps what was there.
+//! - The runtime may move the elements of a slice to other memory; to the source it is the same slice.
+//!
+//! Nothing becomes more certain here, but for what `kept` finds: numbers that the code still holds where the debug
+//! information names no place of theirs any more.
 //!
 //! Not here: which assignments cannot both have run. What this misses the truth corpus has to find.
 
