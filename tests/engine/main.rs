@@ -19,5 +19,6 @@ mod quiet;
 mod raw;
 mod real;
 mod redis;
+mod standard_library;
 mod starved;
 mod target;

@@ -30,11 +30,11 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// Whether the long ones run.
-fn all() -> bool {
+pub(crate) fn all() -> bool {
     env::var("RIPTRACE_REAL_PROGRAMS").is_ok_and(|value| value == "1")
 }
 
-fn go() -> GoToolchain {
+pub(crate) fn go() -> GoToolchain {
     provision::go(&cache(), GoVersion::newest(), &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -45,7 +45,7 @@ fn go_sources() -> PathBuf {
 
 /// A program of the Go project, built as it is but with its debug information, which is left out where it is shipped.
 #[track_caller]
-fn built(name: &str) -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let folder = cache().root().join("fixtures").join(format!("go-{}", GoVersion::newest()));
     fs::create_dir_all(&folder).expect("a folder");
     let (program, half) = (folder.join(name), folder.join(format!(".{name}.{}", std::process::id())));
@@ -59,18 +59,18 @@ fn built(name: &str) -> PathBuf {
 
 /// What a traced run saw.
 #[derive(Debug, Default)]
-struct Traced {
-    armed: u64,
-    refused: BTreeMap<String, u64>,
-    mechanisms: BTreeMap<Mechanism, u64>,
-    passages: u64,
-    hits: u64,
-    dropped: u64,
+pub(crate) struct Traced {
+    pub(crate) armed: u64,
+    pub(crate) refused: BTreeMap<String, u64>,
+    pub(crate) mechanisms: BTreeMap<Mechanism, u64>,
+    pub(crate) passages: u64,
+    pub(crate) hits: u64,
+    pub(crate) dropped: u64,
 }
 
 /// Arms tracepoints at functions; what cannot be armed says why.
 #[track_caller]
-fn arm_functions(
+pub(crate) fn arm_functions(
     console: &mut Console,
     process: ProcessKey,
     names: &[String],
@@ -98,7 +98,7 @@ fn arm_functions(
 
 /// Removes them; each passage is a hit or a drop.
 #[track_caller]
-fn remove(console: &mut Console, armed: &[(String, Value)], seen: &mut Traced) {
+pub(crate) fn remove(console: &mut Console, armed: &[(String, Value)], seen: &mut Traced) {
     for (id, what) in armed {
         let probe = console.remove(id);
         let tally = console.settled(id, what, &probe);
