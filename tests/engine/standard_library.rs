@@ -26,7 +26,7 @@ case "$tool $*" in
 */compile\ *) ;;
 *) exec "$tool" "$@" ;;
 esac
-pipe=$MEET/$$ imports=
+pipe=$(mktemp -u "$MEET/XXXXXXXXXX") imports=
 for argument in "$@"; do
     shift
     if [ "$imports" = next ]; then

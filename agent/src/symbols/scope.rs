@@ -70,6 +70,8 @@ struct Candidate {
     die: Option<Die>,
     /// How many lexical blocks around it: the innermost of one name hides the others.
     nesting: usize,
+    /// Its places have no parts, though it has one place here and another there.
+    is_one_slot: bool,
 }
 
 /// The variables in scope at a site: arguments, results, then locals in the order of their declaration.
@@ -88,6 +90,9 @@ pub(crate) fn at_site(view: &View<'_>, site: &Site) -> Result<Vec<Local>, Resolv
         }
         let facts = candidate.ty.map(|ty| types::read(view, ty)).transpose()?;
         let mut presence = match &facts {
+            Some(facts) if site.is_go() && candidate.is_one_slot && is_split(view, facts)? => {
+                unknown_part(facts.bytes.min(8), facts.bytes)
+            }
             Some(facts) => judge(view, facts, &candidate.located)?,
             None => Presence::Unknown("its type is not described".to_owned()),
         };
@@ -256,6 +261,28 @@ fn part_offset(part: &str) -> Option<i64> {
         "cap" => Some(16),
         _ => None,
     }
+}
+
+/// Whether optimised Go takes values of a type apart into parts that have places of their own. Where a single part is left of
+/// such a variable, its place is described as if it were the variable's: without `DW_OP_piece`, and without saying which part
+/// (`cmd/compile/internal/ssa/debug.go`, `writePendingEntry`: pieces are written for several slots only).
+fn is_split(view: &View<'_>, facts: &TypeFacts) -> Result<bool, ResolveError> {
+    /// A type within a type within a type: damaged files loop.
+    const NESTING_MAX: usize = 16;
+    let mut facts = facts.clone();
+    for _ in 0..NESTING_MAX {
+        let Shape::Struct(members) = &facts.shape else { break };
+        let mut held = Vec::new();
+        for ty in members.iter().filter_map(|member| member.ty) {
+            held.extend(Some(types::read(view, ty)?).filter(|member| member.bytes > 0));
+        }
+        // A struct of one member is that member.
+        match <[TypeFacts; 1]>::try_from(held) {
+            Ok([only]) => facts = only,
+            Err(several) => return Ok(!several.is_empty()),
+        }
+    }
+    Ok(facts.bytes > 8 || matches!(facts.shape, Shape::Complex))
 }
 
 /// Named parts of a value: what a partial description can be told in.
@@ -467,6 +494,9 @@ fn candidate<'a>(
         },
     };
     let ty = attribute(gimli::DW_AT_type).and_then(|(at, value)| view.target(at.unit, Some(value)));
+    let places = moment.history(unit, own.attr_value(gimli::DW_AT_location))?;
+    let is_one_slot =
+        matches!(located, Located::Whole(_)) && !places.iter().any(|(_, place)| matches!(place, Located::Pieces(_)));
     Ok(Some(Candidate {
         name: view.name(*die)?.unwrap_or_default(),
         declared_line,
@@ -480,6 +510,7 @@ fn candidate<'a>(
         // What a closure captured is not its own, and may change outside of it.
         die: (!is_captured).then_some(*die),
         nesting,
+        is_one_slot: is_one_slot && !places.is_empty(),
     }))
 }
 
@@ -512,6 +543,7 @@ mod tests {
             located: Located::Whole(place),
             die: None,
             nesting: 0,
+            is_one_slot: false,
         }
     }
 

@@ -6,6 +6,7 @@
 //! - a variable that was assigned a new value may still be described at the place of its old one: the new one was computed
 //!   under another name, or later, or only where it is needed;
 //! - a variable that is assigned the value of another one later may be described at that one's place before;
+//! - what an `if` assigns may be computed before it is known whether it is: that is described as the variable at once;
 //! - a constant that hides an outer variable of its name is not described at all.
 //!
 //! A variable that is assigned only where it is declared is believed. For one that is assigned again, each assignment
@@ -237,6 +238,9 @@ fn doubt(
             let Some(origins) = origins_through(code, code.index(site.address.0), cell, is_guard) else {
                 return Ok(Some(UNSEEN.to_owned()));
             };
+            if let Some(line) = made_too_often(&origins, &assigned, local.declared_line) {
+                return Ok(Some(format!("the code computes what line {line} assigns, also where that does not run")));
+            }
             // What was assigned again meets here what was there before: that is the variable's first value, whose code may
             // be of any line.
             let meets = origins.iter().any(|origin| {
@@ -293,6 +297,19 @@ fn doubt(
         }
     }
     Ok(None)
+}
+
+/// A line that does not run on all ways to the site, and still is the only one that the content of a place comes from: then
+/// the code computes it on all ways, and chooses elsewhere between it and what was there.
+fn made_too_often(origins: &BTreeSet<Origin>, assigned: &[(&Assigned, (u64, u64))], declared_line: u32) -> Option<u32> {
+    let line_of = |origin: &Origin| match *origin {
+        Origin::Made { line, .. } => Some(line),
+        Origin::Entry => None,
+    };
+    let line = origins.iter().next().and_then(line_of).filter(|line| *line != declared_line)?;
+    let is_only = origins.iter().all(|origin| line_of(origin) == Some(line));
+    let mut here = assigned.iter().filter(|(it, _)| it.line == line).peekable();
+    (is_only && here.peek().is_some() && here.all(|(it, _)| it.before && !it.always)).then_some(line)
 }
 
 /// Where the content of a cell comes from: also through instructions that keep what was there, where those are meant.
@@ -358,5 +375,42 @@ fn cell(part: &Part) -> Option<Cell> {
             Some(Cell::Stack { offset: *offset, bytes: part.bytes })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_computed_on_all_ways_is_not_what_only_some_assign() {
+        let assigned = |line: u32, always: bool| Assigned {
+            name: "odd".to_owned(),
+            declared: 54,
+            part: AssignedPart::Whole,
+            line,
+            before: true,
+            always,
+            step: true,
+            guard: 62,
+        };
+        let made = |line: u32| Origin::Made {
+            line,
+            is_constant: false,
+            is_left: true,
+            is_back: false,
+            keeps: false,
+            at: line,
+        };
+        let told = |origins: &[Origin], it: &Assigned| {
+            made_too_often(&origins.iter().copied().collect(), &[(it, (0, u64::MAX))], 54)
+        };
+        // Go 1.25 for `if each%2 == 1 { odd++ }`: LEAQ 1(SI), BX on all ways, described as the variable, and a CMOVE of it behind.
+        assert_eq!(told(&[made(63)], &assigned(63, false)), Some(63));
+        assert_eq!(told(&[made(63)], &assigned(63, true)), None, "all ways lead over it");
+        assert_eq!(told(&[made(63), made(54)], &assigned(63, false)), None, "what was there before comes as well");
+        assert_eq!(told(&[made(63), Origin::Entry], &assigned(63, false)), None);
+        assert_eq!(told(&[made(54)], &assigned(54, false)), None, "a declaration");
+        assert_eq!(told(&[made(70)], &assigned(63, false)), None, "no assignment of it");
     }
 }
