@@ -68,7 +68,7 @@ pub(crate) struct Traced {
     pub(crate) dropped: u64,
 }
 
-/// Arms tracepoints at functions; what cannot be armed says why.
+/// Arms tracepoints at functions; what cannot be armed says why, and is removed: a host has room for so many.
 #[track_caller]
 pub(crate) fn arm_functions(
     console: &mut Console,
@@ -91,6 +91,7 @@ pub(crate) fn arm_functions(
         } else {
             let reason = probe.reason.unwrap_or_default();
             *seen.refused.entry(reason.chars().take(60).collect()).or_default() += 1;
+            console.remove(&id);
         }
     }
     armed
