@@ -3,6 +3,7 @@
 //! The bus may deliver a batch twice (a publisher that heard no acknowledgement asks again) or after its successor. A
 //! duplicate is dropped; a gap is waited for, [`GAP_WAIT_MS`] long, and then counted by the numbers of the hits.
 //! Of a batch that comes after its gap was counted, the hits are dropped, because they are counted as lost already.
+//! A batch that says its watermark only takes no number: it is in its turn when all batches before that number are.
 //!
 //! What it is not: it orders one agent's batches only; across agents, [`crate::merge`] does.
 
@@ -46,6 +47,14 @@ pub enum Taken {
 /// Gaps of one source that may still be filled too late, at most; the oldest is forgotten first.
 const GAPS_MAX: usize = 64;
 
+/// Where a batch stands among those of its source: its number, and whether it takes that. One that does not comes before
+/// the one that does.
+type Place = (u64, bool);
+
+fn place(batch: &Batch) -> Place {
+    (batch.number, !batch.is_watermark())
+}
+
 #[derive(Debug, Default)]
 struct Source {
     /// Number of the next batch; `None` when only the hits are known, or nothing.
@@ -54,7 +63,7 @@ struct Source {
     next_hit: Option<u64>,
     /// Hits before `next_hit` are of no use to anybody: a first batch that reaches up to it is in its turn.
     behind: bool,
-    parked: BTreeMap<u64, Stored>,
+    parked: BTreeMap<Place, Stored>,
     /// Numbers of batches that were passed by without being seen.
     unseen: VecDeque<Range<u64>>,
     /// Since when batches wait, monotonic.
@@ -89,17 +98,20 @@ impl Ingest {
         }
         let source = self.sources.entry(id).or_default();
         source.used_ns = now_ns;
-        let number = stored.batch.number;
+        let place = place(&stored.batch);
+        let (number, is_numbered) = place;
         if source.next_batch.is_some_and(|next| number < next) {
-            return if source.see(number) { Taken::TooLate } else { Taken::Duplicate };
+            return if is_numbered && source.see(number) { Taken::TooLate } else { Taken::Duplicate };
         }
-        if source.parked.contains_key(&number) {
+        if let Some(parked) = source.parked.get_mut(&place) {
+            // Of several watermarks the latest says most: the one that waits says it.
+            parked.batch.watermark_ns = parked.batch.watermark_ns.max(stored.batch.watermark_ns);
             return Taken::Duplicate;
         }
         if source.parked.is_empty() {
             source.gap_since_ns = now_ns;
         }
-        source.parked.insert(number, stored);
+        source.parked.insert(place, stored);
         source.drain(now_ns, out);
         if source.parked.len() > PARKED_BATCHES_MAX {
             self.batches_missing += source.give_up_gap(now_ns, out);
@@ -156,7 +168,7 @@ impl Source {
 
     /// Takes the first batch behind the gap as the next one; tells how many batches are missing.
     fn give_up_gap(&mut self, now_ns: u64, out: &mut Vec<InTurn>) -> u64 {
-        let Some((number, stored)) = self.parked.pop_first() else { return 0 };
+        let Some(((number, _), stored)) = self.parked.pop_first() else { return 0 };
         let missing = self.next_batch.map_or(0, |next| number.saturating_sub(next));
         self.put_out(stored, out);
         self.gap_since_ns = now_ns;
@@ -194,7 +206,8 @@ impl Source {
         let end = stored.batch.hits.last().map_or(first, |hit| hit.number.saturating_add(1));
         // What was seeded only tells where losses begin: batches that are read again go on from themselves.
         self.next_hit = Some(end);
-        self.next_batch = Some(stored.batch.number.saturating_add(1));
+        let (number, is_numbered) = place(&stored.batch);
+        self.next_batch = Some(number.saturating_add(u64::from(is_numbered)));
         out.push(InTurn { stored, lost: next..first.max(next) });
     }
 }
@@ -260,6 +273,51 @@ mod tests {
         assert_eq!(out.len(), 2);
     }
 
+    /// A batch that says that everything up to now is in those before `number`.
+    fn watermark(number: u64, first_hit: u64, watermark_ns: u64) -> Stored {
+        let mut stored = batch(number, first_hit, 0);
+        stored.batch.watermark_ns = watermark_ns;
+        stored
+    }
+
+    fn watermarks(out: &[InTurn]) -> Vec<u64> {
+        out.iter().map(|turn| turn.stored.batch.watermark_ns).collect()
+    }
+
+    #[test]
+    fn a_watermark_takes_no_number_and_holds_once_all_before_it_is_there() {
+        let mut ingest = Ingest::default();
+        let mut out = Vec::new();
+        for watermark_ns in [50, 60] {
+            assert_eq!(ingest.accept(0, watermark(0, 0, watermark_ns), &mut out), Taken::Yes);
+        }
+        ingest.accept(0, batch(0, 0, 3), &mut out);
+        assert_eq!(watermarks(&out), [50, 60, 103]);
+        assert_eq!(ingest.accept(0, watermark(0, 0, 70), &mut out), Taken::Duplicate, "what is there says more");
+        for watermark_ns in [300, 500, 400] {
+            ingest.accept(0, watermark(2, 5, watermark_ns), &mut out);
+        }
+        assert_eq!(out.len(), 3, "batch 1 may still come");
+        ingest.accept(0, batch(2, 5, 1), &mut out);
+        ingest.accept(0, batch(1, 3, 2), &mut out);
+        assert_eq!(watermarks(&out)[3..], [105, 500, 106]);
+        assert!(out.iter().all(|turn| turn.lost.is_empty()) && ingest.deadline_ns().is_none());
+    }
+
+    #[test]
+    fn a_watermark_tells_of_a_batch_that_was_lost() {
+        let mut ingest = Ingest::default();
+        let mut out = Vec::new();
+        ingest.accept(0, batch(0, 0, 3), &mut out);
+        ingest.accept(1, watermark(2, 8, 200), &mut out);
+        assert_eq!(ingest.deadline_ns(), Some(1 + GAP_WAIT_MS * MS));
+        ingest.tick(1 + GAP_WAIT_MS * MS, &mut out);
+        assert_eq!((out[1].lost.clone(), ingest.batches_missing), (3..8, 1));
+        assert_eq!(ingest.accept(2 + GAP_WAIT_MS * MS, batch(1, 3, 5), &mut out), Taken::TooLate);
+        ingest.accept(3 + GAP_WAIT_MS * MS, batch(2, 8, 1), &mut out);
+        assert_eq!((out.len(), out[2].stored.batch.hits.len(), out[2].lost.is_empty()), (3, 1, true));
+    }
+
     #[test]
     fn a_run_that_was_there_before_us_begins_where_it_is_met() {
         let mut ingest = Ingest::default();
@@ -290,9 +348,11 @@ mod tests {
             deliveries in proptest::collection::vec((0usize..30, 0u64..1_500), 1..80),
         ) {
             let mut first = 0;
-            let batches: Vec<Stored> = sizes.iter().enumerate().map(|(number, &hits)| {
-                let stored = batch(number as u64, first, hits);
+            let mut number = 0;
+            let batches: Vec<Stored> = sizes.iter().map(|&hits| {
+                let stored = batch(number, first, hits);
                 first += hits;
+                number += u64::from(hits > 0);
                 stored
             }).collect();
             let mut ingest = Ingest::default();

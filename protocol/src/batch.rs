@@ -3,6 +3,9 @@
 //! A batch is closed by count, size or time. Batches of one incarnation are numbered from 0 without gaps, and so are
 //! the hits in them; a reader that sees a gap knows how many hits it did not see. `watermark_ns` promises that every
 //! hit older than it is in this batch or an earlier one.
+//!
+//! A batch that holds nothing but its watermark takes no number: it has the one that the next batch will have. So it may
+//! be lost, and nobody need say that it arrived; a later one says more.
 
 use crate::hit::{Frame, RawDrop, RawHit};
 use crate::ids::{Avma, BuildId, HostName, Incarnation};
@@ -12,7 +15,7 @@ use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
 
 /// Version of the format.
-pub const BATCH_VERSION: u8 = 3;
+pub const BATCH_VERSION: u8 = 4;
 const WHAT: &str = "batch of hits";
 
 /// Hits published together.
@@ -22,7 +25,7 @@ pub struct Batch {
     pub host: HostName,
     /// Which run of its agent.
     pub incarnation: Incarnation,
-    /// Number of the batch in this incarnation, from 0.
+    /// Number of the batch in this incarnation, from 0; of one that takes none, the number of the next.
     pub number: u64,
     /// Which clock stamped `time_ns` and `watermark_ns`.
     pub clock_domain: ClockDomain,
@@ -53,6 +56,11 @@ pub struct FrameEntry {
 }
 
 impl Batch {
+    /// Whether it holds nothing but its watermark, and takes no number.
+    pub fn is_watermark(&self) -> bool {
+        self.hits.is_empty() && self.drops.is_empty() && self.frames.is_empty()
+    }
+
     /// Writes the batch; fails when it is larger than a message may be.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         wire::encode(WHAT, BATCH_VERSION, self)

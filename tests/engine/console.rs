@@ -77,7 +77,8 @@ impl Read {
             return Err(format!("watermark {} after {watermark}", batch.watermark_ns));
         }
         self.batches += 1;
-        (*next, *hit, *watermark) = (*next + 1, *hit + batch.hits.len() as u64, batch.watermark_ns);
+        (*next, *hit, *watermark) =
+            (*next + u64::from(!batch.is_watermark()), *hit + batch.hits.len() as u64, batch.watermark_ns);
         for hit in &batch.hits {
             self.tallies.entry(hit.tracepoint.as_str().to_owned()).or_default().hits += 1;
         }

@@ -1,10 +1,11 @@
-//! The bus as the publisher needs it: store one message, surely, or say why not.
+//! The bus as the publisher needs it: store one message, surely, or say why not; or take one that may be lost.
 
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, message::PublishMessage};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use riptrace_protocol::subject::TRACE_STREAM;
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub(crate) enum BusError {
 pub(crate) trait Bus: Send + 'static {
     /// Stores a message. Of several with the same id, the bus keeps one, if it can.
     fn publish(&self, message_id: String, bytes: Bytes) -> BoxFuture<'static, Result<(), BusError>>;
+
+    /// Stores a message, if the bus can take it now. Nobody hears whether it did: an answer would wake the agent.
+    fn tell(&self, bytes: Bytes);
 }
 
 /// A subject kept by a JetStream stream.
@@ -68,5 +72,16 @@ impl Bus for JetStreamBus {
                 Err(_elapsed) => Err(BusError::NoAnswer),
             }
         })
+    }
+
+    fn tell(&self, bytes: Bytes) {
+        // What the client cannot take at once would be outdated when it can.
+        if self.client.connection_state() == State::Connected {
+            match self.client.publish(self.subject.clone(), bytes).now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!(%error, "a watermark was not said"),
+                None => tracing::debug!("a watermark was not said: the connection is busy"),
+            }
+        }
     }
 }

@@ -157,9 +157,31 @@ impl Packer {
         !self.waiting.is_empty()
     }
 
-    /// The next batch, if there is something to say: hits or drops, or just the watermark when `beat`.
-    pub(crate) fn pack(&mut self, frames: &mut Frames, beat: bool) -> Option<Packed> {
-        if !self.has_work() && !beat {
+    /// A batch that says the watermark and nothing else, and takes no number; `None` while something else is to be said,
+    /// for that says it as well.
+    pub(crate) fn watermark(&self) -> Option<Bytes> {
+        let batch = self.batch(Vec::new(), Vec::new(), Vec::new());
+        // Two names and some numbers fit in any message.
+        if self.has_work() { None } else { batch.encode().ok().map(Bytes::from) }
+    }
+
+    fn batch(&self, hits: Vec<RawHit>, drops: Vec<RawDrop>, frames: Vec<FrameEntry>) -> Batch {
+        Batch {
+            host: self.source.host.clone(),
+            incarnation: self.source.incarnation,
+            number: self.next_batch,
+            clock_domain: self.source.clock_domain.clone(),
+            watermark_ns: self.ready.front().map_or(self.watermark_ns, |next| next.hit.time_ns),
+            first_hit: self.next_hit,
+            hits,
+            drops,
+            frames,
+        }
+    }
+
+    /// The next batch, if there are hits or drops.
+    pub(crate) fn pack(&mut self, frames: &mut Frames) -> Option<Packed> {
+        if !self.has_work() {
             return None;
         }
         let mut hits_max = limits::BATCH_HITS_MAX;
@@ -167,17 +189,7 @@ impl Packer {
         loop {
             let (hits, entries) = self.take_hits(frames, hits_max);
             let count = hits.len();
-            let batch = Batch {
-                host: self.source.host.clone(),
-                incarnation: self.source.incarnation,
-                number: self.next_batch,
-                clock_domain: self.source.clock_domain.clone(),
-                watermark_ns: self.ready.front().map_or(self.watermark_ns, |next| next.hit.time_ns),
-                first_hit: self.next_hit,
-                hits,
-                drops: drops.clone(),
-                frames: entries,
-            };
+            let batch = self.batch(hits, drops.clone(), entries);
             match batch.encode() {
                 Ok(bytes) if bytes.len() <= self.message_bytes_max => {
                     let packed = Packed { number: self.next_batch, bytes: Bytes::from(bytes) };
@@ -195,7 +207,7 @@ impl Packer {
                     if count == 1 {
                         self.drop_oldest();
                         self.drops.add_all(drops);
-                        return self.pack(frames, beat);
+                        return self.pack(frames);
                     }
                     hits_max = count / 2;
                 }

@@ -5,7 +5,8 @@
 //!
 //! It looks into the queue when something has come into it, for as long as hits wait for the watermark, and to say the
 //! watermark. Nothing of this depends on whether there are probes: the last hits of the last one may become publishable
-//! long after it is gone. With nothing to do it sleeps.
+//! long after it is gone. With nothing to do it sleeps. A watermark alone waits for no acknowledgement: the next one says
+//! more, and to hear it would be to wake up.
 
 use super::activations::Telling;
 use super::bus::{Bus, BusError};
@@ -347,12 +348,19 @@ impl<B: Bus> Publisher<B> {
         let mut guard = self.handle.core();
         let core = &mut *guard;
         let speaks = now < self.active_until || core.packer.is_waiting();
-        let mut beat = speaks && self.pace.is_due(now) && self.outbox.is_empty();
         while !self.outbox.is_full() {
-            let Some(packed) = core.packer.pack(&mut core.frames, beat) else { break };
+            let Some(packed) = core.packer.pack(&mut core.frames) else { break };
             self.outbox.push(packed);
             self.pace.said(now);
-            beat = false;
+        }
+        // Behind batches that were not acknowledged it would arrive before them.
+        if speaks
+            && self.pace.is_due(now)
+            && self.outbox.is_empty()
+            && let Some(watermark) = core.packer.watermark()
+        {
+            self.bus.tell(watermark);
+            self.pace.said(now);
         }
         if self.outbox.is_full() {
             core.packer.drop_ready();

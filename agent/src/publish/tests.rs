@@ -74,6 +74,12 @@ impl Stored {
         }
     }
 
+    /// What has no id is kept each time.
+    fn tell(&mut self, bytes: &Bytes) {
+        let id = format!("told-{}", self.1.len());
+        self.store(&id, bytes);
+    }
+
     fn batches(&self) -> Vec<Batch> {
         self.1.iter().map(|id| Batch::decode(&self.0[id]).unwrap()).collect()
     }
@@ -81,13 +87,15 @@ impl Stored {
 
 /// Checks order, numbers and promises of a whole run; returns hits and drops.
 fn check(batches: &[Batch]) -> (u64, BTreeMap<DropReason, u64>) {
+    let mut next_batch = 0;
     let mut next_hit = 0;
     let mut watermark_ns = 0;
     let mut newest_ns = 0;
     let mut drops = BTreeMap::new();
     let mut known = BTreeSet::new();
-    for (number, batch) in batches.iter().enumerate() {
-        assert_eq!(batch.number, number as u64, "batches are numbered without gaps");
+    for batch in batches {
+        assert_eq!(batch.number, next_batch, "batches are numbered without gaps");
+        next_batch += u64::from(!batch.is_watermark());
         assert_eq!(batch.first_hit, next_hit, "hits are numbered without gaps");
         assert!(batch.watermark_ns >= watermark_ns, "the watermark never goes back");
         known.extend(batch.frames.iter().map(|frame| (frame.process, frame.pc)));
@@ -150,7 +158,7 @@ impl Simulation {
         let resolved = unknown.iter().flat_map(|(process, pcs)| pcs.iter().map(|pc| entry(*process, *pc))).collect();
         self.frames.learn(resolved);
         while !self.outbox.is_full() {
-            let Some(packed) = self.packer.pack(&mut self.frames, false) else { break };
+            let Some(packed) = self.packer.pack(&mut self.frames) else { break };
             self.outbox.push(packed);
         }
         if self.outbox.is_full() {
@@ -231,7 +239,7 @@ fn a_batch_is_closed_by_count_and_by_size() {
     let sizes = |hits: Vec<CapturedHit>| {
         let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
         packer.accept(Taken { watermark_ns: u64::MAX, hits, drops: vec![], now_ns: 0 });
-        let packed = std::iter::from_fn(|| packer.pack(&mut Frames::default(), false));
+        let packed = std::iter::from_fn(|| packer.pack(&mut Frames::default()));
         let batches: Vec<_> = packed.map(|packed| Batch::decode(&packed.bytes).unwrap()).collect();
         check(&batches);
         batches.iter().map(|batch| batch.hits.len()).collect::<Vec<_>>()
@@ -252,7 +260,7 @@ fn a_return_address_is_sent_as_an_address_inside_its_call() {
     let mut with_stack = hit(5, 0);
     with_stack.captured.stack = vec![Avma(0x100), Avma(0x205), Avma(0)];
     packer.accept(Taken { watermark_ns: 10, hits: vec![with_stack], drops: vec![], now_ns: 0 });
-    let batch = Batch::decode(&packer.pack(&mut Frames::default(), false).unwrap().bytes).unwrap();
+    let batch = Batch::decode(&packer.pack(&mut Frames::default()).unwrap().bytes).unwrap();
     assert_eq!(batch.hits[0].stack, [Avma(0x100), Avma(0x204), Avma(0)]);
 }
 
@@ -286,7 +294,7 @@ fn addresses_of_code_in_values_are_named_like_those_of_the_stack() {
     let stacks: BTreeSet<Avma> = packer.stacks().flat_map(|(_, pcs)| pcs.to_vec()).collect();
     assert_eq!(stacks, BTreeSet::from([Avma(0x1005), Avma(0x4400)]));
     frames.learn(stacks.iter().map(|&pc| entry(PROCESS, pc)).collect());
-    let batch = Batch::decode(&packer.pack(&mut frames, false).unwrap().bytes).unwrap();
+    let batch = Batch::decode(&packer.pack(&mut frames).unwrap().bytes).unwrap();
     assert_eq!(batch.frames.iter().map(|entry| entry.pc).collect::<BTreeSet<_>>(), stacks);
     // The process runs another program: its words mean nothing any more.
     packer.forget_calls(PROCESS);
@@ -300,9 +308,18 @@ fn addresses_of_code_in_values_are_named_like_those_of_the_stack() {
 fn a_beat_says_the_watermark_and_nothing_else() {
     let mut packer = Packer::new(source(), MESSAGE_BYTES_MAX);
     packer.accept(Taken { watermark_ns: 77, hits: vec![hit(80, 1)], drops: vec![], now_ns: 0 });
-    assert!(packer.pack(&mut Frames::default(), false).is_none(), "a hit beyond the watermark waits");
-    let beat = Batch::decode(&packer.pack(&mut Frames::default(), true).unwrap().bytes).unwrap();
-    assert_eq!((beat.number, beat.watermark_ns, beat.hits.len(), beat.first_hit), (0, 77, 0, 0));
+    assert!(packer.pack(&mut Frames::default()).is_none(), "a hit beyond the watermark waits");
+    for _ in 0..2 {
+        let beat = Batch::decode(&packer.watermark().unwrap()).unwrap();
+        assert!(beat.is_watermark());
+        assert_eq!((beat.number, beat.watermark_ns, beat.first_hit), (0, 77, 0), "it takes no number");
+    }
+    packer.accept(Taken { watermark_ns: 90, hits: vec![], drops: vec![], now_ns: 0 });
+    assert!(packer.watermark().is_none(), "the hit says it");
+    let batch = Batch::decode(&packer.pack(&mut Frames::default()).unwrap().bytes).unwrap();
+    assert_eq!((batch.number, batch.watermark_ns, batch.hits.len()), (0, 90, 1));
+    let beat = Batch::decode(&packer.watermark().unwrap()).unwrap();
+    assert_eq!((beat.number, beat.watermark_ns, beat.first_hit), (1, 90, 1));
 }
 
 #[test]
@@ -412,6 +429,13 @@ impl Bus for FlakyBus {
             bus.news.notify_one();
             if number % 3 == 2 { Err(BusError::NoAnswer) } else { Ok(()) }
         })
+    }
+
+    fn tell(&self, bytes: Bytes) {
+        if !self.away.load(Ordering::SeqCst) {
+            self.stored.lock().unwrap().tell(&bytes);
+            self.news.notify_one();
+        }
     }
 }
 
@@ -535,6 +559,10 @@ async fn while_there_are_probes_the_watermark_moves_on_without_hits() {
     let batches = bus.stored.lock().unwrap().batches();
     check(&batches);
     assert!(batches.windows(2).all(|pair| pair[0].watermark_ns < pair[1].watermark_ns));
+    assert!(
+        batches.iter().all(Batch::is_watermark) && bus.tries.load(Ordering::SeqCst) == 0,
+        "nobody says that it arrived"
+    );
     assert!(batches[3].watermark_ns > since_ns && batches[3].watermark_ns < clock::domain_now_ns());
 }
 

@@ -140,7 +140,7 @@ impl Inner {
             hits,
             drops: std::mem::take(&mut self.drops),
         };
-        self.next_batch += 1;
+        self.next_batch += u64::from(!batch.is_watermark());
         batch
     }
 }
@@ -335,7 +335,9 @@ async fn batches(client: Client, inner: Arc<Mutex<Inner>>) {
         let payload: bytes::Bytes = batch.encode().unwrap().into();
         loop {
             let mut headers = HeaderMap::new();
-            headers.insert(header::NATS_MESSAGE_ID, id.as_str());
+            if !batch.is_watermark() {
+                headers.insert(header::NATS_MESSAGE_ID, id.as_str());
+            }
             let sent = context.publish_with_headers(subject::trace(&batch.host), headers, payload.clone()).await;
             let Ok(stored) = sent else { continue };
             if stored.await.is_ok() {

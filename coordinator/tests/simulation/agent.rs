@@ -169,7 +169,7 @@ impl Agent {
             hits,
             drops: std::mem::take(&mut self.drops),
         };
-        self.next_batch += 1;
+        self.next_batch += u64::from(!batch.is_watermark());
         Some(batch)
     }
 

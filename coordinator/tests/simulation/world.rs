@@ -489,7 +489,7 @@ impl World {
         }
         // As it is read by others.
         let batch = Batch::decode(&batch.encode().unwrap()).unwrap();
-        if self.stored_once.insert((batch.host.clone(), batch.incarnation, batch.number)) {
+        if !batch.is_watermark() && self.stored_once.insert((batch.host.clone(), batch.incarnation, batch.number)) {
             for drop in &batch.drops {
                 *self.told.entry(drop.tracepoint.clone()).or_insert(0) += drop.count;
             }
@@ -697,7 +697,8 @@ impl World {
     /// Hits of a tracepoint in batches that were stored.
     pub(crate) fn stored_hits(&self, id: &TracepointId) -> u64 {
         let mut seen = BTreeSet::new();
-        let first = |batch: &&Batch| seen.insert((batch.host.clone(), batch.incarnation, batch.number));
+        let mut is_first = |batch: &Batch| seen.insert((batch.host.clone(), batch.incarnation, batch.number));
+        let first = |batch: &&Batch| !batch.is_watermark() && is_first(batch);
         let batches = self.trace.iter().filter(first);
         batches.flat_map(|batch| &batch.hits).filter(|hit| hit.tracepoint == *id).count() as u64
     }
