@@ -5,6 +5,7 @@ use crate::support::{SOON, eventually, fleet::Fleet, lsp::LspClient};
 use crate::torture::fleet_with_target;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 fn start(fleet: &Fleet, folder: &std::path::Path) -> LspClient {
     LspClient::start(fleet.riptrace(["lsp", "--nats", &fleet.nats_url()]), folder)
@@ -100,4 +101,63 @@ fn a_settings_file_is_checked_and_completed() {
     editor.notify("textDocument/didChange", change);
     editor.until("textDocument/publishDiagnostics", |params| params["diagnostics"] == json!([]));
     editor.exit();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it compares what is told with the time that has passed")]
+fn a_rate_stands_above_a_line_that_is_passed_again_and_again() {
+    let (fleet, mut target) = fleet_with_target();
+    let spot = target.fixture.spot("counted");
+    let mut editor = start(&fleet, &target.fixture.source);
+    let uri = editor.open(&PathBuf::from(&spot.file), "go");
+    let line = spot.line - 1;
+    let trace = json!({"command": "riptrace.trace", "arguments": [{"uri": uri, "line": line}]});
+    let armed = eventually("the fleet is there", SOON, || {
+        let answer = editor.answer("workspace/executeCommand", trace.clone());
+        answer.get("error").is_none().then(|| answer["result"].clone())
+    });
+    assert_eq!(armed, "armed in 1 process");
+    let lens = |editor: &mut LspClient| {
+        let lenses = editor.request("textDocument/codeLens", json!({"textDocument": {"uri": uri}}));
+        let lens = lenses.as_array().and_then(|all| all.iter().find(|lens| lens["range"]["start"]["line"] == line));
+        lens.and_then(|lens| lens["command"]["title"].as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    // `25/s over 10 s` as the two numbers.
+    let rate = |title: &str| -> Option<(f64, u64)> {
+        let part = title.split(" · ").find(|part| part.contains("/s over "))?;
+        let (rate, over) = part.split_once("/s over ").unwrap();
+        Some((rate.parse().unwrap(), over.strip_suffix(" s").unwrap().parse().unwrap()))
+    };
+    target.command("run 5 counted");
+    let counted = eventually("hits are counted", SOON, || {
+        let title = lens(&mut editor);
+        title.starts_with("h: ").then_some(title)
+    });
+    assert!(rate(&counted).is_none_or(|(_, over)| over <= 10), "{counted}");
+
+    // Passages of which this test knows when they were.
+    let begun = Instant::now();
+    let mut passages: Vec<(Duration, u64)> = Vec::new();
+    let mut known = 5;
+    let title = eventually("the rate is of ten seconds of passages", SOON, || {
+        let passed = target.command("run 2 counted")["passages"]["counted"].as_u64().unwrap();
+        passages.push((begun.elapsed(), passed - known));
+        known = passed;
+        let title = lens(&mut editor);
+        assert!(!title.contains("dropped"), "{title}");
+        (begun.elapsed() > Duration::from_secs(14) && rate(&title).is_some_and(|(_, over)| over >= 10)).then_some(title)
+    });
+    let (told, over) = rate(&title).unwrap();
+    let (from, to) = (begun.elapsed() - Duration::from_secs(over), begun.elapsed());
+    let meant: u64 = passages.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, passages)| passages).sum();
+    let meant = meant as f64 / over as f64;
+    assert!(meant > 1.0 && (told / meant - 1.0).abs() < 0.3, "{told} a second are told, {meant} were: {title}");
+
+    // And when nothing comes any more, it says so.
+    eventually("the rate has fallen to nothing", SOON, || {
+        rate(&lens(&mut editor)).is_some_and(|(told, over)| told == 0.0 && over >= 10).then_some(())
+    });
+    editor.exit();
+    nothing_is_traced(&fleet);
+    target.assert_untouched();
 }

@@ -99,11 +99,12 @@ pub(super) async fn drive<E: Editor>(
         refreshing: Vec::new(),
         ticks_waited: 0,
     };
+    let begun = tokio::time::Instant::now();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let event = tokio::select! {
-            _ = tick.tick() => Event::Tick,
+            now = tick.tick() => Event::Tick(now.duration_since(begun)),
             Some(heard) = observed.recv() => match heard {
                 Observed::Connected(bus) => {
                     *driver.shared.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus);

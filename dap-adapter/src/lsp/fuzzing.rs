@@ -44,7 +44,7 @@ pub fn language_server(input: &[u8]) -> usize {
         let Ok(request) = serde_json::from_slice::<Request>(&body) else { continue };
         requests += 1;
         message(&mut state, &mut encoding, &request);
-        handle(&mut state, Event::Tick, &mut effects);
+        handle(&mut state, Event::Tick(std::time::Duration::ZERO), &mut effects);
         effects.clear();
     }
     requests

@@ -54,7 +54,11 @@ pub(super) const METHODS: &[Entry] = &[
         "the last values behind each line that is traced; where it was asked for, which lines can be traced \
       and what is there to be read",
     ),
-    ("textDocument/codeLens", Full, "hits per host, drops, and in how many processes the line is armed"),
+    (
+        "textDocument/codeLens",
+        Full,
+        "hits per host, drops, how many of both come in a second, and in how many processes the line is armed",
+    ),
     (
         "textDocument/codeAction",
         Full,

@@ -1,7 +1,7 @@
 //! The language server: what the fleet's tracepoints say, in the text itself.
 //!
-//! On a line with a tracepoint it shows hit counts per host (code lens) and the last values (inlay hint), refreshed as
-//! hits arrive; where no running build takes the tracepoint, a diagnostic says why.
+//! On a line with a tracepoint it shows hit counts per host and their rate (code lens) and the last values (inlay hint),
+//! refreshed as hits arrive; where no running build takes the tracepoint, a diagnostic says why.
 //!
 //! Unless a command asks it to trace a line ([`traces`]), it only looks. It learns the tracepoints of all sessions from the
 //! coordinator's view of the fleet, which it asks for every second, and the hits from the sessions' streams. Without a
@@ -26,6 +26,7 @@ mod live_tests;
 #[cfg(test)]
 mod methods;
 mod observer;
+mod rate;
 #[cfg(test)]
 mod scale_tests;
 mod scenario;

@@ -81,7 +81,7 @@ fn state(path: &std::path::Path) -> State {
         }
     }
     event(Event::Stream(message(items)));
-    for effect in event(Event::Tick) {
+    for effect in event(Event::Tick(Duration::ZERO)) {
         if let Effect::Map { site, build: facts } = effect {
             assert_eq!(facts.map(|facts| *facts), Some(build()));
             let local = Some(Local { path: path.to_owned(), line: Some(site.line), note: None });

@@ -1,13 +1,12 @@
 //! The texts of lenses and hints: plain data in, plain text out.
 
-use super::state::{Shown, State, relevant};
+use super::state::{Shown, State, counts_by_host, relevant};
 use crate::render::text::{origin, value_text};
 use riptrace_protocol::decode::Decoder;
 use riptrace_protocol::fleet::ProbeState;
 use riptrace_protocol::ids::HostName;
 use riptrace_protocol::layout::{Layout, Scope};
 use riptrace_protocol::stream::OrderedHit;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Hosts that a lens names before it counts the rest.
@@ -31,11 +30,11 @@ pub(super) struct Hint {
     /// Line, from 1.
     pub(super) line: u32,
     pub(super) text: String,
-    /// The last values of every host, a line each.
+    /// What stands above the line, and the last values of every host, a line each.
     pub(super) tooltip: String,
 }
 
-/// The lenses of a document: hit counts per host, drops, and how many processes have it.
+/// The lenses of a document: hit counts per host, drops, the rate of both, and how many processes have it.
 pub(super) fn lenses(state: &State, path: &Path) -> Vec<Lens> {
     let lines = state.lines(path).into_iter();
     lines.flat_map(|(line, shown)| shown.into_iter().map(move |shown| Lens { line, title: title(&shown) })).collect()
@@ -43,6 +42,9 @@ pub(super) fn lenses(state: &State, path: &Path) -> Vec<Lens> {
 
 pub(super) fn title(shown: &Shown<'_>) -> String {
     let mut title = counts(shown);
+    if let Some(rate) = shown.rate {
+        title.push_str(&format!(" · {rate}"));
+    }
     let probes = relevant(shown.status);
     let armed = probes.iter().filter(|probe| probe.state == ProbeState::Armed).count();
     if let Some(ended) = &shown.status.ended {
@@ -60,19 +62,7 @@ pub(super) fn title(shown: &Shown<'_>) -> String {
 
 /// `web-1: 120 hits, web-2: 3 hits (10 dropped)`.
 fn counts(shown: &Shown<'_>) -> String {
-    let mut hosts: BTreeMap<&HostName, (u64, u64)> = BTreeMap::new();
-    for probe in &shown.status.probes {
-        let (hits, dropped) = hosts.entry(&probe.process.host).or_default();
-        *hits += probe.hits;
-        *dropped += probe.dropped;
-    }
-    // The agents' own counts come about once a second; between two of them, more hits may have been seen here. Both
-    // are counts of hits that certainly were: the higher one is the better.
-    for (host, seen) in shown.hosts {
-        let (hits, dropped) = hosts.entry(host).or_default();
-        *hits = seen.hits.max(*hits);
-        *dropped = seen.dropped.max(*dropped);
-    }
+    let hosts = counts_by_host(shown.status, shown.hosts);
     let hit: Vec<(&HostName, (u64, u64))> = hosts.into_iter().filter(|(_, counts)| *counts != (0, 0)).collect();
     if hit.is_empty() {
         return "no hits yet".to_owned();
@@ -121,7 +111,8 @@ pub(super) fn hints(state: &State, path: &Path, first: u32, last: u32) -> Vec<Hi
             }
             text
         };
-        let mut tooltip = vec![told((hit, Some(values)))];
+        let mut tooltip: Vec<String> = shown.iter().map(title).collect();
+        tooltip.push(told((hit, Some(values))));
         tooltip.extend(hits.map(told));
         tooltip.extend(shown.iter().filter_map(|shown| shown.note.clone()));
         hints.push(Hint { line: *line, text, tooltip: tooltip.join("\n") });

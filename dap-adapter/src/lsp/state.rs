@@ -11,10 +11,11 @@
 //! refreshes a second.
 //!
 //! Invariants
-//! - No IO, no clock. Every `Map`, `Judge` and `FetchLayouts` is answered by exactly one event, even when it failed.
+//! - No IO, no clock: a tick brings the time along. Every `Map`, `Judge` and `FetchLayouts` is answered by exactly one event, even when it failed.
 //! - Everything is bounded; what is forgotten is only what the fleet does not have any more, or the oldest.
 //! - Values are decoded when they are shown: a hit costs a reference count here.
 
+use super::rate::{Counts, Rate};
 use super::text::Text;
 use crate::lines::Local;
 use riptrace_protocol::fleet::{BuildFacts, FleetView, ProbeState, ProbeStatus, TracepointStatus};
@@ -25,6 +26,7 @@ use riptrace_protocol::stream::{OrderedHit, StreamItem, StreamMessage};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Tracepoints that are followed, at most; a fleet view with more is cut.
 const TRACEPOINTS_MAX: usize = 2048;
@@ -66,8 +68,8 @@ pub(super) enum Event {
     Breakpoints(BTreeSet<(PathBuf, u32)>),
     /// Answer to [`Effect::Judge`]; `None` when a build may have the line.
     Judged { path: PathBuf, line: u32, problem: Option<String> },
-    /// Time to answer.
-    Tick,
+    /// Time to answer: how much of it has passed since the beginning.
+    Tick(Duration),
 }
 
 /// What is to be done.
@@ -110,6 +112,8 @@ pub(super) struct Shown<'a> {
     pub(super) hosts: &'a BTreeMap<HostName, Seen>,
     /// The last hits, newest first.
     pub(super) recent: &'a VecDeque<Arc<OrderedHit>>,
+    /// How fast its counts grow, where that is known.
+    pub(super) rate: Option<Rate>,
     /// What is not certain about the line.
     pub(super) note: Option<String>,
 }
@@ -159,6 +163,9 @@ struct Tracked {
     status: Option<TracepointStatus>,
     hosts: BTreeMap<HostName, Seen>,
     recent: VecDeque<Arc<OrderedHit>>,
+    counts: Counts,
+    /// Of the last tick.
+    rate: Option<Rate>,
     absent: u8,
     /// Where it is, as far as the fleet says.
     sites: BTreeSet<Site>,
@@ -206,7 +213,7 @@ pub(super) fn handle(state: &mut State, event: Event, effects: &mut Vec<Effect>)
         }
         Event::TraceableHidden { path } => state.changed |= state.traceable.remove(&path).is_some(),
         Event::Judged { path, line, problem } => state.judged(path, line, problem),
-        Event::Tick => state.tick(effects),
+        Event::Tick(now) => state.tick(now, effects),
     }
 }
 
@@ -256,6 +263,9 @@ impl State {
             tracked.absent = 0;
             if tracked.status.as_ref() != Some(&status) {
                 tracked.sites = sites(&status);
+                if tracked.status.as_ref().is_some_and(|before| is_of_others(before, &status)) {
+                    tracked.counts.forget();
+                }
                 tracked.status = Some(status);
                 self.changed = true;
             }
@@ -393,7 +403,27 @@ impl State {
         }
     }
 
-    fn tick(&mut self, effects: &mut Vec<Effect>) {
+    /// How fast counts grow: a rate that has changed is shown, also where no hit has come.
+    fn rates(&mut self, now: Duration) {
+        for tracked in self.tracepoints.values_mut() {
+            let Some(status) = tracked.status.as_ref().filter(|status| status.ended.is_none()) else {
+                tracked.counts.forget();
+                self.changed |= tracked.rate.take().is_some();
+                continue;
+            };
+            let (hits, dropped) =
+                counts_by_host(status, &tracked.hosts).values().fold((0, 0), |(hits, dropped): (u64, u64), of| {
+                    (hits.saturating_add(of.0), dropped.saturating_add(of.1))
+                });
+            tracked.counts.look(now, hits, dropped);
+            let rate = tracked.counts.rate();
+            self.changed |= tracked.rate != rate;
+            tracked.rate = rate;
+        }
+    }
+
+    fn tick(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.rates(now);
         self.mappings.values_mut().for_each(|mapping| mapping.used = false);
         for site in self.tracepoints.values().flat_map(|tracked| &tracked.sites) {
             let mapping =
@@ -492,6 +522,7 @@ impl State {
                     status,
                     hosts: &tracked.hosts,
                     recent: &tracked.recent,
+                    rate: tracked.rate,
                     note,
                 });
             }
@@ -525,6 +556,35 @@ impl State {
 pub(super) fn relevant(status: &TracepointStatus) -> Vec<&ProbeStatus> {
     let relevant: Vec<&ProbeStatus> = status.probes.iter().filter(|p| p.state != ProbeState::Absent).collect();
     if relevant.is_empty() { status.probes.iter().collect() } else { relevant }
+}
+
+/// Hits and drops of each host of a tracepoint.
+pub(super) fn counts_by_host<'a>(
+    status: &'a TracepointStatus,
+    seen: &'a BTreeMap<HostName, Seen>,
+) -> BTreeMap<&'a HostName, (u64, u64)> {
+    let mut hosts: BTreeMap<&HostName, (u64, u64)> = BTreeMap::new();
+    for probe in &status.probes {
+        let (hits, dropped) = hosts.entry(&probe.process.host).or_default();
+        *hits += probe.hits;
+        *dropped += probe.dropped;
+    }
+    // The agents' own counts come about once a second; between two of them, more hits may have been seen here. Both
+    // are counts of hits that certainly were: the higher one is the better.
+    for (host, seen) in seen {
+        let (hits, dropped) = hosts.entry(host).or_default();
+        *hits = seen.hits.max(*hits);
+        *dropped = seen.dropped.max(*dropped);
+    }
+    hosts
+}
+
+/// Whether counts are of other processes than before: one has ended, or has begun to count anew.
+fn is_of_others(before: &TracepointStatus, now: &TracepointStatus) -> bool {
+    before.probes.iter().any(|before| {
+        let same = now.probes.iter().find(|probe| probe.process == before.process);
+        same.is_none_or(|same| same.hits < before.hits || same.dropped < before.dropped)
+    })
 }
 
 /// Where a tracepoint is: its patched sites; where it was asked for, for processes that do not have it.
