@@ -266,9 +266,15 @@ fn part_offset(part: &str) -> Option<i64> {
 /// Whether optimised Go takes values of a type apart into parts that have places of their own. Where a single part is left of
 /// such a variable, its place is described as if it were the variable's: without `DW_OP_piece`, and without saying which part
 /// (`cmd/compile/internal/ssa/debug.go`, `writePendingEntry`: pieces are written for several slots only).
+///
+/// What has an array of several elements is never taken apart: it is in memory, all of it, and indexed there
+/// (`cmd/compile/internal/ssa/value.go`, `CanSSA`).
 fn is_split(view: &View<'_>, facts: &TypeFacts) -> Result<bool, ResolveError> {
     /// A type within a type within a type: damaged files loop.
     const NESTING_MAX: usize = 16;
+    if has_array(view, facts, NESTING_MAX)? {
+        return Ok(false);
+    }
     let mut facts = facts.clone();
     for _ in 0..NESTING_MAX {
         let Shape::Struct(members) = &facts.shape else { break };
@@ -283,6 +289,24 @@ fn is_split(view: &View<'_>, facts: &TypeFacts) -> Result<bool, ResolveError> {
         }
     }
     Ok(facts.bytes > 8 || matches!(facts.shape, Shape::Complex))
+}
+
+/// Whether there is an array of several elements in a value, however deep.
+fn has_array(view: &View<'_>, facts: &TypeFacts, nesting: usize) -> Result<bool, ResolveError> {
+    let Some(nesting) = nesting.checked_sub(1).filter(|_| facts.bytes > 0) else { return Ok(false) };
+    match &facts.shape {
+        Shape::Array { count, .. } if *count > 1 => Ok(true),
+        Shape::Array { element, .. } => has_array(view, &types::read(view, *element)?, nesting),
+        Shape::Struct(members) => {
+            for ty in members.iter().filter_map(|member| member.ty) {
+                if has_array(view, &types::read(view, ty)?, nesting)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Named parts of a value: what a partial description can be told in.
