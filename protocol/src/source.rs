@@ -69,6 +69,37 @@ pub struct Assigned {
     /// The line of the `if` whose block it is in directly; 0 where it is in none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub guard: u32,
+    /// The variable whose value it takes, as it is; not known of what is not said to take one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes: Option<Taken>,
+    /// The innermost loop around it, of those of its function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
+    /// Whether it is in a function literal: it runs when that is called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub literal: bool,
+}
+
+/// A variable whose value another one takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The variable.
+    pub name: String,
+    /// Where it is declared.
+    pub declared: u32,
+}
+
+/// A loop around an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// First line of the loop.
+    pub start: u32,
+    /// Last line of it.
+    pub end: u32,
+    /// Whether each of its turns runs the assignment to its end: it is directly in the body, and nothing of the function
+    /// jumps but out of loops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each: bool,
 }
 
 fn is_none(line: &u32) -> bool {
@@ -257,6 +288,8 @@ struct Walk<'t, 'a> {
     /// Assignments in the blocks that are open, by their number, with the number of those blocks.
     open: Vec<(usize, usize)>,
     has_seen_line: bool,
+    /// Whether a turn of a loop may end before its body does.
+    has_jumps: bool,
 }
 
 impl<'t, 'a> Walk<'t, 'a> {
@@ -272,6 +305,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             facts: SourceFacts::default(),
             open: Vec::new(),
             has_seen_line: false,
+            has_jumps: tokens.iter().any(|token| matches!(token.text, "continue" | "goto")),
         }
     }
 
@@ -294,6 +328,10 @@ impl<'t, 'a> Walk<'t, 'a> {
                 start <= line && line <= end && (start..=end).contains(&assigned.line) && assigned.declared <= start
             };
             assigned.before = assigned.line < line || loops.iter().any(again);
+            if let Some(turn) = &mut assigned.turn {
+                let is_it = |&&(start, end): &&(u32, u32)| start == turn.start && end >= assigned.line;
+                turn.end = loops.iter().find(is_it).map_or(u32::MAX, |&(_, end)| end);
+            }
         }
         let (declared, visible) = (std::mem::take(&mut self.declared), std::mem::take(&mut self.visible));
         let declared = declared.into_iter().map(|(name, line)| Declared {
@@ -503,14 +541,16 @@ impl<'t, 'a> Walk<'t, 'a> {
                 .chain(scope.filter(|_| is_body).and_then(|scope| scope.checked_sub(1)))
                 .find_map(|scope| self.scopes.get(scope)?.1.get(name.text).copied());
             match known {
-                Some(declared) => self.assign((name.text, declared), AssignedPart::Whole, name.line, false),
+                Some(declared) => self.assign((name.text, declared), AssignedPart::Whole, name.line, (false, None)),
                 None => self.declare(name.text, name.line),
             }
         }
     }
 
     fn assignment(&mut self, at: usize) {
-        for (first, end) in self.left_of(at) {
+        let left = self.left_of(at);
+        let is_single = left.len() == 1;
+        for (first, end) in left {
             let name = self.tokens[first];
             if name.kind != Kind::Name || is_word(name.text) || name.text == "_" {
                 continue;
@@ -531,17 +571,53 @@ impl<'t, 'a> Walk<'t, 'a> {
             };
             // `=` alone takes the value of anything.
             let is_step = !self.tokens[at].is("=");
-            self.assign((name.text, declared), part, name.line, is_step);
+            let takes = (is_single && part == AssignedPart::Whole).then(|| self.taken(at)).flatten();
+            self.assign((name.text, declared), part, name.line, (is_step, takes));
         }
     }
 
-    fn assign(&mut self, (name, declared): (&str, u32), part: AssignedPart, line: u32, step: bool) {
+    /// The variable that stands alone behind a `=`.
+    fn taken(&self, at: usize) -> Option<Taken> {
+        let (name, behind) = (self.tokens.get(at + 1)?, self.tokens.get(at + 2)?);
+        let is_alone = self.tokens[at].is("=") && name.kind == Kind::Name && !is_word(name.text);
+        let ends = behind.kind == Kind::End || behind.is("}");
+        let is_taken = is_alone && ends && behind.line == name.line && name.line == self.tokens[at].line;
+        let declared = || self.scopes.iter().rev().find_map(|(_, declared)| declared.get(name.text).copied());
+        is_taken.then(declared).flatten().map(|declared| Taken { name: name.text.to_owned(), declared })
+    }
+
+    /// The innermost loop around what is assigned here, and whether that is in a function literal.
+    fn around(&self) -> (Option<Turn>, bool) {
+        let functions = self.scopes.iter().filter(|(scope, _)| *scope == Scope::Function).count();
+        let own = self.scopes.iter().rposition(|(scope, _)| *scope == Scope::Function).unwrap_or(0);
+        let inner = self.scopes.iter().enumerate().skip(own).rev();
+        let mut loops = inner.filter_map(|(number, (scope, _))| match scope {
+            Scope::Head { line, is_loop: true, has_body: true, .. } => Some((number, *line)),
+            _ => None,
+        });
+        let turn = loops.next().map(|(number, start)| {
+            // The head of the loop, and its body.
+            let is_direct = number + 2 == self.scopes.len();
+            Turn { start, end: start, each: is_direct && !self.has_jumps }
+        });
+        (turn, functions > 1)
+    }
+
+    fn assign(
+        &mut self,
+        (name, declared): (&str, u32),
+        part: AssignedPart,
+        line: u32,
+        (step, takes): (bool, Option<Taken>),
+    ) {
         let guard = match self.scopes.as_slice() {
             [.., (Scope::Head { line, is_if: true, .. }, _), (Scope::Block, _)] => *line,
             _ => 0,
         };
         let name = name.to_owned();
-        let assigned = Assigned { name, declared, part, line, before: true, always: false, step, guard };
+        let (turn, literal) = self.around();
+        let assigned =
+            Assigned { name, declared, part, line, before: true, always: false, step, guard, takes, turn, literal };
         let is_same = |other: &Assigned| {
             (&other.name, other.declared, &other.part, other.line)
                 == (&assigned.name, assigned.declared, &assigned.part, assigned.line)
@@ -550,6 +626,9 @@ impl<'t, 'a> Walk<'t, 'a> {
             // Several on one line: what is not true of all of them is said of none.
             other.step &= step;
             other.guard = if other.guard == guard { guard } else { 0 };
+            other.takes = None;
+            other.turn = other.turn.filter(|turn| Some(*turn) == assigned.turn);
+            other.literal |= literal;
         } else if self.facts.assigned.len() < FACTS_MAX {
             self.open.push((self.facts.assigned.len(), self.scopes.len()));
             self.facts.assigned.push(assigned);

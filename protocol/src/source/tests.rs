@@ -197,6 +197,52 @@ func f(x, y, z int) {
 }
 
 #[test]
+fn what_takes_the_value_of_a_variable_and_the_loop_around_it_are_told() {
+    let source = "package p
+func f(list []int) {
+	low, last, sum, n := 9, 0, 0, 0
+	for _, each := range list {
+		if each < low {
+			low = each
+		}
+		last = each
+		sum += each
+		n = each + 1
+		n, sum = sum, n
+	}
+	add := func() { last = n }
+	last = n; use(last) // HERE
+}
+";
+    let told = |source: &str| -> Vec<_> {
+        let taken = |it: Option<Taken>| it.map(|it| (it.name, it.declared));
+        let turn = |it: Option<Turn>| it.map(|it| (it.start, it.end, it.each));
+        let all = at(source).assigned.into_iter();
+        all.map(|it| (it.name.clone(), it.line, taken(it.takes), turn(it.turn), it.literal)).collect()
+    };
+    let each = || Some(("each".to_owned(), 4));
+    let n = || Some(("n".to_owned(), 3));
+    let (turn, inner) = (Some((4, 12, true)), Some((4, 12, false)));
+    let expected = [
+        ("low".to_owned(), 6, each(), inner, false),
+        ("last".to_owned(), 8, each(), turn, false),
+        ("sum".to_owned(), 9, None, turn, false),
+        ("n".to_owned(), 10, None, turn, false),
+        ("n".to_owned(), 11, None, turn, false),
+        ("sum".to_owned(), 11, None, turn, false),
+        ("last".to_owned(), 13, n(), None, true),
+        ("last".to_owned(), 14, n(), None, false),
+    ];
+    assert_eq!(told(source), expected);
+    // A turn may end before its body does.
+    let jumps = source.replace("last = each", "last = each; if low > 3 { continue }");
+    assert!(told(&jumps).iter().all(|(_, _, _, turn, _)| turn.is_none_or(|(_, _, each)| !each)));
+    // Two of one line are told apart by nothing.
+    let twice = source.replace("last = n; use(last)", "last = n; last = low; use(last)");
+    assert_eq!(told(&twice)[7], ("last".to_owned(), 14, None, None, false));
+}
+
+#[test]
 fn a_line_outside_of_functions_has_no_facts() {
     let source = "package p\nvar x = 1\nfunc f() { x = 2 }\n";
     assert!(SourceFacts::of_go(source, 2).is_empty());

@@ -141,6 +141,63 @@ impl Code {
         is_register.then(|| Cell::Register(whole(instruction.op0_register())))
     }
 
+    /// What a conditional move of whole registers chooses between: what is there, and what it would move there.
+    pub(super) fn choice(&self, number: usize) -> Option<(Cell, Cell)> {
+        let instruction = self.instructions.get(number)?;
+        let is_move = instruction.condition_code() != ConditionCode::None
+            && instruction.flow_control() == FlowControl::Next
+            && instruction.op_count() == 2
+            && instruction.op0_kind() == OpKind::Register
+            && instruction.op1_kind() == OpKind::Register
+            && instruction.op0_register().size() == 8;
+        is_move
+            .then(|| (instruction.op0_register(), instruction.op1_register()))
+            .map(|(kept, chosen)| (Cell::Register(whole(kept)), Cell::Register(whole(chosen))))
+    }
+
+    /// The head of a loop that all ways to an instruction come from, and where the content of a cell is there.
+    pub(super) fn head_before(&self, at: usize, cell: Cell) -> Option<(usize, Cell)> {
+        let mut info = InstructionInfoFactory::new();
+        let (mut at, mut cell) = (at, cell);
+        for _ in 0..self.instructions.len() {
+            if self.entered.contains(&(at as u32)) {
+                return None;
+            }
+            match self.before.get(at)?.as_slice() {
+                [from] if !from.is_back => {
+                    at = from.instruction as usize;
+                    match self.effect(at, self.instructions.get(at)?, cell, &mut info) {
+                        Effect::Nothing => {}
+                        Effect::Moves(from) => cell = from,
+                        Effect::Writes => return None,
+                    }
+                }
+                several => {
+                    let is_head = several.iter().any(|from| from.is_back) && several.iter().any(|from| !from.is_back);
+                    return is_head.then_some((at, cell));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether an instruction may run again after it has.
+    pub(super) fn is_repeated(&self, number: usize) -> bool {
+        let mut seen = HashSet::new();
+        let mut open = vec![number as u32];
+        while let Some(at) = open.pop() {
+            for from in self.before.get(at as usize).into_iter().flatten() {
+                if from.instruction as usize == number {
+                    return true;
+                }
+                if seen.insert(from.instruction) {
+                    open.push(from.instruction);
+                }
+            }
+        }
+        false
+    }
+
     /// Number of the instruction at an address.
     pub(super) fn exactly(&self, address: u64) -> Option<usize> {
         let number = self.index(address);
@@ -235,6 +292,10 @@ impl Code {
                     lines.insert(self.line_at(number));
                 }
                 Effect::Moves(from) => {
+                    // What is wide is in memory of its own: whatever is stored there, the line that stores it assigns it.
+                    if matches!(cell, Cell::Stack { bytes, .. } if bytes > 8) {
+                        lines.insert(self.line_at(number));
+                    }
                     lines.extend(self.origins(number, from)?.into_iter().filter_map(|it| match it {
                         Origin::Made { line, .. } => Some(line),
                         Origin::Entry => None,
@@ -592,6 +653,18 @@ pub(super) mod tests {
             Some(BTreeSet::from([Origin::Entry, made(3, true, true, true), before]))
         );
         assert_eq!(code.written_at(spilled), Some(BTreeSet::from([3, 5])));
+    }
+
+    #[test]
+    fn what_is_stored_in_an_array_is_assigned_where_it_is_stored() {
+        // x := rdx + 1 (3); list[rcx] = x (4); for a word in the frame, the store says nothing.
+        let code = code(&[3, 4, 5], |a| {
+            a.inc(rdx)?;
+            a.mov(qword_ptr(rsp + rcx * 8), rdx)?;
+            a.ret()
+        });
+        assert_eq!(code.written_at(Cell::Stack { offset: 0, bytes: 64 }), Some(BTreeSet::from([3, 4])));
+        assert_eq!(code.written_at(Cell::Stack { offset: 0, bytes: 8 }), Some(BTreeSet::new()));
     }
 
     #[test]

@@ -22,6 +22,8 @@
 //!   keeps what was there.
 //! - The runtime may move the elements of a slice to other memory; to the source it is the same slice.
 //!
+//! What a loop makes of a variable may be certain besides: see `turns`.
+//!
 //! Nothing becomes more certain here, but for what `kept` finds: numbers that the code still holds where the debug
 //! information names no place of theirs any more.
 //!
@@ -31,6 +33,7 @@ mod code;
 mod effect;
 mod flow;
 mod kept;
+mod turns;
 
 use super::debug_info::View;
 use super::functions::Functions;
@@ -118,6 +121,13 @@ fn judge_by(
         let (Presence::Here(parts) | Presence::Partial { parts, .. }) = &local.presence else { continue };
         if code.as_ref().is_some_and(|code| is_begun(code, begun, parts)) {
             local.presence = Presence::Suspect("the line has begun to change it in front of this place".to_owned());
+            continue;
+        }
+        if let Some(code) = code
+            && let [part] = parts.as_slice()
+            && let Some(cell) = cell(part)
+            && turns::confirms(view, site, code, facts, local, cell)?
+        {
             continue;
         }
         if let Some(why) = doubt(view, code, site, facts, local, parts)? {
@@ -393,6 +403,9 @@ mod tests {
             always,
             step: true,
             guard: 62,
+            takes: None,
+            turn: None,
+            literal: false,
         };
         let made = |line: u32| Origin::Made {
             line,
