@@ -155,6 +155,21 @@ impl Code {
             .map(|(kept, chosen)| (Cell::Register(whole(kept)), Cell::Register(whole(chosen))))
     }
 
+    /// The cell whose content, and a number, an instruction makes the sum of.
+    pub(super) fn next_of(&self, number: usize) -> Option<Cell> {
+        let it = self.instructions.get(number)?;
+        let is_whole = it.op0_kind() == OpKind::Register && it.op0_register().size() == 8;
+        let from = match it.mnemonic() {
+            Mnemonic::Inc | Mnemonic::Dec => it.op0_register(),
+            Mnemonic::Add | Mnemonic::Sub if it.op1_kind() != OpKind::Register && it.op1_kind() != OpKind::Memory => {
+                it.op0_register()
+            }
+            Mnemonic::Lea if it.memory_index() == Register::None => it.memory_base(),
+            _ => return None,
+        };
+        (is_whole && from.size() == 8 && from.is_gpr()).then(|| Cell::Register(whole(from)))
+    }
+
     /// The head of a loop that all ways to an instruction come from, and where the content of a cell is there.
     pub(super) fn head_before(&self, at: usize, cell: Cell) -> Option<(usize, Cell)> {
         let mut info = InstructionInfoFactory::new();

@@ -212,8 +212,10 @@ fn doubt(
     let is_guarded = assigned.iter().all(|(it, _)| it.part == AssignedPart::Whole && (it.step || it.guard != 0));
     let guards: BTreeSet<u32> =
         assigned.iter().filter(|(it, _)| is_guarded && it.before && it.guard != 0).map(|(it, _)| it.guard).collect();
+    // The block may also become a conditional move of the line behind it: then what it chooses is of the block's line.
+    let chosen = |number: u32| is_guarded.then(|| turns::chosen(code, number, site.line, &assigned)).flatten();
     let is_guard = |origin: &Origin| match *origin {
-        Origin::Made { line, keeps: true, .. } => guards.contains(&line),
+        Origin::Made { line, keeps: true, at, .. } => guards.contains(&line) || chosen(at).is_some(),
         _ => false,
     };
     let only_steps = assigned.iter().all(|(it, _)| it.part == AssignedPart::Whole && it.step);
@@ -244,10 +246,37 @@ fn doubt(
         };
         let is_assigned = is_assigned((start, end));
         let is_memory = matches!(cell, Cell::Stack { .. }) && part.bytes > 8;
+        let mut seen = BTreeSet::new();
         if !is_memory {
             let Some(origins) = origins_through(code, code.index(site.address.0), cell, is_guard) else {
                 return Ok(Some(UNSEEN.to_owned()));
             };
+            // Within a turn it is the choice of this one.
+            let nearest = code.origins(code.index(site.address.0), cell).unwrap_or_default();
+            let choices: BTreeSet<(u32, bool)> = nearest
+                .iter()
+                .filter_map(|origin| match *origin {
+                    Origin::Made { line, keeps: true, is_back, at, .. } if !guards.contains(&line) => {
+                        chosen(at).map(|line| (line, is_back))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let is_chosen = |origin: &Origin| match *origin {
+                Origin::Made { line, at, .. } => !guards.contains(&line) && is_guard(origin) && chosen(at).is_some(),
+                Origin::Entry => false,
+            };
+            let is_old = |line: u32| choices.contains(&(line, true)) || !choices.contains(&(line, false));
+            if origins.iter().any(|origin| match *origin {
+                Origin::Made { at, .. } if is_chosen(origin) => chosen(at).is_some_and(is_old),
+                _ => false,
+            }) {
+                return Ok(Some(format!("{UNSEEN} in this turn of the loop")));
+            }
+            seen.extend(choices.iter().map(|(line, _)| *line));
+            if let Some(line) = overwritten(&origins, &assigned, (start, end), site.line) {
+                return Ok(Some(format!("{UNSEEN} on line {line}")));
+            }
             if let Some(line) = made_too_often(&origins, &assigned, local.declared_line) {
                 return Ok(Some(format!("the code computes what line {line} assigns, also where that does not run")));
             }
@@ -299,14 +328,36 @@ fn doubt(
         // To find all that write a place is the dearest question here.
         if touching.peek().is_some() {
             let Some(lines) = code.written_at(cell) else { return Ok(Some(UNSEEN.to_owned())) };
-            let is_seen =
-                |line: u32, guard: u32| lines.contains(&line) || guards.contains(&guard) && lines.contains(&guard);
+            let is_seen = |line: u32, guard: u32| {
+                lines.contains(&line) || seen.contains(&line) || guards.contains(&guard) && lines.contains(&guard)
+            };
             if let Some((line, _)) = touching.find(|&(line, guard)| !is_seen(line, guard)) {
                 return Ok(Some(format!("{UNSEEN} on line {line}")));
             }
         }
     }
     Ok(None)
+}
+
+/// The line that has assigned a part of a variable last, on all ways to a site, where its place has what another line assigned
+/// before that: a later value is elsewhere then, and described nowhere.
+fn overwritten(
+    origins: &BTreeSet<Origin>,
+    assigned: &[(&Assigned, (u64, u64))],
+    (start, end): (u64, u64),
+    site_line: u32,
+) -> Option<u32> {
+    let is_all = |it: &Assigned, from: u64, to: u64| {
+        it.always && it.before && !it.literal && it.line < site_line && from <= start && end <= to
+    };
+    let last = assigned.iter().filter(|(it, (from, to))| is_all(it, *from, *to)).map(|(it, _)| it.line).max()?;
+    let is_older = |origin: &Origin| match *origin {
+        Origin::Made { line, .. } => {
+            assigned.iter().any(|(it, _)| it.line == line) && !(last <= line && line < site_line)
+        }
+        Origin::Entry => false,
+    };
+    origins.iter().any(is_older).then_some(last)
 }
 
 /// A line that does not run on all ways to the site, and still is the only one that the content of a place comes from: then
@@ -391,6 +442,42 @@ fn cell(part: &Part) -> Option<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_assigned_before_the_last_one_is_not_there_any_more() {
+        let assigned = |line: u32, always: bool| Assigned {
+            name: "sum".to_owned(),
+            declared: 55,
+            part: AssignedPart::Whole,
+            line,
+            before: true,
+            always,
+            step: true,
+            guard: 0,
+            takes: None,
+            turn: None,
+            literal: false,
+        };
+        let made = |line: u32, is_back: bool| Origin::Made {
+            line,
+            is_constant: false,
+            is_left: true,
+            is_back,
+            keeps: false,
+            at: line,
+        };
+        // Go 1.27 for `sum += x` (58), `sum += at` (62), a call of its value (63): ADDQ SI, DX; LEAQ (DX)(CX), AX, and DX is
+        // described up to the call.
+        let told = |origins: &[Origin], always: bool| {
+            let all = [assigned(58, true), assigned(62, always)];
+            let all: Vec<_> = all.iter().map(|it| (it, (0, u64::MAX))).collect();
+            overwritten(&origins.iter().copied().collect(), &all, (0, 8), 63)
+        };
+        assert_eq!(told(&[made(58, false)], true), Some(62));
+        assert_eq!(told(&[made(62, false)], true), None);
+        assert_eq!(told(&[made(58, false), made(62, false)], false), None, "it runs on some ways only");
+        assert_eq!(told(&[made(62, true), made(40, false)], true), None, "what is no assignment is asked elsewhere");
+    }
 
     #[test]
     fn what_is_computed_on_all_ways_is_not_what_only_some_assign() {
