@@ -91,6 +91,84 @@ fn a_condition_and_a_message_are_of_the_target() {
     nothing_is_traced(&fleet);
 }
 
+/// What is said of an expression at the open hit.
+fn ask(editor: &mut DapClient, stopped: &Value, expression: &str) -> Value {
+    let trace = editor.call("stackTrace", json!({"threadId": stopped["threadId"]}));
+    let frame = trace["stackFrames"][0]["id"].clone();
+    let asked = editor.send("evaluate", json!({"expression": expression, "frameId": frame, "context": "repl"}));
+    editor.response(asked, SOON)
+}
+
+#[test]
+fn what_was_not_captured_is_offered_and_later_hits_have_it() {
+    let (fleet, mut target) = fleet_with_target();
+    let (mut editor, attached) = attach(&fleet, &target.fixture.source);
+    let spot = target.fixture.spot("counted");
+    set(&mut editor, &spot, json!({}));
+    editor.call("configurationDone", json!({}));
+    editor.response(attached, SOON);
+    target.command("run 1 counted");
+    let stopped = editor.event("stopped", SOON);
+    let thread = json!({"threadId": stopped["threadId"]});
+
+    // A variable of the package, which no hit has by itself.
+    let wanted = "countedMarker.name";
+    let refused = ask(&mut editor, &stopped, wanted);
+    assert_eq!(refused["success"], false, "{refused}");
+    let why = refused["message"].as_str().unwrap_or_default();
+    assert!(why.contains(&format!("type `capture {wanted}` in the debug console")), "{why}");
+
+    // What is offered is taken as it is said.
+    let offered = why.split('`').nth(1).expect("a command");
+    let taken = ask(&mut editor, &stopped, offered);
+    let said = taken["body"]["result"].as_str().unwrap_or_default();
+    assert!(said.starts_with("countedMarker.name is captured with the next hits"), "{taken}");
+    let before = ask(&mut editor, &stopped, wanted);
+    assert_eq!(before["success"], false, "the hit that was there does not have it: {before}");
+
+    // Until the new tracepoint is armed, hits may still be of the old one, or of none.
+    let told = crate::support::eventually("a later hit has the value", SOON, || {
+        target.command("run 1 counted");
+        editor.call("pause", thread.clone());
+        let newest = editor.event("stopped", SOON);
+        let mut answer = ask(&mut editor, &newest, wanted);
+        (answer["success"] == true).then(|| answer["body"]["result"].take())
+    });
+    assert_eq!(told, "\"counted\"");
+    editor.disconnect();
+    nothing_is_traced(&fleet);
+    target.assert_untouched();
+    target.command("run 5 counted");
+}
+
+#[test]
+fn a_hit_condition_counts_the_passages_of_the_target() {
+    let (fleet, mut target) = fleet_with_target();
+    let (mut editor, attached) = attach(&fleet, &target.fixture.source);
+    let spot = target.fixture.spot("loop");
+    set(&mut editor, &spot, json!({"hitCondition": "%5", "logMessage": "i is {i}"}));
+    editor.call("configurationDone", json!({}));
+    editor.response(attached, SOON);
+    // Each a job of ten passages, with i from 0 to 9: the fifth and the tenth of each.
+    target.command("run 10 loop");
+    target.command("run 10 loop");
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let row = editor.event_where("output", SOON, |body| body["variablesReference"].as_u64().unwrap_or(0) > 0);
+        seen.push(row["output"].as_str().expect("a text").split_once(' ').expect("words").1[3..4].to_owned());
+    }
+    assert_eq!(seen, ["4", "9", "4", "9"]);
+    // Nothing more comes of them: the next is of the next five.
+    target.command("run 10 loop");
+    let page = crate::support::eventually("two more", SOON, || {
+        let page = editor.call("riptrace/timelinePage", json!({}));
+        (page["arrived"].as_u64() >= Some(6)).then_some(page)
+    });
+    assert_eq!(page["arrived"], 6, "{page}");
+    editor.disconnect();
+    nothing_is_traced(&fleet);
+}
+
 #[test]
 fn what_cannot_be_set_says_why_on_the_breakpoint() {
     let (fleet, target) = fleet_with_target();

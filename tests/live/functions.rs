@@ -2,7 +2,7 @@
 
 use crate::shop::{interrupt, nothing_is_traced};
 use crate::support::{SOON, eventually, fixture::Fixture, fleet::Fleet, process::Program, values};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn program(fleet: &Fleet) -> Program {
     let fixture = Fixture::go("calls", ".");
@@ -95,6 +95,48 @@ fn each_return_knows_its_entry() {
     let (results, hits) = run(&fleet, &mut target, "main.recovered:call", "recovered", 4);
     assert_eq!(hits.len(), 2 * results.len());
     assert!(hits.iter().filter(|hit| hit["moment"] == "return").all(|hit| hit["duration_ns"].is_u64()));
+    target.write_line("exit");
+    target.wait_for_code(0, SOON);
+}
+
+#[test]
+fn an_editor_sees_results_in_a_scope_of_their_own() {
+    let fleet = Fleet::start(&["h"]);
+    let mut target = program(&fleet);
+    let mut editor = fleet.editor();
+    editor.call("initialize", json!({"adapterID": "riptrace", "clientID": "test"}));
+    let attached = editor.send("attach", json!({"nats": fleet.nats_url()}));
+    editor.event("initialized", SOON);
+    let set = editor.call("setFunctionBreakpoints", json!({"breakpoints": [{"name": "main.two:return"}]}));
+    let mut breakpoint = set["breakpoints"][0].clone();
+    while breakpoint["verified"] != true {
+        breakpoint = editor.event("breakpoint", SOON)["breakpoint"].take();
+    }
+    editor.call("configurationDone", json!({}));
+    editor.response(attached, SOON);
+    target.write_line("run two 4");
+    let ran = target.json_of("ran", SOON);
+    let mut stopped = editor.event("stopped", SOON);
+    let results = ran["results"].as_array().expect("results");
+    assert_eq!(results.len(), 4);
+    for (number, wanted) in results.iter().enumerate() {
+        let trace = editor.call("stackTrace", json!({"threadId": stopped["threadId"]}));
+        let scopes = editor.call("scopes", json!({"frameId": trace["stackFrames"][0]["id"]}));
+        let scopes = scopes["scopes"].as_array().expect("scopes");
+        let scope = scopes.iter().find(|scope| scope["name"] == "Results").expect("a scope of results");
+        let shown = editor.call("variables", json!({"variablesReference": scope["variablesReference"]}));
+        let shown: Vec<(&str, &str)> = (shown["variables"].as_array().expect("variables").iter())
+            .map(|it| (it["name"].as_str().expect("a name"), it["value"].as_str().expect("a value")))
+            .collect();
+        let wanted = ["~r0", "~r1"].map(|name| (name, wanted[name].as_str().expect("what the caller received")));
+        assert_eq!(shown, wanted);
+        if number < 3 {
+            editor.call("continue", json!({"threadId": stopped["threadId"]}));
+            stopped = editor.event("stopped", SOON);
+        }
+    }
+    editor.disconnect();
+    nothing_is_traced(&fleet);
     target.write_line("exit");
     target.wait_for_code(0, SOON);
 }

@@ -161,3 +161,50 @@ fn a_rate_stands_above_a_line_that_is_passed_again_and_again() {
     nothing_is_traced(&fleet);
     target.assert_untouched();
 }
+
+#[test]
+fn an_expression_is_traced_by_its_action_to_a_hit() {
+    let (fleet, mut target) = fleet_with_target();
+    let spot = target.fixture.spot("counted");
+    let mut editor = start(&fleet, &target.fixture.source);
+    let file = PathBuf::from(&spot.file);
+    let uri = editor.open(&file, "go");
+    let text = std::fs::read_to_string(&file).expect("the file");
+    let offered = |editor: &mut LspClient, line: u64, from: usize, to: usize| -> Vec<Value> {
+        let range = json!({"start": {"line": line, "character": from}, "end": {"line": line, "character": to}});
+        let asked = json!({"textDocument": {"uri": uri}, "range": range, "context": {"diagnostics": []}});
+        eventually("something is offered", SOON, || {
+            editor.request("textDocument/codeAction", asked.clone()).as_array().filter(|all| !all.is_empty()).cloned()
+        })
+    };
+    let run = |editor: &mut LspClient, actions: &[Value], title: &str| {
+        let action = actions.iter().find(|action| action["title"] == title);
+        let command = &action.unwrap_or_else(|| panic!("{title}: {actions:?}"))["command"];
+        let run = json!({"command": command["command"], "arguments": command["arguments"]});
+        editor.request("workspace/executeCommand", run)
+    };
+    let hints = |editor: &mut LspClient| -> Vec<(u64, String)> {
+        let range = json!({"start": {"line": 0, "character": 0}, "end": {"line": 10_000, "character": 0}});
+        let hints = editor.request("textDocument/inlayHint", json!({"textDocument": {"uri": uri}, "range": range}));
+        let hints = hints.as_array().expect("hints").iter();
+        hints.map(|it| (it["position"]["line"].as_u64().unwrap(), it["label"].as_str().unwrap().to_owned())).collect()
+    };
+
+    // What is selected in the text is captured with each hit of its line, and stands first: a variable of the package, which
+    // a hit does not have by itself.
+    let line = u64::from(spot.line) - 1;
+    let selected = "countedMarker";
+    let from = text.lines().nth(line as usize).expect("the line").find(selected).expect("the variable");
+    let actions = offered(&mut editor, line, from, from + selected.len());
+    assert_eq!(run(&mut editor, &actions, "RipTrace: trace countedMarker here"), "armed in 1 process");
+    target.command("run 10 counted");
+    let hint = eventually("the line has the values of its last passage", SOON, || {
+        hints(&mut editor).into_iter().find(|(at, _)| *at == line)
+    });
+    assert!(hint.1.starts_with("countedMarker=") && hint.1.contains("name: \"counted\""), "{hint:?}");
+    let actions = offered(&mut editor, line, 0, 0);
+    assert_eq!(run(&mut editor, &actions, "RipTrace: stop tracing this line"), "the tracepoint is removed");
+    nothing_is_traced(&fleet);
+    editor.exit();
+    target.assert_untouched();
+}

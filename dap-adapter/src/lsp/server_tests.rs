@@ -154,6 +154,55 @@ async fn a_hover_tells_the_values_of_recent_hits() {
 }
 
 #[tokio::test]
+async fn a_hover_names_the_last_five_of_more() {
+    let mut editor = editor(false).await;
+    editor.shared.apply(Event::Fleet(Box::new(fleet(vec![probe("web-1", ProbeState::Armed, 0)]))));
+    let mut items = vec![StreamItem::Layout(Box::new(layout()))];
+    items.extend((1..=8).map(|seq| hit(seq, "web-1", 10 + seq as i64)));
+    editor.shared.apply(Event::Stream(message(items)));
+    editor.lenses_until(|lenses| !lenses.as_array().unwrap().is_empty()).await;
+    let at = json!({"textDocument": {"uri": editor.uri()}, "position": {"line": 3, "character": 2}});
+    let hover = editor.request("textDocument/hover", at).await;
+    let text = hover["contents"]["value"].as_str().unwrap();
+    assert!(text.contains("| last 8 hits |"), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("- ")).collect();
+    let values: Vec<&str> = rows.iter().map(|row| row.rsplit_once(' ').unwrap().1).collect();
+    assert_eq!(values, ["`n=18`", "`n=17`", "`n=16`", "`n=15`", "`n=14`"]);
+    editor.ends().await;
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it looks when refreshes come")]
+async fn an_editor_is_refreshed_at_most_four_times_a_second_however_many_hits_come() {
+    let mut editor = editor(false).await;
+    editor.shared.apply(Event::Fleet(Box::new(fleet(vec![probe("web-1", ProbeState::Armed, 0)]))));
+    editor.shared.apply(Event::Stream(message(vec![StreamItem::Layout(Box::new(layout()))])));
+    let shared = editor.shared.clone();
+    let hits = tokio::spawn(async move {
+        for seq in 1.. {
+            shared.apply(Event::Stream(message(vec![hit(seq, "web-1", 1)])));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let begun = std::time::Instant::now();
+    let mut told: HashMap<String, Vec<Duration>> = HashMap::new();
+    while begun.elapsed() < Duration::from_secs(4) {
+        let message = editor.receive().await;
+        if let Some(method) = message["method"].as_str().filter(|method| method.ends_with("/refresh")) {
+            told.entry(method.to_owned()).or_default().push(begun.elapsed());
+        }
+    }
+    hits.abort();
+    assert_eq!(told.len(), 2, "of lenses and of hints: {told:?}");
+    for (method, times) in &told {
+        assert!(times.len() >= 2, "{method}: {times:?}");
+        let crowded = times.windows(5).any(|five| five[4] - five[0] < Duration::from_secs(1));
+        assert!(!crowded, "{method}: {times:?}");
+    }
+    editor.ends().await;
+}
+
+#[tokio::test]
 async fn actions_are_offered_where_something_runs_and_fail_with_the_reason() {
     let mut editor = editor(false).await;
     let uri = editor.uri();

@@ -148,6 +148,8 @@ async fn values_are_copied_whole_written_in_formats_and_have_a_place_of_declarat
         ("sku", "clipboard", "tea"),
         ("item", "clipboard", "main.Item {ID: 17, Left: -1}\n  ID: 17\n  Left: -1"),
         ("item.ID,x", "watch", "0x11"),
+        ("item.ID,d", "watch", "17"),
+        ("item.Left,d", "hover", "-1"),
         ("item.ID, b", "watch", "0b10001"),
         ("item.Left,o", "repl", "-0o1"),
         ("item.ID + 80,c", "repl", "'a'"),

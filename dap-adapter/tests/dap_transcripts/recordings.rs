@@ -1,6 +1,7 @@
 //! Sessions that are saved and opened again without any fleet.
 
 use crate::dap_support::editor::Editor;
+use crate::dap_support::fleet::PATIENCE;
 use crate::dap_support::hits::{WEB_1, WEB_2, hit, preamble};
 use serde_json::{Value, json};
 
@@ -113,6 +114,92 @@ async fn a_recording_that_is_damaged_is_told_and_what_can_be_read_is_shown() {
     let arguments = editor.attach_arguments();
     editor.ok("attach", arguments).await;
     editor.event("initialized").await;
+    editor.finish().await;
+    first.finish().await;
+}
+
+/// A file that nobody opens before the other end does.
+fn waiting_file(path: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success(), "mkfifo {}", path.display());
+}
+
+/// Opens the other end of a waiting file for a moment, so that whoever waits goes on.
+async fn let_go(path: std::path::PathBuf, writes: bool) {
+    let open = move || drop(std::fs::OpenOptions::new().read(!writes).write(writes).open(path).unwrap());
+    tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(open)).await.expect("the adapter opened it").unwrap();
+}
+
+/// An editor that shows progress, initialised.
+async fn with_progress() -> Editor {
+    let mut editor = Editor::start();
+    editor.ok("initialize", json!({"adapterID": "riptrace", "supportsProgressReporting": true})).await;
+    editor
+}
+
+#[tokio::test]
+async fn a_launch_may_be_taken_back_by_request_and_by_progress() {
+    let first = saved().await;
+    let folder = first.checkout.path().to_owned();
+    let mut editor = with_progress().await;
+    for by_request in [true, false] {
+        let slow = folder.join(format!("slow-{by_request}.rec"));
+        waiting_file(&slow);
+        let launch = editor.send("launch", json!({"recording": slow, "cwd": folder})).await;
+        let start = editor.event("progressStart").await;
+        assert_eq!((&start["requestId"], &start["cancellable"]), (&json!(launch), &json!(true)));
+        let cancel = if by_request { json!({"requestId": launch}) } else { json!({"progressId": start["progressId"]}) };
+        editor.ok("cancel", cancel).await;
+        assert_eq!(editor.failed(launch).await, "cancelled");
+        assert_eq!(editor.event("progressEnd").await["progressId"], start["progressId"]);
+        // What was being read comes to its end, and is of nobody.
+        let_go(slow, true).await;
+    }
+    // The same session opens another one, whole.
+    editor.ok("launch", json!({"recording": "shop.rec", "cwd": folder})).await;
+    let start = editor.event("progressStart").await;
+    assert_eq!(editor.event("progressEnd").await["progressId"], start["progressId"]);
+    editor.event("initialized").await;
+    assert_eq!(editor.event("output").await["output"], "RipTrace: 7 hits from the recording.\n");
+    editor.finish().await;
+    first.finish().await;
+}
+
+#[tokio::test]
+async fn a_save_may_be_taken_back_by_request_and_by_progress_and_leaves_no_file() {
+    let first = saved().await;
+    let folder = first.checkout.path().to_owned();
+    let mut editor = with_progress().await;
+    editor.ok("launch", json!({"recording": "shop.rec", "cwd": folder})).await;
+    for event in ["progressStart", "progressEnd", "initialized", "output"] {
+        editor.event(event).await;
+    }
+    for by_request in [true, false] {
+        let path = folder.join(format!("again-{by_request}.rec"));
+        let part = folder.join(format!("again-{by_request}.rec.part"));
+        waiting_file(&part);
+        let save = editor.send("riptrace/save", json!({"path": path})).await;
+        let start = editor.event("progressStart").await;
+        assert_eq!((&start["requestId"], &start["cancellable"]), (&json!(save), &json!(true)));
+        let cancel = if by_request { json!({"requestId": save}) } else { json!({"progressId": start["progressId"]}) };
+        editor.ok("cancel", cancel).await;
+        assert_eq!(editor.failed(save).await, "cancelled");
+        assert_eq!(editor.event("progressEnd").await["progressId"], start["progressId"]);
+        let_go(part.clone(), false).await;
+        let gone = async {
+            while part.exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("what was begun is removed");
+        assert!(!path.exists());
+        // The hits are there still, and can be saved.
+        let saved = editor.ok("riptrace/save", json!({"path": path})).await;
+        assert_eq!(saved["hits"], 7);
+        editor.event("progressStart").await;
+        editor.event("progressEnd").await;
+    }
+    editor.ok("cancel", json!({"progressId": "no such progress", "requestId": 999})).await;
     editor.finish().await;
     first.finish().await;
 }
